@@ -1,0 +1,23 @@
+"""LMLT and ESC super-resolution networks, and the plugin that teaches them to stock BasicSR.
+
+Importing this package is cheap: the networks (and with them torch) load on first use of a name.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmlt_arch.archs import ESC, ESCFP, LMLT, ESCReal, ESCRealM
+    from lmlt_arch.checkpoint import load_model
+
+__version__ = "0.1.0"
+
+__all__ = ["ESC", "ESCFP", "LMLT", "ESCReal", "ESCRealM", "load_model"]
+
+_HOME = {"load_model": "lmlt_arch.checkpoint"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME.get(name, "lmlt_arch.archs")), name)

@@ -1,0 +1,88 @@
+"""ESC-FP: ESC with fewer parameters (arXiv 2503.06671, supplement)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lmlt_arch.archs.esc_layers import ESCBlock, SeparableLargeKernelConv, check_large_kernel
+from lmlt_arch.archs.layers import ChannelNorm, SRNetwork
+from lmlt_arch.archs.scale_conversion import convert_scale_on_load
+
+
+class ESCFP(SRNetwork):
+    """ESC with a factored large kernel and a bicubic image skip (arXiv 2503.06671, supplement).
+
+    Conventions, input sizes and scale conversion as in `ESC`; the pairs always have a LayerNorm.
+
+    Args:
+        dim: channels.
+        pdim: channels that pass through the large kernel.
+        kernel_size: large kernel, odd.
+        n_blocks: blocks.
+        conv_blocks: pairs of ConvFFN and ConvAttn in a block.
+        window_size: attention window.
+        num_heads: attention heads; must divide `dim`.
+        upscaling_factor: output size over input size.
+        exp_ratio: hidden ratio of the ConvFFNs.
+        attn_type: attention backend, see `lmlt_arch.archs.attention`.
+
+    Raises:
+        ValueError: an argument is unusable; the message names it.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        pdim: int,
+        kernel_size: int,
+        n_blocks: int,
+        conv_blocks: int,
+        window_size: int,
+        num_heads: int,
+        upscaling_factor: int,
+        exp_ratio: float = 2,
+        attn_type: str = "auto",
+    ) -> None:
+        super().__init__(upscaling_factor, pad_multiple=window_size)
+        check_large_kernel(pdim, dim, kernel_size)
+        self.lk_channel = nn.Parameter(torch.randn(pdim, pdim, 1, 1))
+        self.lk_spatial = nn.Parameter(nn.init.orthogonal_(torch.empty(pdim, 1, kernel_size, kernel_size)))
+        self.proj = nn.Conv2d(3, dim, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            ESCBlock(
+                dim=dim,
+                pdim=pdim,
+                conv_blocks=conv_blocks,
+                window_size=window_size,
+                num_heads=num_heads,
+                exp_ratio=exp_ratio,
+                proj_ratio=1.5,
+                use_ln=True,
+                make_plk=SeparableLargeKernelConv,
+                attn_type=attn_type,
+            )
+            for _ in range(n_blocks)
+        )
+        self.ln_last = ChannelNorm(dim)
+        self.last = nn.Conv2d(dim, dim, 3, padding=1)
+        self.to_img = nn.Conv2d(dim, 3 * upscaling_factor**2, 3, padding=1)
+        self.register_load_state_dict_pre_hook(convert_scale_on_load)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Super-resolve RGB images.
+
+        Args:
+            x: (B, 3, H, W) in [0, 1], any H and W from 1.
+
+        Returns:
+            (B, 3, H r, W r), r = `upscaling_factor`.
+        """
+        r = self.upscaling_factor
+        shallow = self.proj(x)
+        features = shallow
+        for block in self.blocks:
+            features = block(features, (self.lk_channel, self.lk_spatial))
+        residual = self.to_img(self.last(self.ln_last(features)) + shallow)
+        size = (x.shape[-2] * r, x.shape[-1] * r)
+        skip = F.interpolate(x, size=size, mode="bicubic", align_corners=False)
+        return F.pixel_shuffle(residual, r) + skip

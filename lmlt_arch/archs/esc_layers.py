@@ -1,0 +1,203 @@
+"""What ESC, ESC-FP and ESC-Real are made of (arXiv 2503.06671, section 3)."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lmlt_arch.archs.attention import WindowAttention
+from lmlt_arch.archs.layers import ChannelNorm, SRNetwork, depthwise_per_image
+
+# Weights that all ConvAttn layers of a network share; what they are depends on the variant.
+SharedKernels = tuple[Tensor, ...]
+
+
+class ConvFFN(nn.Module):
+    """Feed-forward layer with a 3x3 depth-wise convolution: `aggr(a + gelu(dwc(a)))`, `a = gelu(proj(x))`.
+
+    Args:
+        dim: channels.
+        ratio: hidden width over `dim`.
+    """
+
+    def __init__(self, dim: int, ratio: float) -> None:
+        super().__init__()
+        hidden = int(dim * ratio)
+        self.proj = nn.Conv2d(dim, hidden, 1)
+        self.dwc = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.aggr = nn.Conv2d(hidden, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, dim, H, W) to the same shape."""
+        x = F.gelu(self.proj(x))
+        return self.aggr(x + F.gelu(self.dwc(x)))
+
+
+def dynamic_kernel_head(pdim: int, bottleneck: int) -> nn.Sequential:
+    """Predicts nine depth-wise taps per channel from the average of the image."""
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.Conv2d(pdim, bottleneck, 1), nn.GELU(), nn.Conv2d(bottleneck, 9 * pdim, 1)
+    )
+
+
+class LargeKernelConv(nn.Module):
+    """Shared large kernel plus a 3x3 depth-wise kernel predicted per image (ESC, ESC-Real).
+
+    Args:
+        pdim: channels.
+    """
+
+    def __init__(self, pdim: int) -> None:
+        super().__init__()
+        self.dwc_proj = dynamic_kernel_head(pdim, pdim // 2)
+        # A fresh network starts without dynamic kernels.
+        for parameter in self.dwc_proj[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, shared: SharedKernels) -> Tensor:
+        """Map (B, pdim, H, W) to the same shape; `shared` is the kernel (pdim, pdim, k, k)."""
+        (kernel,) = shared
+        dynamic = self.dwc_proj(x).reshape(x.shape[0], x.shape[1], 3, 3)
+        static = F.conv2d(x, kernel.to(x.dtype), padding=kernel.shape[-1] // 2)
+        return static + depthwise_per_image(x, dynamic)
+
+
+class SeparableLargeKernelConv(nn.Module):
+    """`LargeKernelConv` with the shared kernel split into channel mixing and a depth-wise kernel (ESC-FP).
+
+    Args:
+        pdim: channels.
+    """
+
+    def __init__(self, pdim: int) -> None:
+        super().__init__()
+        self.proj = dynamic_kernel_head(pdim, pdim // 4)
+
+    def forward(self, x: Tensor, shared: SharedKernels) -> Tensor:
+        """Map (B, pdim, H, W) to the same shape; `shared` is (pdim, pdim, 1, 1) and (pdim, 1, k, k)."""
+        channel, spatial = (kernel.to(x.dtype) for kernel in shared)
+        # The dynamic kernel is computed from the unmixed channels and applied to the mixed ones.
+        dynamic = self.proj(x).reshape(x.shape[0], x.shape[1], 3, 3)
+        mixed = F.conv2d(x, channel)
+        static = F.conv2d(mixed, spatial, padding=spatial.shape[-1] // 2, groups=spatial.shape[0])
+        return static + depthwise_per_image(mixed, dynamic)
+
+
+class ConvAttn(nn.Module):
+    """Large-kernel convolution on the first `pdim` channels, then channel mixing (section 3.2).
+
+    Args:
+        dim: channels.
+        pdim: channels that pass through the large kernel.
+        plk: the large-kernel layer.
+    """
+
+    def __init__(self, dim: int, pdim: int, plk: nn.Module) -> None:
+        super().__init__()
+        self.pdim = pdim
+        self.plk = plk
+        self.aggr = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Tensor, shared: SharedKernels) -> Tensor:
+        """Map (B, dim, H, W) to the same shape."""
+        head, rest = x[:, : self.pdim], x[:, self.pdim :]
+        return self.aggr(torch.cat((self.plk(head, shared), rest), 1))
+
+
+class ESCBlock(nn.Module):
+    """One block: ConvFFN, window attention, then `conv_blocks` pairs of ConvFFN and ConvAttn.
+
+    Args:
+        dim: channels.
+        pdim: channels that pass through the large kernel.
+        conv_blocks: pairs of ConvFFN and ConvAttn.
+        window_size: attention window.
+        num_heads: attention heads.
+        exp_ratio: hidden ratio of the paired ConvFFNs.
+        proj_ratio: hidden ratio of the ConvFFN in front of the attention.
+        use_ln: LayerNorm in front of each pair.
+        make_plk: makes a large-kernel layer for `pdim` channels.
+        attn_type: attention backend.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        pdim: int,
+        conv_blocks: int,
+        window_size: int,
+        num_heads: int,
+        exp_ratio: float,
+        proj_ratio: float,
+        use_ln: bool,
+        make_plk: Callable[[int], nn.Module],
+        attn_type: str,
+    ) -> None:
+        super().__init__()
+        self.ln_proj = ChannelNorm(dim)
+        self.proj = ConvFFN(dim, proj_ratio)
+        self.ln_attn = ChannelNorm(dim)
+        self.attn = WindowAttention(dim, window_size, num_heads, attn_type)
+        self.lns = nn.ModuleList(ChannelNorm(dim) if use_ln else nn.Identity() for _ in range(conv_blocks))
+        self.pconvs = nn.ModuleList(ConvAttn(dim, pdim, make_plk(pdim)) for _ in range(conv_blocks))
+        self.convffns = nn.ModuleList(ConvFFN(dim, exp_ratio) for _ in range(conv_blocks))
+        self.ln_out = ChannelNorm(dim)
+        self.conv_out = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def forward(self, x: Tensor, shared: SharedKernels) -> Tensor:
+        """Map (B, dim, H, W) to the same shape."""
+        running = self.proj(self.ln_proj(x))
+        running = running + self.attn(self.ln_attn(running))
+        for norm, convffn, pconv in zip(self.lns, self.convffns, self.pconvs, strict=True):
+            running = running + pconv(convffn(norm(running)), shared)
+        return self.conv_out(self.ln_out(running)) + x
+
+
+def symmetrize(kernel: Tensor) -> Tensor:
+    """Average (..., k, k) over the eight symmetries of the square (section 3.2, geometric ensemble)."""
+    quarter_turns = [torch.rot90(kernel, turns, (-2, -1)) for turns in range(4)]
+    total = torch.stack([*quarter_turns, *(turned.flip(-1) for turned in quarter_turns)])
+    return total.mean(0)
+
+
+def check_large_kernel(pdim: int, dim: int, kernel_size: int) -> None:
+    """Refuse what no ConvAttn can do.
+
+    Raises:
+        ValueError: an even kernel, or more large-kernel channels than there are.
+    """
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+    if not 0 < pdim <= dim:
+        raise ValueError(f"pdim must lie in 1..dim ({dim}), got {pdim}")
+
+
+class SymmetricKernelNetwork(SRNetwork):
+    """A network whose blocks share one dense large kernel, symmetrised on each forward (ESC, ESC-Real).
+
+    Subclasses call `_init_kernel` first, so that `plk_filter` leads the state dict.
+    """
+
+    plk_filter: nn.Parameter
+
+    def _init_kernel(self, dim: int, pdim: int, kernel_size: int) -> None:
+        check_large_kernel(pdim, dim, kernel_size)
+        # nn.init.orthogonal_ flattens to (pdim, pdim k^2): the rows come out orthonormal.
+        self.plk_filter = nn.Parameter(nn.init.orthogonal_(torch.empty(pdim, pdim, kernel_size, kernel_size)))
+        self._baked = False
+
+    def shared_kernels(self) -> SharedKernels:
+        """The large kernel as the blocks apply it."""
+        return (self.plk_filter if self._baked else symmetrize(self.plk_filter),)
+
+    def convert(self) -> None:
+        """Bake the symmetrised kernel into `plk_filter`; outputs stay the same up to rounding.
+
+        The parameter object is kept, so optimizers and averaged copies go on working. Training afterwards
+        no longer symmetrises.
+        """
+        with torch.no_grad():
+            self.plk_filter.copy_(symmetrize(self.plk_filter))
+        self._baked = True

@@ -1,0 +1,208 @@
+"""ESC-Real and ESC-Real-M: ESC for real-world photographs (arXiv 2503.06671, section 4.5)."""
+
+from torch import Tensor, nn
+
+from lmlt_arch.archs.esc_layers import ESCBlock, LargeKernelConv, SymmetricKernelNetwork
+from lmlt_arch.archs.layers import MirrorConv2d
+from lmlt_arch.archs.padding import pad_to_multiple
+from lmlt_arch.archs.upsample import DySample, NearestConvUpsample, UniUpsample
+
+
+def _image_skip(in_channels: int, dim: int) -> list[nn.Module]:
+    """The path that carries the input image to the upsampler."""
+    return [
+        nn.Conv2d(in_channels, 2 * dim, 1),
+        MirrorConv2d(2 * dim, 2 * dim, 7, groups=2 * dim),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(2 * dim, dim, 1),
+    ]
+
+
+class _RealNetwork(SymmetricKernelNetwork):
+    """The trunk that ESC-Real and ESC-Real-M share; they differ in what stands around it."""
+
+    proj: nn.Module
+    skip: nn.Module
+    blocks: nn.ModuleList
+    last: nn.Conv2d
+    to_img: nn.Module
+
+    def _init_trunk(
+        self,
+        *,
+        dim: int,
+        pdim: int,
+        n_blocks: int,
+        conv_blocks: int,
+        window_size: int,
+        num_heads: int,
+        exp_ratio: float,
+        attn_type: str,
+    ) -> None:
+        self.blocks = nn.ModuleList(
+            ESCBlock(
+                dim=dim,
+                pdim=pdim,
+                conv_blocks=conv_blocks,
+                window_size=window_size,
+                num_heads=num_heads,
+                exp_ratio=exp_ratio,
+                proj_ratio=2,
+                use_ln=True,
+                make_plk=LargeKernelConv,
+                attn_type=attn_type,
+            )
+            for _ in range(n_blocks)
+        )
+        self.last = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def _restore(self, x: Tensor) -> Tensor:
+        shared = self.shared_kernels()
+        shallow = self.proj(x)
+        features = shallow
+        for block in self.blocks:
+            features = block(features, shared)
+        return self.to_img(self.last(features) + shallow + self.skip(x))
+
+
+class ESCReal(_RealNetwork):
+    """ESC-Real (arXiv 2503.06671, section 4.5); conventions and input sizes as in `ESC`.
+
+    State dicts are the official ones at x4 and with DySample. The official code always enlarges by 4
+    without DySample; here `upscaling_factor` is honoured.
+
+    Args:
+        dim: channels.
+        pdim: channels that pass through the large kernel.
+        kernel_size: large kernel, odd.
+        n_blocks: blocks.
+        conv_blocks: pairs of ConvFFN and ConvAttn in a block.
+        window_size: attention window.
+        num_heads: attention heads; must divide `dim`.
+        upscaling_factor: output size over input size; without DySample 3 or a power of two.
+        exp_ratio: hidden ratio of the ConvFFNs.
+        attn_type: attention backend, see `lmlt_arch.archs.attention`.
+        use_dysample: enlarge by DySample instead of pixel replication and convolutions.
+
+    Raises:
+        ValueError: an argument is unusable; the message names it.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        pdim: int,
+        kernel_size: int,
+        n_blocks: int,
+        conv_blocks: int,
+        window_size: int,
+        num_heads: int,
+        upscaling_factor: int,
+        exp_ratio: float = 2,
+        attn_type: str = "auto",
+        use_dysample: bool = False,
+    ) -> None:
+        super().__init__(upscaling_factor, pad_multiple=window_size)
+        self._init_kernel(dim, pdim, kernel_size)
+        self.proj = nn.Conv2d(3, dim, 3, padding=1)
+        self._init_trunk(
+            dim=dim,
+            pdim=pdim,
+            n_blocks=n_blocks,
+            conv_blocks=conv_blocks,
+            window_size=window_size,
+            num_heads=num_heads,
+            exp_ratio=exp_ratio,
+            attn_type=attn_type,
+        )
+        if use_dysample:
+            self.to_img = DySample(dim, 3, scale=upscaling_factor, groups=4)
+        else:
+            self.to_img = NearestConvUpsample(dim, 3, upscaling_factor)
+        self.skip = nn.Sequential(*_image_skip(3, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Restore and enlarge RGB images.
+
+        Args:
+            x: (B, 3, H, W) in [0, 1], any H and W from 1.
+
+        Returns:
+            (B, 3, H r, W r), r = `upscaling_factor`.
+        """
+        return self._restore(x)
+
+
+class ESCRealM(_RealNetwork):
+    """ESC-Real with a choice of upsampler and fast x1 and x2 (the official code's ESC-Real-M).
+
+    Conventions and input sizes as in `ESC`; state dicts are the official ones.
+
+    Args:
+        dim: channels.
+        pdim: channels that pass through the large kernel.
+        kernel_size: large kernel, odd.
+        n_blocks: blocks.
+        conv_blocks: pairs of ConvFFN and ConvAttn in a block.
+        window_size: attention window.
+        num_heads: attention heads; must divide `dim`.
+        upscaling_factor: output size over input size.
+        exp_ratio: hidden ratio of the ConvFFNs.
+        mid_dim: inner channels of some upsamplers.
+        upsampler: a member of `lmlt_arch.archs.upsample.UPSAMPLERS`.
+        unshuffle_mod: at x1 and x2, work at a quarter and half of the input's size.
+        attn_type: attention backend, see `lmlt_arch.archs.attention`.
+
+    Raises:
+        ValueError: an argument is unusable; the message names it.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        pdim: int,
+        kernel_size: int,
+        n_blocks: int,
+        conv_blocks: int,
+        window_size: int,
+        num_heads: int,
+        upscaling_factor: int,
+        exp_ratio: float = 2,
+        mid_dim: int = 48,
+        upsampler: str = "nearest+conv",
+        unshuffle_mod: bool = True,
+        attn_type: str = "auto",
+    ) -> None:
+        unshuffle = 4 // upscaling_factor if unshuffle_mod and upscaling_factor in (1, 2) else 1
+        super().__init__(upscaling_factor, pad_multiple=window_size * unshuffle)
+        self.unshuffle = unshuffle
+        self._init_kernel(dim, pdim, kernel_size)
+        channels = 3 * unshuffle**2
+        shrink: list[nn.Module] = [nn.PixelUnshuffle(unshuffle)] if unshuffle > 1 else []
+        first = nn.Conv2d(channels, dim, 3, padding=1)
+        self.proj = nn.Sequential(*shrink, first) if shrink else first
+        self.skip = nn.Sequential(*shrink, *_image_skip(channels, dim))
+        self._init_trunk(
+            dim=dim,
+            pdim=pdim,
+            n_blocks=n_blocks,
+            conv_blocks=conv_blocks,
+            window_size=window_size,
+            num_heads=num_heads,
+            exp_ratio=exp_ratio,
+            attn_type=attn_type,
+        )
+        self.to_img = UniUpsample(upsampler, upscaling_factor * unshuffle, dim, 3, mid_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Restore and enlarge RGB images.
+
+        Args:
+            x: (B, 3, H, W) in [0, 1], any H and W from 1.
+
+        Returns:
+            (B, 3, H r, W r), r = `upscaling_factor`.
+        """
+        height, width = x.shape[-2:]
+        r = self.upscaling_factor
+        return self._restore(pad_to_multiple(x, self.unshuffle))[:, :, : height * r, : width * r]

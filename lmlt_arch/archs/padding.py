@@ -1,0 +1,55 @@
+"""The padding rule of all networks: mirror, as often as it takes."""
+
+import torch
+from torch import Tensor
+
+
+def mirror_indices(size: int, before: int, after: int, device: torch.device) -> Tensor:
+    """Positions that extend an axis by mirroring at its ends, the end pixels not repeated.
+
+    The mirrored image is mirrored again as often as needed, so any amount of padding is defined: with
+    `before, after < size` this is reflect padding, beyond it the rule of `numpy.pad(mode="reflect")`.
+    An axis of one pixel repeats that pixel.
+
+    Args:
+        size: length of the axis.
+        before: positions to add in front.
+        after: positions to add behind.
+        device: where the result lives.
+
+    Returns:
+        Integer positions in [0, size), shape (before + size + after,).
+    """
+    # sym_max, not max: under torch.export the size is a symbol that must not be compared.
+    period = torch.sym_max(2 * size - 2, 1)
+    positions = torch.arange(size + before + after, device=device) - before
+    return (size - 1) - (positions.remainder(period) - (size - 1)).abs()
+
+
+def mirror_pad(x: Tensor, *, top: int = 0, bottom: int = 0, left: int = 0, right: int = 0) -> Tensor:
+    """Pad the two last axes by `mirror_indices`; works for images smaller than the padding.
+
+    Args:
+        x: (..., H, W).
+        top: rows above.
+        bottom: rows below.
+        left: columns to the left.
+        right: columns to the right.
+
+    Returns:
+        (..., top + H + bottom, left + W + right); `x` itself where nothing is added.
+    """
+    height, width = x.shape[-2:]
+    # While tracing, both gathers always stay in the graph: one program then serves every size.
+    tracing = torch.compiler.is_compiling()
+    if tracing or top or bottom:
+        x = x.index_select(-2, mirror_indices(height, top, bottom, x.device))
+    if tracing or left or right:
+        x = x.index_select(-1, mirror_indices(width, left, right, x.device))
+    return x
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Mirror-pad (..., H, W) at the bottom and right until both are multiples of `multiple`."""
+    height, width = x.shape[-2:]
+    return mirror_pad(x, bottom=-height % multiple, right=-width % multiple)
