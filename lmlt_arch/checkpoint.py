@@ -1,0 +1,264 @@
+"""From a checkpoint alone to the network it belongs to.
+
+The class and every hyperparameter are read from the names and shapes of the tensors (and the small records
+that some variants keep among them), so a file needs no option file beside it. Files never execute code:
+`.pth` is read with `weights_only=True`, `.safetensors` holds nothing but tensors.
+"""
+
+import math
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmlt_arch.archs import ESC, ESCFP, LMLT, ESCReal, ESCRealM, SRNetwork
+from lmlt_arch.archs.upsample import UPSAMPLERS
+
+StateDict = dict[str, Tensor]
+
+# Tried in this order: the averaged weights are the ones that were validated.
+PARAM_KEYS = ("params_ema", "params")
+
+
+class CheckpointError(ValueError):
+    """A file that cannot be used as a checkpoint; the message says what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a state dict says about its network.
+
+    Attributes:
+        arch: the class.
+        kwargs: constructor arguments, `attn_type` left at its default.
+    """
+
+    arch: Callable[..., SRNetwork]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, attn_type: str = "auto") -> SRNetwork:
+        """The network, freshly initialised."""
+        return self.arch(**self.kwargs, attn_type=attn_type)
+
+
+def _count(state: Mapping[str, Tensor], prefix: str) -> int:
+    """How many numbered children `prefix` has."""
+    numbers = {name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)}
+    return len(numbers)
+
+
+def _ratio(hidden: int, dim: int) -> float:
+    """A ratio for which `int(dim * ratio)` is `hidden` again."""
+    ratio = hidden / dim
+    return ratio if int(dim * ratio) == hidden else math.nextafter(ratio, math.inf)
+
+
+def _head_scale(rows: int) -> int:
+    """The scale of a pixel-shuffle head with 3 r^2 rows."""
+    return math.isqrt(rows // 3)
+
+
+def _describe_lmlt(state: StateDict) -> Description:
+    dim = state["to_feat.weight"].shape[0]
+    return Description(
+        LMLT,
+        {
+            "dim": dim,
+            "n_blocks": _count(state, "feats."),
+            "ffn_scale": _ratio(state["feats.0.ccm.ccm.0.weight"].shape[0], dim),
+            "upscaling_factor": _head_scale(state["to_img.0.weight"].shape[0]),
+            "low_to_high": "low_to_high" not in state,
+        },
+    )
+
+
+def _esc_kwargs(state: StateDict, kernel: str) -> dict[str, Any]:
+    """What all ESC networks have in common; `kernel` names the shared large kernel."""
+    heads, table = state["blocks.0.attn.relative_position_bias"].shape
+    dim = state["last.weight"].shape[0]
+    return {
+        "dim": dim,
+        "pdim": state[kernel].shape[0],
+        "kernel_size": state[kernel].shape[-1],
+        "n_blocks": _count(state, "blocks."),
+        "conv_blocks": _count(state, "blocks.0.pconvs."),
+        "window_size": (math.isqrt(table) + 1) // 2,
+        "num_heads": heads,
+        "exp_ratio": _ratio(state["blocks.0.convffns.0.proj.weight"].shape[0], dim),
+    }
+
+
+def _describe_esc(state: StateDict) -> Description:
+    return Description(
+        ESC,
+        {
+            **_esc_kwargs(state, "plk_filter"),
+            "upscaling_factor": _head_scale(state["to_img.weight"].shape[0]),
+            "use_ln": "blocks.0.lns.0.weight" in state,
+        },
+    )
+
+
+def _describe_escfp(state: StateDict) -> Description:
+    scale = _head_scale(state["to_img.weight"].shape[0])
+    return Description(ESCFP, {**_esc_kwargs(state, "lk_spatial"), "upscaling_factor": scale})
+
+
+def _describe_escreal(state: StateDict) -> Description:
+    use_dysample = "to_img.init_pos" in state
+    if use_dysample:
+        groups = 4
+        scale = math.isqrt(state["to_img.init_pos"].shape[1] // (2 * groups))
+    else:
+        scale = int(state["to_img.scale"]) if "to_img.scale" in state else 4
+    kwargs = _esc_kwargs(state, "plk_filter")
+    return Description(ESCReal, {**kwargs, "upscaling_factor": scale, "use_dysample": use_dysample})
+
+
+def _describe_escrealm(state: StateDict) -> Description:
+    _, upsampler, enlargement, _, _, mid_dim, _ = state["to_img.MetaUpsample"].tolist()
+    unshuffle_mod = "proj.1.weight" in state
+    shrink = math.isqrt(state["proj.1.weight"].shape[1] // 3) if unshuffle_mod else 1
+    scale = enlargement // shrink
+    return Description(
+        ESCRealM,
+        {
+            **_esc_kwargs(state, "plk_filter"),
+            "upscaling_factor": scale,
+            "mid_dim": mid_dim,
+            "upsampler": UPSAMPLERS[upsampler],
+            # Without effect above x2, where the default stands.
+            "unshuffle_mod": unshuffle_mod or scale > 2,
+        },
+    )
+
+
+# The names by which a network is known, most particular first.
+_SIGNATURES: tuple[tuple[tuple[str, ...], Callable[[StateDict], Description]], ...] = (
+    (("to_feat.weight", "feats.0.lhsb.mfr.0.qkv.weight"), _describe_lmlt),
+    (("lk_channel", "lk_spatial", "ln_last.weight"), _describe_escfp),
+    (("plk_filter", "to_img.MetaUpsample"), _describe_escrealm),
+    (("plk_filter", "skip.3.weight"), _describe_escreal),
+    (("plk_filter", "to_img.weight"), _describe_esc),
+)
+
+
+def describe_state(state: StateDict) -> Description:
+    """Recognise the network of a state dict and all its hyperparameters.
+
+    Args:
+        state: names and tensors.
+
+    Raises:
+        CheckpointError: not one of this package's networks.
+    """
+    for names, describe in _SIGNATURES:
+        if all(name in state for name in names):
+            try:
+                return describe(state)
+            except (KeyError, ValueError, IndexError) as error:
+                raise CheckpointError(
+                    f"looks like a checkpoint of {describe.__name__.removeprefix('_describe_')}, but is "
+                    f"incomplete or changed: {error!r}"
+                ) from error
+    shown = ", ".join(list(state)[:4])
+    raise CheckpointError(
+        f"not a checkpoint of LMLT, ESC, ESCFP, ESCReal or ESCRealM: its {len(state)} tensors start {shown}"
+    )
+
+
+def _select_state(content: Any, path: Path, key: str | None) -> StateDict:
+    """The state dict inside a loaded file."""
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dict of tensors")
+    if key is not None:
+        if key not in content:
+            raise CheckpointError(
+                f"{path}: has no key {key!r}; its keys start {', '.join(map(str, list(content)[:6]))}"
+            )
+        content = content[key]
+    else:
+        content = next((content[name] for name in PARAM_KEYS if name in content), content)
+    if not isinstance(content, Mapping) or not content:
+        raise CheckpointError(f"{path}: holds no tensors under the key that was chosen")
+    state = {str(name).removeprefix("module."): value for name, value in content.items()}
+    strangers = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if strangers:
+        hint = (
+            " (a BasicSR training state? pass the net_g_*.pth from models/)" if "optimizers" in state else ""
+        )
+        raise CheckpointError(f"{path}: not a dict of tensors; {strangers[0]!r} is something else{hint}")
+    return state
+
+
+def load_state(path: str | Path, *, key: str | None = None) -> StateDict:
+    """Read the tensors of a checkpoint onto the CPU.
+
+    Args:
+        path: `.safetensors`, or a file of `torch.save`: bare, or under `params_ema` or `params`.
+        key: which of a file's state dicts; default `params_ema`, else `params`, else the file itself.
+
+    Returns:
+        Names, without a leading `module.`, and tensors.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointError: damaged, holding anything but tensors, or without `key`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return _select_state(load_file(path), path, None)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: damaged, or holds more than tensors; a file that would run code is never loaded"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+    return _select_state(content, path, key)
+
+
+def load_model(
+    path: str | Path,
+    *,
+    key: str | None = None,
+    device: str | torch.device = "cpu",
+    attn_type: str = "auto",
+) -> SRNetwork:
+    """Build the network a checkpoint belongs to, with its weights, in evaluation mode.
+
+    Args:
+        path: `.pth` or `.safetensors`, see `load_state`.
+        key: which of a file's state dicts, see `load_state`.
+        device: where the network goes.
+        attn_type: attention backend, see `lmlt_arch.archs.attention`.
+
+    Returns:
+        The network; `upscaling_factor` tells its scale.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointError: damaged, or not one of this package's networks; the message says what was seen.
+    """
+    state = load_state(path, key=key)
+    try:
+        network = describe_state(state).build(attn_type)
+        network.load_state_dict(state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: incomplete or changed; {error}") from error
+    return network.to(device).eval()

@@ -1,0 +1,29 @@
+"""The `lmlt` command: one module per subcommand, each with `add_parser` and `run`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from lmlt_arch import __version__
+from lmlt_arch.cli import doctor, info, prepare
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command; subcommands load torch only when they run."""
+    parser = argparse.ArgumentParser(prog="lmlt", description="LMLT and ESC super-resolution for BasicSR.")
+    parser.add_argument("--version", action="version", version=f"lmlt {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (prepare, info, doctor):
+        module.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns its exit status (0 done, 1 failed, 2 usage, 130 interrupted)."""
+    args = build_parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+    except KeyboardInterrupt:
+        print("lmlt: interrupted", file=sys.stderr)
+        return 130
+    return status

@@ -1,0 +1,64 @@
+"""`lmlt info FILE`: what a checkpoint is."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `info` to the command."""
+    parser = subparsers.add_parser("info", help="show what network a checkpoint holds")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".pth or .safetensors")
+    parser.add_argument("--key", help="state dict in the file (default: params_ema, then params)")
+    parser.add_argument("--json", action="store_true", help="one JSON object per file")
+    parser.set_defaults(run=run)
+
+
+def describe_file(path: Path, key: str | None) -> dict[str, Any]:
+    """What `lmlt info` prints of one file."""
+    from lmlt_arch.archs import PRESETS
+    from lmlt_arch.checkpoint import describe_state, load_model, load_state
+    from lmlt_arch.inference.complexity import multiply_adds
+
+    network = load_model(path, key=key)
+    description = describe_state(load_state(path, key=key))
+    kwargs = {name: value for name, value in description.kwargs.items() if name != "upscaling_factor"}
+    published = [
+        preset.title
+        for preset in PRESETS.values()
+        if preset.arch == type(network).__name__ and preset.kwargs.items() <= kwargs.items()
+    ]
+    return {
+        "file": str(path),
+        "network": type(network).__name__,
+        "published_as": published[0] if published else None,
+        "scale": network.upscaling_factor,
+        "hyperparameters": kwargs,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "multiply_adds": multiply_adds(network),
+    }
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a description of each file; 1 if one could not be read."""
+    status = 0
+    for path in args.files:
+        try:
+            found = describe_file(path, args.key)
+        except (OSError, ValueError) as error:
+            print(f"lmlt info: {error}", file=sys.stderr)
+            status = 1
+            continue
+        if args.json:
+            print(json.dumps(found))
+            continue
+        title = f" ({found['published_as']})" if found["published_as"] else ""
+        print(f"{found['file']}")
+        print(f"  network        {found['network']}{title}, x{found['scale']}")
+        for name, value in found["hyperparameters"].items():
+            print(f"    {name:<16}{value}")
+        print(f"  parameters     {found['parameters']:,}")
+        print(f"  multiply-adds  {found['multiply_adds'] / 1e9:.1f} G for a 1280x720 output")
+    return status

@@ -1,0 +1,1 @@
+"""Running trained networks. Nothing here knows of training."""

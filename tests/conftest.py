@@ -1,0 +1,26 @@
+"""What every test shares: a live hook, and the reference material where it is at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import lmlt_arch.hook
+
+lmlt_arch.hook.install()
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_dir(repo_root: Path) -> Path:
+    """Reference figures, benchmark images and official weights, which do not belong to the repository."""
+    path = Path(os.environ.get("LMLT_SHARED", repo_root.parent / "shared"))
+    if not path.is_dir():
+        pytest.skip("the reference material is not beside this checkout")
+    return path
