@@ -1,0 +1,28 @@
+"""The networks once more, as plainly as PyTorch can say them: the oracle of the tests.
+
+Written from the published descriptions, sharing no line with `lmlt_arch`: NCHW layout, eager mode, scores as
+a full matrix, the relative bias gathered element by element. Names and order of the parameters are the
+official ones, so a state dict of either loads into the other with `strict=True`.
+"""
+
+from plain_reference.esc import ESC, symmetrised
+from plain_reference.esc_fp import ESCFP
+from plain_reference.esc_real import ESCReal, ESCRealM
+from plain_reference.lmlt import LMLT
+from plain_reference.rescale import rescaled_state
+from plain_reference.upsample import DySample, UniUpsample
+
+NETWORKS = {"LMLT": LMLT, "ESC": ESC, "ESCFP": ESCFP, "ESCReal": ESCReal, "ESCRealM": ESCRealM}
+
+__all__ = [
+    "ESC",
+    "ESCFP",
+    "LMLT",
+    "NETWORKS",
+    "DySample",
+    "ESCReal",
+    "ESCRealM",
+    "UniUpsample",
+    "rescaled_state",
+    "symmetrised",
+]
