@@ -1,0 +1,5 @@
+"""Training losses that BasicSR lacks."""
+
+from lmlt_arch.losses.fft_loss import FFTLoss
+
+__all__ = ["FFTLoss"]

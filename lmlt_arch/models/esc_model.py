@@ -1,0 +1,28 @@
+"""Model types of ESC's option files."""
+
+from lmlt_arch.archs.padding import pad_to_multiple
+from lmlt_arch.models.base_model import PluginModel
+
+
+class ESCModel(PluginModel):
+    """Validates on images padded to whole windows, the way the published figures of ESC were made.
+
+    The mirrored border belongs to the image, at the bottom and right, and is cut off the output. Calling the
+    network directly pads inside its attention instead and gives slightly different pixels near that border.
+    """
+
+    def test(self) -> None:
+        """Enlarge `self.lq` (B, 3, H, W) into `self.output` (B, 3, H * scale, W * scale)."""
+        lq = self.lq
+        multiple = getattr(self.get_bare_model(self.net_g), "pad_multiple", 1)
+        try:
+            self.lq = pad_to_multiple(lq, multiple)
+            super().test()
+        finally:
+            self.lq = lq
+        height, width = (side * self.opt["scale"] for side in lq.shape[-2:])
+        self.output = self.output[..., :height, :width]
+
+
+class ESRModel(ESCModel):
+    """ESCModel under the name that the official option files of ESC use."""

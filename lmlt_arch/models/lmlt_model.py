@@ -1,0 +1,7 @@
+"""Model type of LMLT's option files."""
+
+from lmlt_arch.models.base_model import PluginModel
+
+
+class LMLTModel(PluginModel):
+    """Trains with L1 plus FFT loss; validates plainly, since LMLT pads by itself."""
