@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmlt_arch.archs.padding import mirror_pad
+from lmlt_arch.archs.padding import cells, is_exporting, pad_to_cells
 
 BACKENDS = ("auto", "Naive", "SDPA", "Flex", "Flash")
 
@@ -166,7 +166,7 @@ def _compiled_flex() -> Callable[..., Any]:
 
 
 def _flex_serves(q: Tensor, bias: Tensor | None, dropout: float) -> bool:
-    if dropout or torch.compiler.is_exporting():
+    if dropout or is_exporting():
         return False
     if q.is_cuda:
         return q.dtype is not torch.float64 and q.shape[-1] in (16, 32, 64, 128)
@@ -337,8 +337,8 @@ class WindowAttention(AttentionModule):
         """Map (B, dim, H, W) to the same shape."""
         w, heads = self.window_size, self.num_heads
         height, width = x.shape[-2:]
-        rows, cols = -(-height // w), -(-width // w)
-        padded = mirror_pad(x, bottom=rows * w - height, right=cols * w - width)
+        rows, cols = cells(height, w), cells(width, w)
+        padded = pad_to_cells(x, rows, cols, w)
         batch, dim = padded.shape[:2]
         # (B, 3 h c, rows w, cols w) -> 3 x (B rows cols, h, w w, c)
         qkv = self.to_qkv(padded).reshape(batch, 3, heads, dim // heads, rows, w, cols, w)

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from lmlt_arch.archs.esc_layers import ESCBlock, LargeKernelConv, SymmetricKernelNetwork
 from lmlt_arch.archs.layers import MirrorConv2d
-from lmlt_arch.archs.padding import pad_to_multiple
+from lmlt_arch.archs.padding import cells, pad_to_cells
 from lmlt_arch.archs.upsample import DySample, NearestConvUpsample, UniUpsample
 
 
@@ -204,5 +204,6 @@ class ESCRealM(_RealNetwork):
             (B, 3, H r, W r), r = `upscaling_factor`.
         """
         height, width = x.shape[-2:]
-        r = self.upscaling_factor
-        return self._restore(pad_to_multiple(x, self.unshuffle))[:, :, : height * r, : width * r]
+        r, u = self.upscaling_factor, self.unshuffle
+        padded = pad_to_cells(x, cells(height, u), cells(width, u), u) if u > 1 else x
+        return self._restore(padded)[:, :, : height * r, : width * r]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lmlt_arch.archs.attention import AttentionModule
 from lmlt_arch.archs.layers import ChannelNorm, SRNetwork
-from lmlt_arch.archs.padding import mirror_pad
+from lmlt_arch.archs.padding import cells, pad_to_cells
 
 LEVELS = 4
 WINDOW = 8
@@ -192,8 +192,8 @@ class LMLT(SRNetwork):
             (B, 3, H r, W r), r = `upscaling_factor`.
         """
         height, width = x.shape[-2:]
-        rows, cols = -(-height // STRIDE), -(-width // STRIDE)
-        x = self.to_feat(mirror_pad(x, bottom=rows * STRIDE - height, right=cols * STRIDE - width))
+        rows, cols = cells(height, STRIDE), cells(width, STRIDE)
+        x = self.to_feat(pad_to_cells(x, rows, cols, STRIDE))
         features = x
         for block in self.feats:
             features = block(features, rows, cols)

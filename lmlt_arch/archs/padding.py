@@ -1,7 +1,14 @@
 """The padding rule of all networks: mirror, as often as it takes."""
 
+from typing import cast
+
 import torch
 from torch import Tensor
+
+
+def is_exporting() -> bool:
+    """Whether `torch.export` is tracing (`torch.compile` does not count)."""
+    return torch.compiler.is_exporting()
 
 
 def mirror_indices(size: int, before: int, after: int, device: torch.device) -> Tensor:
@@ -49,7 +56,18 @@ def mirror_pad(x: Tensor, *, top: int = 0, bottom: int = 0, left: int = 0, right
     return x
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Mirror-pad (..., H, W) at the bottom and right until both are multiples of `multiple`."""
-    height, width = x.shape[-2:]
-    return mirror_pad(x, bottom=-height % multiple, right=-width % multiple)
+def cells(size: int, cell: int) -> int:
+    """How many cells of `cell` pixels it takes to cover `size` pixels."""
+    count = -(-size // cell)
+    if is_exporting():
+        # A size derived from the input's would be frozen wherever a shape check asks whether it is 1; a
+        # symbol of its own, tied to the input by these facts alone, leaves the program open to every size.
+        count = cast(int, torch.scalar_tensor(count, dtype=torch.int64).item())
+        torch._check(count >= 1)
+        torch._check(size <= count * cell)
+    return count
+
+
+def pad_to_cells(x: Tensor, rows: int, cols: int, cell: int) -> Tensor:
+    """Mirror-pad (..., H, W) at the bottom and right to (..., rows cell, cols cell)."""
+    return mirror_pad(x, bottom=rows * cell - x.shape[-2], right=cols * cell - x.shape[-1])
