@@ -3,7 +3,6 @@
 # mypy: allow-subclassing-any
 import io
 import math
-import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
+from lmlt_arch.data.files import OutputError, write_atomic
 from lmlt_arch.models.options import OPTIMIZERS, checked_options
 
 
@@ -96,11 +96,11 @@ class PluginModel(SRModel):
         may have room again at the next one.
 
         Raises:
-            OSError: the final network could not be written.
+            OutputError: the final network could not be written.
         """
         try:
             super().save(epoch, current_iter)
-        except OSError as error:
+        except OutputError as error:
             if current_iter == -1:
                 raise
             get_root_logger().error(
@@ -117,7 +117,7 @@ class PluginModel(SRModel):
         """Write `{net_label}_{current_iter}.pth` in BasicSR's format, all of it or nothing.
 
         Raises:
-            OSError: the file could not be written.
+            OutputError: the file could not be written.
         """
         if self.opt["rank"] != 0:
             return
@@ -136,7 +136,7 @@ class PluginModel(SRModel):
         """Write `{current_iter}.state` in BasicSR's format, all of it or nothing.
 
         Raises:
-            OSError: the file could not be written.
+            OutputError: the file could not be written.
         """
         if self.opt["rank"] != 0 or current_iter == -1:
             return
@@ -162,14 +162,4 @@ def _save_whole(content: object, path: Path) -> None:
     # Serialised in memory first: PyTorch's own writer reports a full disk as an obscure RuntimeError.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    # A leading dot hides a leftover from BasicSR's search for the newest state.
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomic(path, buffer.getvalue())

@@ -1,6 +1,6 @@
 """Model types of ESC's option files."""
 
-from lmlt_arch.archs.padding import pad_to_multiple
+from lmlt_arch.archs.padding import mirror_pad
 from lmlt_arch.models.base_model import PluginModel
 
 
@@ -14,14 +14,15 @@ class ESCModel(PluginModel):
     def test(self) -> None:
         """Enlarge `self.lq` (B, 3, H, W) into `self.output` (B, 3, H * scale, W * scale)."""
         lq = self.lq
-        multiple = getattr(self.get_bare_model(self.net_g), "pad_multiple", 1)
+        height, width = lq.shape[-2:]
+        window = getattr(self.get_bare_model(self.net_g), "pad_multiple", 1)
         try:
-            self.lq = pad_to_multiple(lq, multiple)
+            self.lq = mirror_pad(lq, bottom=-height % window, right=-width % window)
             super().test()
         finally:
             self.lq = lq
-        height, width = (side * self.opt["scale"] for side in lq.shape[-2:])
-        self.output = self.output[..., :height, :width]
+        scale = self.opt["scale"]
+        self.output = self.output[..., : height * scale, : width * scale]
 
 
 class ESRModel(ESCModel):

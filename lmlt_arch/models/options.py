@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -70,11 +70,11 @@ def checked_options(opt: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def _nearest(name: str, valid: Collection[str]) -> str:
     """Complete an error message about an unknown name: the nearest valid one, then all of them."""
-    valid = sorted(valid)
-    close = difflib.get_close_matches(name, valid, n=1)
-    return (f"did you mean {close[0]!r}? " if close else "") + f"Known: {', '.join(valid)}"
+    folded = {key.lower(): key for key in valid}
+    close = difflib.get_close_matches(name.lower(), folded, n=1)
+    return (f"did you mean {folded[close[0]]!r}? " if close else "") + f"Known: {', '.join(sorted(valid))}"
 
 
 def _check_train(train: Mapping[str, Any]) -> None:
@@ -100,7 +100,7 @@ def _check_part(section: str, part: Mapping[str, Any], known: Mapping[str, Calla
         raise ValueError(f"{section}: 'type' is missing. Known: {', '.join(sorted(known))}")
     kind = part["type"]
     if kind not in known:
-        raise ValueError(f"{section}: unknown type {kind!r}; {nearest(kind, known)}")
+        raise ValueError(f"{section}: unknown type {kind!r}; {_nearest(kind, known)}")
     parameters = inspect.signature(known[kind]).parameters.values()
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         _check_keys(section, part, ["type", *(p.name for p in parameters)])
@@ -108,18 +108,17 @@ def _check_part(section: str, part: Mapping[str, Any], known: Mapping[str, Calla
 
 def _registered(registry: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """The names by which BasicSR finds things: its lookup tries the bare name, then the one with a suffix."""
-    entries = dict(registry)
+    entries = dict(iter(registry))
     plugins = {name: value for name, value in entries.items() if name.endswith("_basicsr")}
     return {name.removesuffix("_basicsr"): value for name, value in plugins.items()} | {
         name: value for name, value in entries.items() if name not in plugins
     }
 
 
-def _check_keys(section: str, given: Iterable[str], valid: Iterable[str]) -> None:
-    valid = tuple(valid)
+def _check_keys(section: str, given: Iterable[str], valid: Collection[str]) -> None:
     for key in given:
         if key not in valid:
-            raise ValueError(f"{section}: unknown key {key!r}; {nearest(key, valid)}")
+            raise ValueError(f"{section}: unknown key {key!r}; {_nearest(key, valid)}")
 
 
 def _check_scale(opt: Mapping[str, Any]) -> None:

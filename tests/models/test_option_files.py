@@ -1,0 +1,156 @@
+"""The option files: what they say, that BasicSR reads them, and that they come from the generator."""
+
+import importlib.util
+import itertools
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from basicsr.archs import build_network
+from basicsr.utils.options import parse_options
+from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
+
+from lmlt_arch.models.options import checked_options
+
+# From the papers' tables, by scale.
+PARAMETERS = {
+    "LMLT_tiny": (239_340, 244_215, 251_040),
+    "LMLT": (652_332, 660_447, 671_808),
+    "LMLT_large": (1_268_076, 1_279_431, 1_295_328),
+    "ESC": (946_728, 955_383, 967_500),
+    "ESC_light": (603_600, 612_255, 624_372),
+    "ESC_FP": (523_675, 530_170, 539_263),
+    "ESC_XL": (12_455_916, 12_481_851, 12_518_160),
+    "ESC_DFLIP": (946_728, 955_383, 967_500),
+}
+SCALES = (2, 3, 4)
+CASES = list(itertools.product(PARAMETERS, SCALES))
+
+
+@pytest.fixture
+def parse(repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def parse(name: str, is_train: bool) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", ["basicsr", "-opt", str(repo_root / "options" / f"{name}.yml")])
+        opt: dict[str, Any] = parse_options(str(tmp_path), is_train=is_train)[0]
+        return checked_options(opt)
+
+    return parse
+
+
+@pytest.fixture(scope="module")
+def generator(repo_root: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "generate_options", repo_root / "scripts/generate_options.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("model", "scale"), CASES)
+def test_training_follows_the_paper(parse: Any, model: str, scale: int) -> None:
+    opt = parse(f"train_{model}_x{scale}", is_train=True)
+    train, data, path = opt["train"], opt["datasets"]["train"], opt["path"]
+    lmlt = model.startswith("LMLT")
+    assert opt["name"] == f"train_{model}_x{scale}"
+    assert opt["scale"] == scale
+    assert MODEL_REGISTRY.get(opt["model_type"]).__name__ == ("LMLTModel" if lmlt else "ESCModel")
+    assert data["gt_size"] == {2: 128, 3: 192, 4: 256}[scale]
+    assert data["use_hflip"] is True
+    assert data["use_rot"] is True
+    assert train["total_iter"] == 500_000
+    assert train["ema_decay"] == 0.999
+    assert train["pixel_opt"] == {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"}
+    if lmlt:
+        assert opt["manual_seed"] == 10
+        assert (data["batch_size_per_gpu"], data["dataset_enlarge_ratio"]) == (64, 10)
+        assert train["optim_g"] == {"type": "Adam", "lr": 1e-3, "betas": [0.9, 0.99], "weight_decay": 0}
+        assert train["scheduler"] == {
+            "type": "CosineAnnealingRestartLR",
+            "periods": [500_000],
+            "restart_weights": [1],
+            "eta_min": 1e-5,
+        }
+        assert train["warmup_iter"] == -1
+        assert train["fft_opt"] == {"type": "FFTLoss", "loss_weight": 0.05, "reduction": "mean"}
+        assert path["pretrain_network_g"] is None
+    else:
+        assert opt["manual_seed"] == 0
+        assert (data["batch_size_per_gpu"], data["dataset_enlarge_ratio"]) == (16, 1)
+        assert train["optim_g"] == {"type": "AdamW", "lr": 5e-4, "betas": [0.9, 0.9], "weight_decay": 0}
+        assert train["scheduler"] == {
+            "type": "MultiStepLR",
+            "milestones": [250_000, 400_000, 450_000, 475_000, 490_000],
+            "gamma": 0.5,
+        }
+        assert train["warmup_iter"] == 20_000
+        assert "fft_opt" not in train
+        x2 = parse(f"train_{model}_x2", is_train=True)["name"]
+        start = None if scale == 2 else f"experiments/{x2}/models/net_g_latest.pth"
+        assert path["pretrain_network_g"] == start
+        assert path.get("param_key_g") == (start and "params_ema")
+    assert path["strict_load_g"] is True
+    assert opt["val"]["val_freq"] == 5000
+    assert opt["logger"]["use_tb_logger"] is True
+    check_metrics_and_paths(opt, scale)
+
+
+@pytest.mark.parametrize(("model", "scale"), CASES)
+def test_testing_follows_the_paper(parse: Any, model: str, scale: int) -> None:
+    opt = parse(f"test_{model}_x{scale}", is_train=False)
+    trained = parse(f"train_{model}_x{scale}", is_train=True)
+    names = [opt["datasets"][f"test_{number}"]["name"] for number in range(1, 6)]
+    assert names == ["Set5", "Set14", "B100", "Urban100", "Manga109"]
+    assert opt["name"] == f"test_{model}_x{scale}"
+    assert opt["network_g"] == trained["network_g"]
+    assert opt["model_type"] == trained["model_type"]
+    assert opt["path"]["pretrain_network_g"] == f"experiments/{trained['name']}/models/net_g_latest.pth"
+    assert opt["path"]["param_key_g"] == ("params" if model.startswith("LMLT") else "params_ema")
+    check_metrics_and_paths(opt, scale)
+
+    net = build_network(opt["network_g"])
+    count = sum(parameter.numel() for parameter in net.parameters())
+    assert count == PARAMETERS[model][SCALES.index(scale)]
+
+
+def check_metrics_and_paths(opt: dict[str, Any], scale: int) -> None:
+    assert opt["val"]["metrics"] == {
+        name: {"type": f"calculate_{name}", "crop_border": scale, "test_y_channel": True, "better": "higher"}
+        for name in ("psnr", "ssim")
+    }
+    for phase, dataset in opt["datasets"].items():
+        assert dataset["type"] in DATASET_REGISTRY
+        roots = [value for key, value in dataset.items() if key.startswith("dataroot_")]
+        assert all(root.startswith("datasets/") for root in roots)
+        assert all(("X" not in root) or f"X{scale}" in root for root in roots)
+        if phase != "train":
+            assert dataset["filename_tmpl"] == f"{{}}x{scale}"
+            assert roots == [
+                f"datasets/benchmark/{dataset['name']}/{part}" for part in ("HR", f"LR_bicubic/X{scale}")
+            ]
+
+
+def test_files_come_from_the_generator(
+    generator: ModuleType, repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {path.name: path.read_text() for path in (repo_root / "options").iterdir()}
+    assert files.keys() == {f"{phase}_{m}_x{s}.yml" for phase in ("train", "test") for m, s in CASES}
+    assert files == generator.option_files()
+
+    monkeypatch.setattr(generator, "OPTIONS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["generate_options.py"])
+    (tmp_path / "train_old.yml").write_text("name: no longer published\n")
+    assert generator.main() == 0
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
+
+    monkeypatch.setattr(sys, "argv", ["generate_options.py", "--check"])
+    assert generator.main() == 0
+    drifted = tmp_path / "train_LMLT_x4.yml"
+    drifted.write_text(drifted.read_text().replace("1e-3", "2e-3"))
+    assert generator.main() == 1
+    assert "2e-3" in drifted.read_text()
