@@ -1,0 +1,83 @@
+"""Finding images and writing files whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path, PurePosixPath
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+TEMPORARY_SUFFIX = ".tmp"
+
+
+class OutputError(Exception):
+    """The work cannot go on: the disk is full, a folder is not writable, and the like."""
+
+
+def list_images(folder: Path) -> list[PurePosixPath]:
+    """The images below a folder, at any depth, sorted, as paths relative to it.
+
+    Hidden files and folders (leading dot) are passed over.
+
+    Raises:
+        NotADirectoryError: If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise NotADirectoryError(f"no such folder: {folder}")
+    found = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        relative = Path(parent).relative_to(folder)
+        found += [
+            PurePosixPath(relative.as_posix(), name)
+            for name in names
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+        ]
+    return sorted(found)
+
+
+def flat_name(relative: PurePosixPath) -> str:
+    """The name, without suffix, under which BasicSR can use an image found at this relative path.
+
+    BasicSR does not look into sub-folders, cuts a name in ``meta_info.txt`` at its first dot or space, and
+    takes only ASCII as a key. So folders are joined by underscores, other ASCII signs become underscores and
+    any other letter becomes its code point: ``holiday 2/père.v1.png`` gives ``holiday_2_pu00e8re_v1``.
+    """
+    joined = "_".join((*relative.parts[:-1], relative.stem))
+    ascii_only = "".join(letter if letter.isascii() else f"u{ord(letter):04x}" for letter in joined)
+    return re.sub(r"[^0-9A-Za-z_-]", "_", ascii_only)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file through a temporary neighbour, so that it is never seen half written.
+
+    Raises:
+        OutputError: If the disk is full, the folder is not writable, and so on; it names the file.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    try:
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents where they are missing.
+
+    Raises:
+        OutputError: If that is not possible.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """The error to raise where writing a path met an operating system error."""
+    return OutputError(f"cannot write {path}: {error.strerror or error}")

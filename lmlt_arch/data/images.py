@@ -1,0 +1,94 @@
+"""Reading training images strictly and writing PNG."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+# Modes that hold 8-bit gray or colour; palettes are expanded.
+PLAIN_MODES = frozenset({"1", "L", "P", "RGB"})
+ALPHA_MODES = frozenset({"LA", "PA", "RGBA"})
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+TIFF_BITS_PER_SAMPLE = 258
+
+
+class ImageError(ValueError):
+    """An image that cannot be used; the message names it and says why."""
+
+
+def decode_image(data: bytes, *, name: str) -> NDArray[np.uint8]:
+    """Decode an image file's bytes to 8-bit RGB.
+
+    Gray and palette images become RGB, the EXIF orientation is applied (OpenCV, and so BasicSR, does both).
+    An alpha channel is dropped where it is opaque everywhere.
+
+    Args:
+        data: The file's content: PNG, JPEG, BMP, TIFF or WebP.
+        name: What to call the image in errors.
+
+    Returns:
+        Shape (h, w, 3), values 0..255.
+
+    Raises:
+        ImageError: If the data is damaged or cut short, has more than 8 bits per channel or transparent
+            pixels, or another colour model (CMYK, for instance). BasicSR would train on wrong colours in
+            silence.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as file:
+            refusal = _refusal(file, data)
+            image = file if refusal else ImageOps.exif_transpose(file)
+            if not refusal and (image.mode in ALPHA_MODES or "transparency" in image.info):
+                image = image.convert("RGBA")
+                if image.getchannel("A").getextrema() != (255, 255):
+                    refusal = "has transparent pixels: composite it on a background first"
+            pixels = None if refusal else np.asarray(image.convert("RGB"))
+    except Exception as error:
+        # Decoders raise nearly anything when fed with damaged data.
+        raise ImageError(f"{name} is damaged or not an image: {error}") from error
+    if pixels is None:
+        raise ImageError(f"{name} {refusal}")
+    return pixels
+
+
+def _refusal(file: Image.Image, data: bytes) -> str | None:
+    """Why an opened, not yet decoded image cannot be used, or None."""
+    if _has_deep_channels(file, data):
+        return "has more than 8 bits per channel: convert it to 8 bits first"
+    if file.mode not in PLAIN_MODES | ALPHA_MODES:
+        return f"has colour mode {file.mode}: convert it to 8-bit RGB first"
+    return None
+
+
+def _has_deep_channels(file: Image.Image, data: bytes) -> bool:
+    """Whether channels have more than 8 bits, by the header: Pillow opens 16-bit RGB as plain RGB."""
+    if data.startswith(PNG_SIGNATURE):
+        depth: int = struct.unpack_from("B", data, 24)[0]
+        return depth > 8
+    bits = getattr(file, "tag_v2", {}).get(TIFF_BITS_PER_SAMPLE, (8,))
+    return file.mode.startswith(("I", "F")) or max(bits) > 8
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read an image file as :func:`decode_image` does.
+
+    Raises:
+        ImageError: Also if the file cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}") from error
+    return decode_image(data, name=str(path))
+
+
+def encode_png(image: NDArray[np.uint8], *, compression_level: int) -> bytes:
+    """Encode an RGB image of shape (h, w, 3) as PNG, at zlib level 0 (none) to 9."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=compression_level)
+    return buffer.getvalue()
