@@ -1,0 +1,82 @@
+"""The import hook: finds the real BasicSR and runs mends and registration around its modules.
+
+The one-line `lmlt_basicsr_hook.pth` asks `find_spec` for names below `basicsr` and nothing else, so an
+interpreter that never imports BasicSR reads no file of this package. Nothing here imports torch: a mere
+look-up (`importlib.util.find_spec("basicsr")`) must stay cheap, so the work waits until a module runs.
+"""
+
+import copy
+import sys
+from collections.abc import Sequence
+from functools import partial
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+from lmlt_arch.hook import checkout, mending, registration
+
+OWNER = "basicsr-lmlt"
+
+
+class Hook:
+    """The finder that `install` puts first, with the same duty as the one in the `.pth` file."""
+
+    owner = OWNER
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Spec of a BasicSR module with our work attached; None for every other name."""
+        return find_spec(name, path, target) if name.partition(".")[0] == "basicsr" else None
+
+
+def install() -> None:
+    """Put the hook into this interpreter unless it is there already (for a plugin that is not installed)."""
+    if not any(_is_ours(finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, Hook())
+
+
+def is_installed() -> bool:
+    """Whether this interpreter has the hook."""
+    return any(_is_ours(finder) for finder in sys.meta_path)
+
+
+def find_spec(
+    name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+) -> ModuleSpec | None:
+    """Spec of a `basicsr` module as the other finders give it, its loader set to run our work as well."""
+    spec = _real_spec(name, path, target)
+    if spec is None and name == "basicsr":
+        spec = checkout.package_of_running_script()
+    if spec is None and name == "basicsr.version" and path:
+        spec = checkout.version_of_unbuilt(path[0])
+    if spec is None or spec.loader is None:
+        return None
+    # A copy: some loaders serve many modules. An attribute of the instance and no proxy: everything else
+    # about the loader (its type, get_code for `python -m`, resources, pickling) stays what it was.
+    loader = copy.copy(spec.loader)
+    vars(loader)["exec_module"] = partial(_exec_module, loader)
+    spec.loader = loader
+    return spec
+
+
+def _exec_module(loader: Loader, module: ModuleType) -> None:
+    del vars(loader)["exec_module"]
+    with mending.during(module.__name__, vars(module)):
+        loader.exec_module(module)
+    mending.after(module.__name__, vars(module))
+    registration.after(module.__name__, vars(module))
+
+
+def _is_ours(finder: object) -> bool:
+    return getattr(finder, "owner", None) == OWNER
+
+
+def _real_spec(name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
+    """First spec with a loader: a folder without `__init__.py` must not hide a BasicSR found further on."""
+    for finder in sys.meta_path:
+        look = None if _is_ours(finder) else getattr(finder, "find_spec", None)
+        spec: ModuleSpec | None = look(name, path, target) if look else None
+        if spec is not None and spec.loader is not None:
+            return spec
+    return None

@@ -1,0 +1,69 @@
+"""Mends for losses and metrics."""
+
+import inspect
+from functools import wraps
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from scipy import linalg
+
+from lmlt_arch.hook.mending import Names, mend_after, uses
+
+
+@mend_after(
+    "basicsr.losses.basic_loss", needed=lambda names: uses(names["PerceptualLoss"].__init__, "L2loss")
+)
+def l2_criterion_of_perceptual_loss(names: Names) -> None:
+    """`criterion: l2` asks for `torch.nn.L2loss`, which does not exist; the loss meant is MSELoss."""
+    perceptual = names["PerceptualLoss"]
+    stock = perceptual.__init__
+    signature = inspect.signature(stock)
+
+    @wraps(stock)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        if bound.arguments.get("criterion") != "l2":
+            stock(self, *args, **kwargs)
+            return
+        bound.arguments["criterion"] = "l1"
+        stock(*bound.args, **bound.kwargs)
+        self.criterion_type, self.criterion = "l2", torch.nn.MSELoss()
+
+    perceptual.__init__ = __init__
+
+
+@mend_after("basicsr.archs.vgg_arch", needed=lambda names: "VGG_PRETRAIN_PATH" in names)
+def vgg_weights_offline(names: Names) -> None:
+    """Without a network the perceptual loss stops with a URLError that does not say which file it wants."""
+    extractor = names["VGGFeatureExtractor"]
+    stock = extractor.__init__
+
+    @wraps(stock)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            stock(self, *args, **kwargs)
+        except URLError as error:
+            cache = Path(torch.hub.get_dir()) / "checkpoints"
+            raise FileNotFoundError(
+                "The perceptual loss needs torchvision's VGG weights, and downloading them failed "
+                f"({error.reason}). Put vgg19-dcbb9e9d.pth at {Path(names['VGG_PRETRAIN_PATH']).absolute()} "
+                f"or into {cache}, or take perceptual_opt out of the option file."
+            ) from error
+
+    extractor.__init__ = __init__
+
+
+@mend_after(
+    "basicsr.metrics.fid", needed=lambda names: "disp" not in inspect.signature(linalg.sqrtm).parameters
+)
+def matrix_root_in_fid(names: Names) -> None:
+    """SciPy 1.18 drops `disp` of `sqrtm`, which made it return an error estimate as well."""
+
+    def sqrtm(matrix: Any, disp: bool = True) -> Any:
+        root = linalg.sqrtm(matrix)
+        return root if disp else (root, 0.0)
+
+    names["linalg"] = SimpleNamespace(sqrtm=sqrtm)

@@ -1,0 +1,116 @@
+"""What the plugin adds to BasicSR's registries, and how: under plain names that yield to the user's own."""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+PROVIDED: dict[str, dict[str, str]] = {
+    "ARCH_REGISTRY": dict.fromkeys(("LMLT", "ESC", "ESCFP", "ESCReal", "ESCRealM"), "lmlt_arch.archs"),
+    "MODEL_REGISTRY": dict.fromkeys(("LMLTModel", "ESCModel", "ESRModel"), "lmlt_arch.models"),
+    "LOSS_REGISTRY": {"FFTLoss": "lmlt_arch.losses"},
+    "DATASET_REGISTRY": {"DownsampleImageDataset": "lmlt_arch.data"},
+}
+"""Registry of `basicsr.utils.registry` -> registered name -> module that exports it."""
+
+_REGISTRIES = "basicsr.utils.registry"
+
+
+def after(module: str, names: dict[str, Any]) -> None:
+    """Offer our names once the registries exist, and load them once BasicSR is whole.
+
+    In between (our models subclass BasicSR's) a name is loaded when it is asked for.
+    """
+    if module == _REGISTRIES:
+        for registry, provided in PROVIDED.items():
+            _offer(names[registry], provided)
+    elif module == "basicsr" and not _plugin_is_mid_import():
+        for registry in PROVIDED:
+            getattr(sys.modules[_REGISTRIES], registry).keys()
+
+
+def registered() -> dict[str, dict[str, str]]:
+    """For each registry, our names and the module that each now comes from ('' if it is not there).
+
+    Raises:
+        ImportError: BasicSR is not installed or does not import.
+    """
+    registries = import_module(_REGISTRIES)
+    return {
+        registry: {
+            name: getattr(getattr(registries, registry).get(name), "__module__", "")
+            if name in getattr(registries, registry)
+            else ""
+            for name in provided
+        }
+        for registry, provided in PROVIDED.items()
+    }
+
+
+def _plugin_is_mid_import() -> bool:
+    """Whether the user imported a module of ours that needs BasicSR, which is why BasicSR loads now."""
+    return any(
+        name.startswith("lmlt_arch.") and getattr(getattr(module, "__spec__", None), "_initializing", False)
+        for name, module in list(sys.modules.items())
+    )
+
+
+def _offer(registry: Any, provided: dict[str, str]) -> None:
+    """Make a stock registry know `provided` too, without importing anything yet."""
+    stock = type(registry)
+    registry._offered, registry._ours = dict(provided), {}
+    registry.__class__ = type(stock.__name__, (_Yielding, stock), {"_stock": stock})
+
+
+class _Yielding:
+    """What a stock registry becomes: our names are in it, each until the user registers one like it."""
+
+    _stock: Any
+    _obj_map: dict[str, object]
+    _offered: dict[str, str]
+    _ours: dict[str, object]
+
+    def get(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        self._load([name])
+        return self._stock.get(self, name, *args, **kwargs)
+
+    def keys(self) -> Any:
+        self._load([*self._offered])
+        return self._stock.keys(self)
+
+    def __iter__(self) -> Iterator[tuple[str, object]]:
+        self._load([*self._offered])
+        return iter(self._obj_map.items())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._obj_map or name in self._offered
+
+    def _do_register(self, name: str, obj: object, suffix: str | None = None) -> None:
+        full = f"{name}_{suffix}" if isinstance(suffix, str) else name
+        self._offered.pop(full, None)
+        if full in self._ours and self._obj_map.get(full) is self._ours.pop(full):
+            del self._obj_map[full]
+        self._stock._do_register(self, name, obj, suffix)
+
+    def _load(self, names: list[str]) -> None:
+        """Import those of `names` that are still only offered; what cannot load goes, with a warning."""
+        failed: dict[str, Exception] = {}
+        for name in names:
+            home = self._offered.pop(name, None)
+            if home is None or name in self._obj_map:
+                continue
+            try:
+                self._obj_map[name] = self._ours[name] = getattr(import_module(home), name)
+            except Exception as error:
+                if _plugin_is_mid_import():
+                    self._offered[name] = home
+                else:
+                    failed[name] = error
+        if failed:
+            causes = "; ".join(dict.fromkeys(repr(error) for error in failed.values()))
+            warnings.warn(
+                f"basicsr-lmlt: BasicSR goes on without {', '.join(failed)} ({causes}). See `lmlt doctor`.",
+                RuntimeWarning,
+                stacklevel=3,
+            )

@@ -1,0 +1,1 @@
+"""Training of the LMLT and ESC networks for real photographs."""
