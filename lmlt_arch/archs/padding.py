@@ -8,7 +8,8 @@ from torch import Tensor
 
 def is_exporting() -> bool:
     """Whether `torch.export` is tracing (`torch.compile` does not count)."""
-    return torch.compiler.is_exporting()
+    # torch 2.6 has no is_exporting.
+    return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())
 
 
 def mirror_indices(size: int, before: int, after: int, device: torch.device) -> Tensor:
