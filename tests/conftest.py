@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import lmlt_arch.hook
+from lmlt_arch.hook import finder
 
-lmlt_arch.hook.install()
+finder.install()
 torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
