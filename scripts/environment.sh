@@ -1,0 +1,28 @@
+# Sourced by the other scripts: makes and enters a virtual environment with everything the project needs.
+#   PYTHON     the interpreter to build it with (default: python3)
+#   LMLT_VENV  where it goes (default: .venv in the checkout)
+# Installing again happens only after a change of the files that say what is installed.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root" || exit 1
+venv=${LMLT_VENV:-$root/.venv}
+wanted=$(cat pyproject.toml setup.py constraints.txt scripts/environment.sh | cksum)
+
+if [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted" ]; then
+    echo "Installing into $venv (the first time takes some minutes)"
+    "${PYTHON:-python3}" -m venv "$venv" || exit 1
+    (
+        set -e
+        pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check install -c constraints.txt "$@"; }
+        # BasicSR's setup.py imports torch, numpy and cython: they come first, and the build uses them.
+        pip torch torchvision numpy cython setuptools wheel
+        pip --no-build-isolation -e '.[basicsr-runtime,dev]'
+        # Without its own list of needs: `basicsr-runtime` names current releases of the same things.
+        pip --no-deps --no-build-isolation basicsr
+        echo "$wanted" >"$venv/installed"
+    ) || {
+        echo "The installation failed; the message above says why. Mend it and start again." >&2
+        exit 1
+    }
+fi
+export PATH="$venv/bin:$PATH"
