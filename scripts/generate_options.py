@@ -1,4 +1,4 @@
-"""Write `options/*.yml`: one file per published model, scale and phase, all from the tables below.
+"""Write `options/train_*.yml` and `options/test_*.yml`, one per published model and scale, from tables below.
 
 python scripts/generate_options.py           write the files
 python scripts/generate_options.py --check   exit with 1 if a file differs from what would be written
@@ -235,7 +235,7 @@ TRAIN_SETS = {
 """,
     "DFLIP": """\
     type: DownsampleImageDataset  # LR is made from HR on the fly
-    dataroot_gt: datasets/DFLIP/HR  # DIV2K, Flickr2K, LSDIR and DiverSeg-IP
+    dataroot_gt: datasets/DFLIP  # a folder (or link) in it for each of DIV2K, Flickr2K, LSDIR, DiverSeg-IP
     io_backend:
       type: disk
 """,
@@ -334,7 +334,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if a file differs")
     check = parser.parse_args().check
     wanted = option_files()
-    present = {path.name: path.read_text(encoding="utf-8") for path in OPTIONS.glob("*.yml")}
+    present = {
+        path.name: path.read_text(encoding="utf-8")
+        for pattern in ("train_*.yml", "test_*.yml")
+        for path in OPTIONS.glob(pattern)
+    }
     differing = sorted(
         name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name)
     )

@@ -1,5 +1,6 @@
 """Options of tiny networks, as BasicSR's `parse_options` would hand them to a model."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ TRAIN: dict[str, Any] = {
 }
 
 MakeOptions = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def tiny_networks() -> dict[str, dict[str, Any]]:
+    """`network_g` by name."""
+    return copy.deepcopy(NETWORKS)
 
 
 @pytest.fixture

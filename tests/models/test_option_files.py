@@ -7,8 +7,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from basicsr.archs import build_network
+from basicsr.data import build_dataset
 from basicsr.utils.options import parse_options
 from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
 
@@ -135,17 +138,31 @@ def check_metrics_and_paths(opt: dict[str, Any], scale: int) -> None:
             ]
 
 
+@pytest.mark.parametrize("scale", SCALES)
+def test_dflip_images_are_downsampled_on_the_fly(parse: Any, tmp_path: Path, scale: int) -> None:
+    opt = parse(f"train_ESC_DFLIP_x{scale}", is_train=True)["datasets"]["train"]
+    (tmp_path / "LSDIR" / "0001").mkdir(parents=True)
+    image = np.random.default_rng(0).integers(0, 256, (270, 300, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "LSDIR" / "0001" / "picture.png"), image)
+    item = build_dataset({**opt, "dataroot_gt": str(tmp_path)})[0]
+    assert item["gt"].shape == (3, 64 * scale, 64 * scale)
+    assert item["lq"].shape == (3, 64, 64)
+
+
 def test_files_come_from_the_generator(
     generator: ModuleType, repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = {path.name: path.read_text() for path in (repo_root / "options").iterdir()}
+    present = (repo_root / "options").glob("t*_*.yml")
+    files = {path.name: path.read_text() for path in present}
     assert files.keys() == {f"{phase}_{m}_x{s}.yml" for phase in ("train", "test") for m, s in CASES}
     assert files == generator.option_files()
 
     monkeypatch.setattr(generator, "OPTIONS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["generate_options.py"])
     (tmp_path / "train_old.yml").write_text("name: no longer published\n")
+    (tmp_path / "mine.yml").write_text("name: somebody's own\n")
     assert generator.main() == 0
+    (tmp_path / "mine.yml").unlink()
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
 
     monkeypatch.setattr(sys, "argv", ["generate_options.py", "--check"])
