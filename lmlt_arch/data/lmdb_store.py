@@ -56,6 +56,7 @@ def write_lmdb(
     shutil.rmtree(temporary, ignore_errors=True)
     make_folder(temporary)
     try:
+        _check_space(temporary, images)
         with lmdb.open(str(temporary), map_size=_map_size(images)) as environment:
             _fill(environment, images, advance)
         lines = [f"{i.key}.png ({','.join(map(str, i.shape))}) {compression_level}\n" for i in images]
@@ -67,6 +68,13 @@ def write_lmdb(
         raise OutputError(f"cannot write {folder}: {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_space(folder: Path, images: Iterable[LmdbImage]) -> None:
+    """Tell beforehand what LMDB would call an input/output error."""
+    needed, free = sum(image.size for image in images), shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(f"it needs {needed >> 20} MiB, but {free >> 20} MiB are free")
 
 
 def _fill(environment: Any, images: Iterable[LmdbImage], advance: Callable[[], object]) -> None:

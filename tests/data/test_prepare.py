@@ -50,7 +50,7 @@ def mod_crop(pixels: NDArray[np.uint8], mod: int) -> NDArray[np.uint8]:
     return pixels[: pixels.shape[0] // mod * mod, : pixels.shape[1] // mod * mod]
 
 
-@pytest.mark.parametrize(("step", "threshold"), [(24, 0), (48, 12)])
+@pytest.mark.parametrize(("step", "threshold"), [(24, 0), (48, 24)])
 def test_sub_images(photos: Path, photo_arrays: Photos, step: int, threshold: int) -> None:
     assert (
         prepare(photos, "--scale", 2, 3, 4, "--crop-size", 48, "--step", step, "--thresh-size", threshold)

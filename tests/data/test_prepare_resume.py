@@ -243,6 +243,18 @@ def test_a_torn_record_and_leftovers_of_a_crash(photos: Path, capsys: pytest.Cap
     assert tree(root) == whole
 
 
+def test_a_crash_before_a_finished_lmdb_is_recorded(photos: Path) -> None:
+    assert prepare(photos, *ARGS) == 0
+    whole = tree(photos.parent)
+    journal = photos.parent / ".lmlt_prepare/Photos_HR_sub.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    assert '"lmdb"' in lines[-1]
+    journal.write_text("".join(lines[:-1]))
+    (photos.parent / "Photos_LR_bicubic_X4_sub.lmdb/data.mdb").write_bytes(b"old")
+    assert prepare(photos, *ARGS) == 0
+    assert tree(photos.parent) == whole
+
+
 def test_two_runs_at_once_are_refused(photos: Path, command: Command) -> None:
     fcntl = pytest.importorskip("fcntl")
     lock = photos.parent / ".lmlt_prepare/Photos_HR_mod2.lock"
@@ -278,6 +290,10 @@ def test_lmdb_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     images[3].path.unlink()
     with pytest.raises(OutputError, match=r"cannot write .*x\.lmdb.*3\.png"):
         write_lmdb(folder, images, compression_level=1, advance=lambda: None)
+    assert tree(folder) == before
+    huge = LmdbImage(key="huge", path=images[0].path, shape=(1, 1, 3), size=1 << 60)
+    with pytest.raises(OutputError, match=r"x\.lmdb: it needs \d+ MiB, but \d+ MiB are free"):
+        write_lmdb(folder, [*images[:3], huge], compression_level=1, advance=lambda: None)
     assert tree(folder) == before
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["x.lmdb"]
     write_lmdb(folder, images[4:] + images[:3], compression_level=1, advance=lambda: None)
