@@ -39,6 +39,7 @@ datasets:
     num_worker_per_gpu: 6
     batch_size_per_gpu: {batch_size}  # {batch_in_total} in total
     dataset_enlarge_ratio: {dataset_enlarge_ratio}
+    persistent_workers: true  # do not start them anew in every epoch
     prefetch_mode: ~
 
 {benchmarks}
