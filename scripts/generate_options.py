@@ -229,8 +229,8 @@ TRAIN_SETS = {
 """,
     "DF2K": """\
     type: PairedImageDataset
-    dataroot_gt: datasets/DF2K/DF2K_HR_sub.lmdb
-    dataroot_lq: datasets/DF2K/DF2K_LR_bicubic_X{scale}_sub.lmdb
+    dataroot_gt: datasets/DF2K/DF2K_train_HR_sub.lmdb
+    dataroot_lq: datasets/DF2K/DF2K_train_LR_bicubic_X{scale}_sub.lmdb
     io_backend:
       type: lmdb
 """,
