@@ -16,7 +16,6 @@ TRAIN = (
     "ihc.png",
     "moon.png",
     "motorcycle_left.png",
-    "page.png",
     "retina.jpg",
     "rocket.jpg",
 )
