@@ -93,9 +93,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Prepare one data set and say where it lies."""
-    from lmlt_arch.data.files import OutputError
     from lmlt_arch.data.prepare import prepare
     from lmlt_arch.data.prepare_options import PrepareOptions, UsageError
+    from lmlt_arch.files import OutputError
 
     options = PrepareOptions(
         source=args.source,

@@ -1,4 +1,4 @@
-"""Finding images and writing files whole or not at all."""
+"""Finding images, and the names BasicSR can use for them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ import re
 from pathlib import Path, PurePosixPath
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-TEMPORARY_SUFFIX = ".tmp"
-
-
-class OutputError(Exception):
-    """The work cannot go on: the disk is full, a folder is not writable, and the like."""
 
 
 def list_images(folder: Path) -> list[PurePosixPath]:
@@ -46,38 +41,3 @@ def flat_name(relative: PurePosixPath) -> str:
     joined = "_".join((*relative.parts[:-1], relative.stem))
     ascii_only = "".join(letter if letter.isascii() else f"u{ord(letter):04x}" for letter in joined)
     return re.sub(r"[^0-9A-Za-z_-]", "_", ascii_only)
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file through a temporary neighbour, so that it is never seen half written.
-
-    Raises:
-        OutputError: If the disk is full, the folder is not writable, and so on; it names the file.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
-    try:
-        try:
-            temporary.write_bytes(data)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise output_error(path, error) from error
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder and its parents where they are missing.
-
-    Raises:
-        OutputError: If that is not possible.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise output_error(path, error) from error
-
-
-def output_error(path: Path, error: OSError) -> OutputError:
-    """The error to raise where writing a path met an operating system error."""
-    return OutputError(f"cannot write {path}: {error.strerror or error}")

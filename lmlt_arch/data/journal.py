@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from lmlt_arch.data.files import OutputError, make_folder, output_error, write_atomic
+from lmlt_arch.files import OutputError, make_folder, output_error, write_atomic
 
 # Raised when the same options would give other files than before.
 FORMAT = 1

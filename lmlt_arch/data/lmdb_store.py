@@ -10,7 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from lmlt_arch.data.files import OutputError, make_folder
+from lmlt_arch.files import OutputError, make_folder
 
 # What one commit may hold: its pages stay in memory until it is done.
 COMMIT_BYTES = 64 << 20

@@ -37,7 +37,6 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from lmlt_arch.data.files import OutputError, write_atomic
 from lmlt_arch.data.journal import Entry, Journal, exclusive
 from lmlt_arch.data.lmdb_store import LmdbImage, write_lmdb
 from lmlt_arch.data.prepare_options import Plan, PrepareOptions, make_plan
@@ -50,6 +49,7 @@ from lmlt_arch.data.prepare_record import (
 )
 from lmlt_arch.data.prepare_sources import Failure, Source, find_sources
 from lmlt_arch.data.prepare_worker import process_source, start_worker
+from lmlt_arch.files import OutputError, write_atomic
 
 # Images handed to each worker ahead of time.
 QUEUE_PER_WORKER = 4

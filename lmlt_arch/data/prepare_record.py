@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from pathlib import Path
 
-from lmlt_arch.data.files import TEMPORARY_SUFFIX, make_folder
 from lmlt_arch.data.journal import Entry, Journal
 from lmlt_arch.data.lmdb_store import LmdbImage
 from lmlt_arch.data.prepare_options import Plan, UsageError
 from lmlt_arch.data.prepare_sources import Failure, Source
+from lmlt_arch.files import TEMPORARY_SUFFIX, make_folder
 
 
 def open_journal(plan: Plan, *, overwrite: bool, lmdb: bool) -> Journal:

@@ -10,12 +10,12 @@ from multiprocessing import connection, parent_process
 import numpy as np
 from numpy.typing import NDArray
 
-from lmlt_arch.data.files import write_atomic
 from lmlt_arch.data.images import ImageError, encode_png, read_image
 from lmlt_arch.data.imresize import imresize
 from lmlt_arch.data.journal import Entry
 from lmlt_arch.data.prepare_options import Grid, Plan
 from lmlt_arch.data.prepare_sources import Failure, Source
+from lmlt_arch.files import write_atomic
 
 
 def start_worker() -> None:

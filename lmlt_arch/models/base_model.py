@@ -14,7 +14,7 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
-from lmlt_arch.data.files import OutputError, write_atomic
+from lmlt_arch.files import OutputError, write_atomic
 from lmlt_arch.models.options import OPTIMIZERS, checked_options
 
 
@@ -162,4 +162,4 @@ def _save_whole(content: object, path: Path) -> None:
     # Serialised in memory first: PyTorch's own writer reports a full disk as an obscure RuntimeError.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, buffer.getvalue(), durable=True)

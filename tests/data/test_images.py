@@ -7,8 +7,9 @@ from basicsr.utils import imfrombytes
 from numpy.typing import NDArray
 from PIL import Image
 
-from lmlt_arch.data.files import OutputError, flat_name, list_images, write_atomic
+from lmlt_arch.data.files import flat_name, list_images
 from lmlt_arch.data.images import ImageError, decode_image, encode_png, read_image
+from lmlt_arch.files import OutputError, write_atomic
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:

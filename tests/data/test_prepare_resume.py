@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from lmlt_arch.cli import main
-from lmlt_arch.data.files import OutputError
 from lmlt_arch.data.lmdb_store import LmdbImage, read_lmdb_keys, write_lmdb
+from lmlt_arch.files import OutputError
 
 Command = Callable[..., "subprocess.Popen[str]"]
 ARGS = ("--scale", 2, 4, "--crop-size", 64, "--compression-level", 9, "--lmdb")

@@ -17,7 +17,7 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import LOSS_REGISTRY
 from torch import nn
 
-from lmlt_arch.data.files import OutputError
+from lmlt_arch.files import OutputError
 from lmlt_arch.models import ESCModel, ESRModel, LMLTModel
 
 # As the authors publish it, with its own network name and the stock model type.
