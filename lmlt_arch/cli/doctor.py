@@ -27,7 +27,7 @@ NEEDED = {
 INSTALL_BASICSR = (
     "BasicSR is not installed. After torch and torchvision: `pip install cython setuptools wheel`, then "
     "`pip install --no-deps --no-build-isolation basicsr==1.4.2`, then the libraries that it needs with "
-    "`pip install 'basicsr-lmlt[basicsr-runtime]'`. Its setup.py fails on Python 3.13: build its wheel with 3.12."
+    "`pip install 'basicsr-lmlt[basicsr-runtime]'`. On Python 3.13, build its wheel with 3.12."
 )
 INSTALL_HOOK = (
     "The import hook is not in this environment, so BasicSR finds our names only through the launchers "

@@ -32,7 +32,7 @@ class Hook:
 
 def install() -> None:
     """Put the hook into this interpreter unless it is there already (for a plugin that is not installed)."""
-    if not any(_is_ours(finder) for finder in sys.meta_path):
+    if not is_installed():
         sys.meta_path.insert(0, Hook())
 
 

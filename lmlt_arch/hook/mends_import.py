@@ -1,7 +1,6 @@
 """Mends without which `import basicsr` fails on today's libraries, and one for what it loads."""
 
 import argparse
-import collections
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -139,19 +138,23 @@ def scipy_filters_in_duf_downsample(names: Names) -> None:
     names["duf_downsample"] = duf_downsample
 
 
+def _plain_dict(factory: object = None) -> dict[Any, Any]:
+    return {}
+
+
 @mend_during("basicsr", needed=always)
 @contextmanager
 def plain_values_in_checkpoints() -> Iterator[None]:
     """`torch.load` with weights_only, the default since torch 2.6, refuses plain values in older checkpoints.
 
     Numpy numbers, `Namespace`, `Path` and `defaultdict` only hold data: they are declared safe, and
-    weights_only stays on.
+    weights_only stays on. A `defaultdict` comes back as a dict, the only kind that can be filled there.
     """
     numbers = [np.dtype(code) for code in "?bBhHiIlLqQefdgFDG"]
     scalar: Any = np.float64(0).__reduce__()[0]
     path: Any = type(Path())
     safe: list[Any] = [np.dtype, *{type(number) for number in numbers}]
-    safe += [argparse.Namespace, collections.defaultdict, dict, list, int, float]
+    safe += [argparse.Namespace, (_plain_dict, "collections.defaultdict"), dict, list, set, int, float]
     # Numpy 1 and Python 3.13 have names of their own for these modules.
     safe += [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     safe += [(path, f"{home}.{path.__name__}") for home in ("pathlib", "pathlib._local")]

@@ -36,7 +36,10 @@ def pipeline_that_runs_as_main(names: Names) -> None:
     names["parse_options"] = parse_options
 
 
-@mend_after("basicsr.train", needed=lambda names: not torch.cuda.is_available())
+@mend_after(
+    "basicsr.train",
+    needed=lambda names: not torch.cuda.is_available() and uses(names["load_resume_state"], "current_device"),
+)
 def resume_without_gpu(names: Names) -> None:
     """Resuming maps the state to the current CUDA device and dies without one."""
     stock = names["load_resume_state"]

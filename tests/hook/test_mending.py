@@ -1,0 +1,44 @@
+"""The table of mends itself."""
+
+from pathlib import Path
+
+import pytest
+
+from lmlt_arch.hook import mending
+
+
+def test_every_mend_gives_a_reason_and_has_a_test() -> None:
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    for each in mending.all_mends():
+        assert len(each.reason) > 40, each.name
+        assert f'"{each.name}"' in tests, each.name
+
+
+def test_a_failing_mend_warns_and_lets_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(names: mending.Names) -> None:
+        raise OSError("out of paper")
+
+    broken = mending.Mend("broken", "", ("basicsr.printer",), mending.always, fails)
+    monkeypatch.setattr(mending, "_after", [broken])
+    with pytest.warns(RuntimeWarning, match="broken could not be applied .*out of paper"):
+        mending.after("basicsr.printer", {})
+    assert "broken" not in mending.applied
+
+
+def test_left_out_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    mends = [
+        mending.Mend(
+            name, "", ("basicsr.printer",), mending.always, lambda names, name=name: done.append(name)
+        )
+        for name in ("a", "b", "c")
+    ]
+    monkeypatch.setattr(mending, "_after", mends)
+    monkeypatch.setattr(mending, "applied", {})
+    monkeypatch.setenv(mending.SKIP, "a,c")
+    names: mending.Names = {}
+    mending.after("basicsr.printer", names)
+    mending.after("basicsr.printer", names)
+    mending.after("basicsr.scanner", {})
+    assert done == ["b"]
+    assert [*mending.applied] == ["b"]

@@ -1,0 +1,116 @@
+"""Each failure of `import basicsr` on today's libraries, and on tomorrow's, with and without its mend."""
+
+from pathlib import Path
+
+import pytest
+from throwaway import Environment
+
+from lmlt_arch.hook import mending, mends_import
+
+# Python 3.12 without setuptools has no distutils, SciPy 2 will have no ndimage.filters: neither has this
+# interpreter after these lines. Torch is loaded first, since parts of it use what is taken away.
+TOMORROW = """
+    import sys
+    import scipy.ndimage
+    import torch.utils.tensorboard
+
+    GONE = ("distutils", "scipy.ndimage.filters", "torchvision.transforms.functional_tensor")
+
+    class Gone:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name.startswith(GONE):
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    for name in [name for name in sys.modules if name.startswith(GONE)]:
+        del sys.modules[name]
+    vars(scipy.ndimage).pop("filters", None)
+    sys.meta_path.insert(0, Gone)
+"""
+
+
+@pytest.fixture(scope="module")
+def tomorrow(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a torchvision whose library cannot load, as that of a wheel for another torch."""
+    folder = tmp_path_factory.mktemp("tomorrow")
+    farm = Path((installed.site / "libraries.pth").read_text().strip())
+    real = (farm / "torchvision").resolve()
+    (folder / "torchvision").mkdir()
+    for item in real.iterdir():
+        if not item.name.startswith(("_C", "__pycache__")):
+            (folder / "torchvision" / item.name).symlink_to(item)
+    (folder / "torchvision" / "_C.so").write_bytes(b"not a library")
+    return folder
+
+
+@pytest.mark.slow
+def test_all_mends_together(installed: Environment, tomorrow: Path) -> None:
+    said = installed.script(
+        TOMORROW
+        + """
+    import basicsr
+    import numpy
+    from basicsr.data.data_util import duf_downsample
+    from lmlt_arch.hook import mending
+
+    print(*mending.applied)
+    # Nobody else gets to see what stood in for the modules that are gone.
+    assert not [name for name in sys.modules if name.startswith(GONE)]
+    duf_downsample(torch.rand(1, 2, 3, 16, 16), scale=2)
+    noise = numpy.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=numpy.uint8)
+    assert numpy.isfinite(basicsr.calculate_niqe(noise, crop_border=0))
+    """,
+        cwd=tomorrow,
+    )
+    names = {"torchvision-library", "functional-tensor", "distutils-version", "scipy-filters-in-niqe"}
+    assert names | {"scipy-filters-in-duf-downsample"} <= set(said.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mend", "failure"),
+    [
+        ("torchvision-library", "operator torchvision::nms does not exist"),
+        ("functional-tensor", "No module named 'torchvision.transforms.functional_tensor'"),
+        ("distutils-version", "No module named 'distutils"),
+        ("scipy-filters-in-niqe", "No module named 'scipy.ndimage.filters'"),
+    ],
+)
+def test_import_without_one_mend(mend: str, failure: str, installed: Environment, tomorrow: Path) -> None:
+    said = installed.script(TOMORROW + "\n    import basicsr", cwd=tomorrow, skip=[mend], fails=True)
+    assert failure in said.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_duf_downsample_without_its_mend(installed: Environment, tomorrow: Path) -> None:
+    source = (
+        TOMORROW
+        + """
+    from basicsr.data.data_util import duf_downsample
+
+    duf_downsample(torch.rand(1, 2, 3, 16, 16), scale=2)
+    """
+    )
+    said = installed.script(source, cwd=tomorrow, skip=["scipy-filters-in-duf-downsample"], fails=True)
+    assert "cannot import name 'filters' from 'scipy.ndimage'" in said
+
+
+def test_no_stand_in_where_the_import_is_gone(tmp_path: Path) -> None:
+    """Master imports `transforms.functional` already: nothing to mend, though the old module is gone too."""
+    (mend,) = [mend for mend in mending.all_mends() if mend.name == "functional-tensor"]
+    source = tmp_path / "degradations.py"
+    source.write_text("from torchvision.transforms.functional import rgb_to_grayscale\n")
+    assert not mend.needed({"__file__": str(source)})
+    source.write_text("from torchvision.transforms.functional_tensor import rgb_to_grayscale\n")
+    assert mend.needed({"__file__": str(source)})
+
+
+@pytest.mark.parametrize(
+    ("smaller", "larger"), [("0.9.0", "0.28.0+cpu"), ("1.13.1", "2.0"), ("2.6", "2.6.1"), ("0.9", "0.10")]
+)
+def test_loose_versions_are_ordered(smaller: str, larger: str) -> None:
+    low, high = mends_import.LooseVersion(smaller), mends_import.LooseVersion(larger)
+    assert low < high
+    assert high >= low
+    assert low != high
+    assert low == mends_import.LooseVersion(smaller)

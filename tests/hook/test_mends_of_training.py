@@ -1,0 +1,280 @@
+"""Mends for options, processes and the course of a training: stock code's failure, and the result."""
+
+# mypy: allow-subclassing-any
+import pickle
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stock_modules import mend, run_afresh
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+Parse = Callable[..., dict[str, Any]]
+no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a fault of machines without a GPU")
+
+OPTIONS = """
+name: tiny
+num_gpu: 1
+manual_seed: 0
+datasets: {}
+path: {}
+dist_params: {backend: gloo, timeout: 90, port: 29500}
+"""
+
+
+@pytest.fixture
+def parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parse:
+    path = tmp_path / "tiny.yml"
+    path.write_text(OPTIONS)
+
+    def parse(names: dict[str, Any], *arguments: str) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", ["train.py", "-opt", str(path), *arguments])
+        options: dict[str, Any] = names["parse_options"](str(tmp_path), is_train=False)[0]
+        return options
+
+    return parse
+
+
+def test_local_rank_spelling(parsed: Parse) -> None:
+    names = run_afresh("basicsr.utils.options")
+    for spelling in (["--local-rank=0"], ["--local-rank", "0"]):
+        with pytest.raises(SystemExit):
+            parsed(names, *spelling)
+    mend("local-rank-spelling", names)
+    for spelling in (["--local-rank=0"], ["--local-rank", "0"], ["--local_rank=0"]):
+        assert parsed(names, *spelling)["name"] == "tiny"
+
+
+@no_gpu
+def test_gpus_that_are_not_there(parsed: Parse) -> None:
+    names = run_afresh("basicsr.utils.options")
+    assert parsed(names)["num_gpu"] == 1
+    mend("gpus-that-are-not-there", names)
+    with pytest.warns(UserWarning, match="num_gpu: 1 .* running on the CPU"):
+        assert parsed(names)["num_gpu"] == 0
+
+
+def test_dist_params_for_the_pytorch_launcher(parsed: Parse) -> None:
+    names = run_afresh("basicsr.utils.options")
+    asked: list[dict[str, Any]] = []
+    names["init_dist"] = lambda launcher, **params: asked.append(params)
+    parsed(names, "--launcher", "pytorch")
+    assert asked.pop() == {}
+    mend("dist-params-for-the-pytorch-launcher", names)
+    parsed(names, "--launcher", "pytorch")
+    assert asked.pop() == {"backend": "gloo", "timeout": timedelta(seconds=90)}
+    parsed(names, "--launcher", "slurm")
+    assert asked.pop() == {"backend": "gloo", "timeout": 90, "port": 29500}
+
+
+def test_pipeline_that_runs_as_main(parsed: Parse) -> None:
+    names = run_afresh("basicsr.utils.options")
+    main = {**run_afresh("basicsr.train"), "__name__": "__main__", "__package__": None}
+    stock = main["load_resume_state"]
+    exec("def begin(*args, **kwargs):\n    return parse_options(*args, **kwargs)", main)
+
+    def start() -> object:
+        main["parse_options"] = names["parse_options"]
+        parsed({"parse_options": main["begin"]})
+        return main["load_resume_state"]
+
+    assert start() is stock
+    mend("pipeline-that-runs-as-main", names)
+    assert start() is not stock
+    once = main["load_resume_state"]
+    assert start() is once
+
+
+@pytest.fixture
+def one_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What torchrun tells the only process of a run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+@no_gpu
+def test_process_group_on_this_machine(one_process: None) -> None:
+    names = run_afresh("basicsr.utils.dist_util")
+    with pytest.raises(ZeroDivisionError):
+        names["_init_dist_pytorch"]("nccl")
+    mend("process-group-on-this-machine", names)
+    names["_init_dist_pytorch"]("nccl", timeout=timedelta(seconds=60))
+    assert torch.distributed.get_backend() == "gloo"
+    assert names["get_dist_info"]() == (0, 1)
+
+
+@pytest.fixture
+def process_group(one_process: None) -> None:
+    torch.distributed.init_process_group("gloo")
+
+
+@no_gpu
+def test_data_parallel_on_cpu(process_group: None) -> None:
+    names = run_afresh("basicsr.models.base_model")
+    model = names["BaseModel"]({"num_gpu": 0, "is_train": True, "dist": True})
+    with pytest.raises((AssertionError, RuntimeError), match=r"CUDA|NVIDIA"):
+        model.model_to_device(nn.Linear(2, 2))
+    mend("data-parallel-on-cpu", names)
+    net = model.model_to_device(nn.Linear(2, 2))
+    assert isinstance(net, DistributedDataParallel)
+    net(torch.ones(1, 2)).sum().backward()
+    assert model.get_bare_model(net).weight.grad is not None
+    alone = names["BaseModel"]({"num_gpu": 0, "is_train": True, "dist": False})
+    assert isinstance(alone.model_to_device(nn.Linear(2, 2)), nn.Linear)
+
+
+def test_validation_on_rank_zero(process_group: None) -> None:
+    names = run_afresh("basicsr.models.sr_model")
+
+    stock: Any = names["SRModel"]
+
+    class Model(stock):
+        """An SRModel whose validation says which network it ran."""
+
+        def __init__(self, net: nn.Module) -> None:
+            self.opt = {"rank": 0, "dist": True}
+            self.net_g = net
+
+        def nondist_validation(self, *args: object) -> None:
+            self.validated = self.net_g
+
+    net = DistributedDataParallel(nn.Linear(2, 2))
+    model = Model(net)
+    model.dist_validation(None, 1, None, False)
+    assert model.validated is net
+    mend("validation-on-rank-zero", names)
+    model.dist_validation(None, 1, None, False)
+    assert model.validated is net.module
+    assert model.net_g is net
+
+
+def test_label_of_last_validation() -> None:
+    names = run_afresh("basicsr.models.base_model")
+
+    stock: Any = names["BaseModel"]
+
+    class Model(stock):
+        """A model whose validation notes its label."""
+
+        def nondist_validation(self, loader: object, current_iter: object, *args: object) -> None:
+            self.label = current_iter
+
+    model = Model({"num_gpu": 0, "is_train": True, "dist": False, "train": {"total_iter": 4}})
+    model.validation(None, 6, None)
+    assert model.label == 6
+    mend("label-of-last-validation", names)
+    for given, noted in ((6, 4), (3, 3), ("a test", "a test")):
+        model.validation(None, given, None)
+        assert model.label == noted
+
+
+def _resume_options(states: Path, **path: object) -> dict[str, Any]:
+    return {
+        "auto_resume": not path,
+        "name": "tiny",
+        "path": {"training_states": str(states), "resume_state": None, **path},
+    }
+
+
+@pytest.fixture
+def states(tmp_path: Path) -> Path:
+    folder = tmp_path / "elsewhere" / "experiments" / "tiny" / "training_states"
+    folder.mkdir(parents=True)
+    for iteration in (8, 20, 100):
+        torch.save({"epoch": 0, "iter": iteration}, folder / f"{iteration}.state")
+    (folder / "latest.state").touch()
+    return folder
+
+
+@no_gpu
+def test_resume_without_gpu(states: Path) -> None:
+    names = run_afresh("basicsr.train")
+    options = _resume_options(states, resume_state=str(states / "20.state"))
+    with pytest.raises((AssertionError, RuntimeError), match=r"CUDA|NVIDIA"):
+        names["load_resume_state"](options)
+    mend("resume-without-gpu", names)
+    assert names["load_resume_state"](options)["iter"] == 20
+
+
+@no_gpu
+def test_auto_resume_where_runs_are_written(states: Path) -> None:
+    names = run_afresh("basicsr.train")
+    mend("resume-without-gpu", names)
+    assert names["load_resume_state"](_resume_options(states)) is None
+    mend("auto-resume-where-runs-are-written", names)
+    options = _resume_options(states)
+    assert names["load_resume_state"](options)["iter"] == 100
+    assert options["path"]["resume_state"] == str(states / "100.state")
+    assert options["auto_resume"]
+
+    whole = (states / "100.state").read_bytes()
+    (states / "100.state").write_bytes(whole[: len(whole) // 2])
+    with pytest.warns(UserWarning, match=r"100.state is damaged"):
+        assert names["load_resume_state"](_resume_options(states))["iter"] == 20
+    assert names["load_resume_state"](_resume_options(states.parent)) is None
+    asked = _resume_options(states, resume_state=str(states / "8.state"))
+    assert names["load_resume_state"](asked)["iter"] == 8
+
+
+def test_fft_loss_of_sr_model(caplog: pytest.LogCaptureFixture) -> None:
+    names = run_afresh("basicsr.models")
+    asked: list[str] = []
+    names["build_model"] = lambda opt: asked.append(opt["model_type"])
+    options = {"model_type": "SRModel", "train": {"fft_opt": {"type": "FFTLoss"}}}
+    names["build_model"](options)
+    assert asked.pop() == "SRModel"
+    mend("fft-loss-of-sr-model", names)
+    names["build_model"](options)
+    assert asked.pop() == "LMLTModel"
+    assert options["model_type"] == "SRModel"
+    for other in (
+        {"model_type": "SRModel", "train": {}},
+        {"model_type": "SRModel"},
+        {**options, "model_type": "X"},
+    ):
+        names["build_model"](other)
+        assert asked.pop() == other["model_type"]
+
+
+class _Draws(torch.utils.data.Dataset[float]):
+    """What a dataset draws for its crops and flips."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> float:
+        return float(np.random.random())
+
+
+def test_seeds_of_data_workers() -> None:
+    names = run_afresh("basicsr.data")
+
+    def two_epochs(seed: int) -> list[list[float]]:
+        torch.manual_seed(seed)
+        init = partial(names["worker_init_fn"], num_workers=1, rank=0, seed=seed)
+        loader = torch.utils.data.DataLoader(_Draws(), num_workers=1, worker_init_fn=init)
+        return [[batch.item() for batch in loader] for _ in range(2)]
+
+    first, second = two_epochs(0)
+    assert first == second
+    mend("seeds-of-data-workers", names)
+    first, second = two_epochs(0)
+    assert first != second
+    assert two_epochs(0) == [first, second]
+    assert two_epochs(1)[0] != first
+    pickle.dumps(names["worker_init_fn"])

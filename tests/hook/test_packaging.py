@@ -1,0 +1,70 @@
+"""The plugin as wheel, sdist and editable install: what it brings, what it costs, what it leaves behind."""
+
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from throwaway import Distributions, Environment
+
+HOOK = "lmlt_basicsr_hook.pth"
+
+
+def test_wheel_holds_the_two_packages_and_the_hook(distributions: Distributions) -> None:
+    with zipfile.ZipFile(distributions.wheel) as wheel:
+        names = wheel.namelist()
+        record = wheel.read(next(name for name in names if name.endswith("RECORD"))).decode()
+    assert {name.partition("/")[0] for name in names} == {
+        "lmlt_arch",
+        "realsr",
+        HOOK,
+        "basicsr_lmlt-0.1.0.dist-info",
+    }
+    assert {"lmlt_arch/py.typed", "realsr/py.typed", "lmlt_arch/hook/finder.py"} <= set(names)
+    assert f"\n{HOOK}," in f"\n{record}"
+
+
+def test_sdist_holds_what_the_checkout_needs(distributions: Distributions) -> None:
+    with tarfile.open(distributions.sdist) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    assert {HOOK, "setup.py", "basicsr/train.py", "basicsr/test.py", "options/train_LMLT_x4.yml"} <= names
+    assert {"lmlt_arch/py.typed", "CITATION.cff", "LICENSE", "README.md"} <= names
+    assert "basicsr/__init__.py" not in names
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist", "editable"])
+def test_install_and_uninstall(
+    kind: str,
+    distributions: Distributions,
+    libraries: Path,
+    copy_of_checkout: Callable[[Path], Path],
+    tmp_path: Path,
+) -> None:
+    environment = Environment(tmp_path / "env", libraries)
+    before = environment.files()
+    idle = environment.run("-c", "import sys; print(sorted(sys.modules))", cwd=tmp_path)
+    if kind == "editable":
+        environment.install("--editable", copy_of_checkout(tmp_path / "checkout"))
+    else:
+        environment.install(getattr(distributions, kind))
+    assert (environment.site / HOOK).is_file()
+    assert (environment.home / "bin" / "lmlt").is_file()
+    where = environment.run("-c", "import lmlt_arch; print(lmlt_arch.__file__)", cwd=tmp_path)
+    assert Path(where.strip()).is_relative_to(tmp_path / ("checkout" if kind == "editable" else "env"))
+    # A start that never imports BasicSR loads not one module more than before, in an editable install too.
+    assert environment.run("-c", "import sys; print(sorted(sys.modules))", cwd=tmp_path) == idle
+    environment.pip("uninstall", "--yes", "basicsr-lmlt")
+    assert environment.files() == before
+
+
+def test_hook_without_its_package(installed: Environment, libraries: Path, tmp_path: Path) -> None:
+    """A `.pth` file left over, as after a deletion by hand, costs a warning and only when BasicSR is used."""
+    environment = Environment(tmp_path / "env", libraries)
+    (environment.site / HOOK).write_bytes((installed.site / HOOK).read_bytes())
+    (environment.site / "basicsr.py").write_text("answer = 42\n")
+    assert environment.run("-c", "pass", cwd=tmp_path) == ""
+    said = environment.run("-c", "import basicsr; print(basicsr.answer)", cwd=tmp_path)
+    assert "basicsr-lmlt cannot load (ModuleNotFoundError" in said
+    assert "Traceback" not in said
+    assert said.splitlines()[-1] == "42"
