@@ -1,0 +1,209 @@
+"""What is left to chance: every parameter of a batch's degradation, drawn before anything is applied.
+
+All are drawn on the CPU, so that a seed gives the same parameters on every device; noise fields are made on
+the images' device from a seed that is drawn here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from realsr.degradation.kernels import PULSE, SINC, KernelDraws
+from realsr.degradation.options import (
+    FINAL_SINC_CANVAS,
+    SMALLEST_KERNEL,
+    DegradationOptions,
+    KernelOptions,
+    Range,
+    RoundOptions,
+)
+from realsr.degradation.resize import RESIZE_MODES
+
+RESIZE_DIRECTIONS = ("up", "down", "keep")
+# Sinc kernels of this side and more may have lower cutoff frequencies.
+_LARGE_SINC = 13
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResizeDraws:
+    """A resize, the same for the whole batch: up, down or keep; the factor; the mode."""
+
+    direction: str
+    factor: float
+    mode: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseDraws:
+    """Noise of one kind for the batch, with a strength of its own for each image.
+
+    Attributes:
+        kind: ``gaussian`` or ``poisson``.
+        strength: Standard deviation of 255, or the factor of Poisson noise; float32 of shape (b,).
+        gray: Whether the noise is the same in all channels; bool of shape (b,).
+        seed: Of the noise fields.
+    """
+
+    kind: str
+    strength: Tensor
+    gray: Tensor
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundDraws:
+    """One round: blur (unless ``blurred`` is false), resize, noise, JPEG qualities (float32, shape (b,))."""
+
+    blurred: bool
+    kernel: KernelDraws
+    resize: ResizeDraws
+    noise: NoiseDraws
+    quality: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """All parameters of one batch.
+
+    Attributes:
+        first: The first round.
+        second: The second round; its JPEG runs before or after the final filter.
+        sinc: The final filter.
+        sinc_first: Whether the last resize and the final filter come before the second JPEG.
+        last_mode: Mode of the last resize.
+    """
+
+    first: RoundDraws
+    second: RoundDraws
+    sinc: KernelDraws
+    sinc_first: bool
+    last_mode: str
+
+    def __len__(self) -> int:
+        return len(self.sinc.kinds)
+
+
+def draw(options: DegradationOptions, batch: int, generator: Generator) -> Draws:
+    """Draw the parameters of a batch.
+
+    Resize, the kinds of noise, whether the second round blurs, and the order of the last steps are drawn once
+    for the batch; everything else for each image, as in BasicSR.
+
+    Args:
+        options: Ranges and probabilities.
+        batch: Number of images.
+        generator: A CPU generator, the only source of chance.
+    """
+    return Draws(
+        first=_draw_round(options.first, batch, generator),
+        second=_draw_round(options.second, batch, generator),
+        sinc=_draw_final_sinc(options.final_sinc_prob, batch, generator),
+        sinc_first=_happens(0.5, generator),
+        last_mode=_choose(RESIZE_MODES, generator),
+    )
+
+
+def _draw_round(options: RoundOptions, batch: int, generator: Generator) -> RoundDraws:
+    return RoundDraws(
+        blurred=_happens(options.blur_prob, generator),
+        kernel=draw_kernels(options.kernel, batch, generator),
+        resize=_draw_resize(options, generator),
+        noise=_draw_noise(options, batch, generator),
+        quality=_uniform(options.jpeg_range, batch, generator).float(),
+    )
+
+
+def draw_kernels(options: KernelOptions, batch: int, generator: Generator) -> KernelDraws:
+    """Draw the parameters of one blur kernel for each image, from a CPU generator."""
+    canvas = options.blur_kernel_size
+    weights = torch.tensor(options.kernel_prob, dtype=torch.float64)
+    chosen = torch.multinomial(weights, batch, replacement=True, generator=generator).tolist()
+    is_sinc = (torch.rand(batch, generator=generator) < options.sinc_prob).tolist()
+    kinds = tuple(
+        SINC if sinc else options.kernel_list[index] for sinc, index in zip(is_sinc, chosen, strict=True)
+    )
+    size = _draw_sizes(canvas, batch, generator)
+    isotropic = torch.tensor([not kind.endswith("aniso") for kind in kinds])
+    sinc = torch.tensor(is_sinc)
+    beta = torch.where(
+        torch.tensor([kind.startswith("plateau") for kind in kinds]),
+        _draw_beta(options.betap_range, batch, generator),
+        _draw_beta(options.betag_range, batch, generator),
+    )
+    shapeless = torch.tensor([kind in ("iso", "aniso", SINC) for kind in kinds])
+    lowest = torch.where(size < _LARGE_SINC, math.pi / 3, math.pi / 5)
+    cutoff = lowest + (math.pi - lowest) * _uniform((0, 1), batch, generator)
+    return KernelDraws(
+        kinds=kinds,
+        canvas=canvas,
+        size=size,
+        sigma_x=_uniform(options.blur_sigma, batch, generator).masked_fill(sinc, math.nan),
+        sigma_y=_uniform(options.blur_sigma, batch, generator).masked_fill(isotropic, math.nan),
+        rotation=_uniform((-math.pi, math.pi), batch, generator).masked_fill(isotropic, math.nan),
+        beta=beta.masked_fill(shapeless, math.nan),
+        cutoff=cutoff.masked_fill(~sinc, math.nan),
+    )
+
+
+def _draw_final_sinc(probability: float, batch: int, generator: Generator) -> KernelDraws:
+    used = torch.rand(batch, generator=generator) < probability
+    unused = torch.full((batch,), math.nan, dtype=torch.float64)
+    cutoff = _uniform((math.pi / 3, math.pi), batch, generator)
+    return KernelDraws(
+        kinds=tuple(SINC if use else PULSE for use in used.tolist()),
+        canvas=FINAL_SINC_CANVAS,
+        size=_draw_sizes(FINAL_SINC_CANVAS, batch, generator).masked_fill(~used, 1),
+        sigma_x=unused,
+        sigma_y=unused,
+        rotation=unused,
+        beta=unused,
+        cutoff=cutoff.masked_fill(~used, math.nan),
+    )
+
+
+def _draw_sizes(largest: int, batch: int, generator: Generator) -> Tensor:
+    count = (largest - SMALLEST_KERNEL) // 2 + 1
+    return SMALLEST_KERNEL + 2 * torch.randint(count, (batch,), generator=generator)
+
+
+def _draw_beta(interval: Range, batch: int, generator: Generator) -> Tensor:
+    below = torch.rand(batch, generator=generator) < 0.5
+    low = _uniform((interval[0], 1), batch, generator)
+    return torch.where(below, low, _uniform((1, interval[1]), batch, generator))
+
+
+def _draw_resize(options: RoundOptions, generator: Generator) -> ResizeDraws:
+    weights = torch.tensor(options.resize_prob, dtype=torch.float64)
+    direction = RESIZE_DIRECTIONS[int(torch.multinomial(weights, 1, generator=generator))]
+    low, high = options.resize_range
+    interval = {"up": (1.0, high), "down": (low, 1.0), "keep": (1.0, 1.0)}[direction]
+    factor = float(_uniform(interval, 1, generator))
+    return ResizeDraws(direction=direction, factor=factor, mode=_choose(RESIZE_MODES, generator))
+
+
+def _draw_noise(options: RoundOptions, batch: int, generator: Generator) -> NoiseDraws:
+    gaussian = _happens(options.gaussian_noise_prob, generator)
+    interval = options.noise_range if gaussian else options.poisson_scale_range
+    return NoiseDraws(
+        kind="gaussian" if gaussian else "poisson",
+        strength=_uniform(interval, batch, generator).float(),
+        gray=torch.rand(batch, generator=generator) < options.gray_noise_prob,
+        seed=int(torch.randint(2**62, (1,), generator=generator)),
+    )
+
+
+def _uniform(interval: Range, count: int, generator: Generator) -> Tensor:
+    low, high = interval
+    return low + (high - low) * torch.rand(count, dtype=torch.float64, generator=generator)
+
+
+def _happens(probability: float, generator: Generator) -> bool:
+    return bool(torch.rand(1, dtype=torch.float64, generator=generator) < probability)
+
+
+def _choose(names: tuple[str, ...], generator: Generator) -> str:
+    return names[int(torch.randint(len(names), (1,), generator=generator))]

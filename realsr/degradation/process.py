@@ -1,0 +1,157 @@
+"""The second-order degradation of Real-ESRGAN (arXiv 2107.10833) for a batch, on its device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from realsr.degradation.codecs import real_jpeg
+from realsr.degradation.draws import Draws, NoiseDraws, RoundDraws, draw
+from realsr.degradation.filters import filter_images
+from realsr.degradation.jpeg import diff_jpeg
+from realsr.degradation.kernels import KernelDraws, build_kernels
+from realsr.degradation.noise import gaussian_noise, poisson_noise
+from realsr.degradation.options import FINAL_SINC_CANVAS, DegradationOptions, RoundOptions
+from realsr.degradation.resize import resize_by, resize_to
+
+
+class Stage(NamedTuple):
+    """A step of the degradation, its parameters already in place."""
+
+    name: str
+    apply: Callable[[Tensor], Tensor]
+
+
+class Degradation:
+    """Makes LQ images as BasicSR's ``RealESRGANModel`` does, from parameters that can be drawn and kept.
+
+    ``draw`` decides, ``apply`` computes: equal draws give equal images, and nothing touches the global random
+    state. The stages, in order: ``blur1 resize1 noise1 jpeg1 blur2 resize2 noise2``, then either
+    ``last_resize sinc jpeg2`` or ``jpeg2 last_resize sinc``, then ``quantize``; ``blur2`` is missing where it
+    was not drawn.
+
+    Args:
+        options: Ranges and probabilities.
+        scale: Size of ground truth over size of LQ.
+    """
+
+    def __init__(self, options: DegradationOptions, *, scale: int) -> None:
+        self.options = options
+        self.scale = scale
+
+    def __call__(self, gt: Tensor, generator: Generator) -> tuple[Tensor, Draws]:
+        """Draw from a CPU generator and apply: the LQ images and what was drawn."""
+        draws = self.draw(len(gt), generator)
+        return self.apply(gt, draws), draws
+
+    def draw(self, batch: int, generator: Generator) -> Draws:
+        """Draw the parameters for a batch of images from a CPU generator."""
+        return draw(self.options, batch, generator)
+
+    @torch.no_grad()
+    def apply(self, gt: Tensor, draws: Draws) -> Tensor:
+        """Degrade a batch.
+
+        Args:
+            gt: RGB of shape (b, 3, h, w), float32 or float64, values 0..1; see :func:`sharpen`.
+            draws: For the same number of images.
+
+        Returns:
+            Shape (b, 3, h // scale, w // scale), multiples of 1/255 in 0..1, of gt's dtype and device.
+
+        Raises:
+            ValueError: If the batch has another shape or dtype, or its images are smaller than
+                ``minimum_side``.
+        """
+        self._check(gt, draws)
+        images = gt
+        # Rounding in JPEG and kernels of many taps need the full precision.
+        with torch.autocast(gt.device.type, enabled=False):
+            for stage in self.stages(draws, gt.shape[-2], gt.shape[-1]):
+                images = stage.apply(images)
+        return images
+
+    def stages(self, draws: Draws, height: int, width: int) -> list[Stage]:
+        """The steps for ground truth of a height and width, in the order in which they are applied."""
+        first, second = draws.first, draws.second
+        small = (height // self.scale, width // self.scale)
+        factor = second.resize.factor / self.scale
+        before_last = (max(1, int(height * factor)), max(1, int(width * factor)))
+        finish = [
+            Stage("last_resize", partial(resize_to, size=small, mode=draws.last_mode)),
+            _blur("sinc", draws.sinc),
+        ]
+        jpeg2 = [self._jpeg("jpeg2", second)]
+        return [
+            *_blurs("blur1", first),
+            Stage("resize1", partial(resize_by, factor=first.resize.factor, mode=first.resize.mode)),
+            Stage("noise1", partial(add_noise, draws=first.noise)),
+            self._jpeg("jpeg1", first),
+            *_blurs("blur2", second),
+            Stage("resize2", partial(resize_to, size=before_last, mode=second.resize.mode)),
+            Stage("noise2", partial(add_noise, draws=second.noise)),
+            *(finish + jpeg2 if draws.sinc_first else jpeg2 + finish),
+            Stage("quantize", quantize),
+        ]
+
+    @property
+    def minimum_side(self) -> int:
+        """The smallest side of ground truth that survives the strongest shrinking, in pixels."""
+        first, second = self.options.first, self.options.second
+        return max(
+            _reach(first),
+            math.ceil(_reach(second) / _lowest_factor(first)) if second.blur_prob > 0 else 1,
+            (FINAL_SINC_CANVAS // 2 + 1) * self.scale,
+        )
+
+    def _jpeg(self, name: str, draws: RoundDraws) -> Stage:
+        compress = real_jpeg if self.options.extra.jpeg_backend == "real" else diff_jpeg
+        return Stage(name, lambda images: compress(images.clamp(0, 1), draws.quality))
+
+    def _check(self, gt: Tensor, draws: Draws) -> None:
+        if gt.ndim != 4 or gt.shape[1] != 3 or gt.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"the degradation needs RGB of shape (b, 3, h, w) in float32 or float64; "
+                f"got {tuple(gt.shape)} in {gt.dtype}"
+            )
+        if len(gt) != len(draws):
+            raise ValueError(f"the draws are for {len(draws)} images, but the batch has {len(gt)}")
+        if min(gt.shape[-2:]) < self.minimum_side:
+            raise ValueError(
+                f"images of {gt.shape[-1]}x{gt.shape[-2]} are too small for this degradation: "
+                f"both sides need at least {self.minimum_side} pixels"
+            )
+
+
+def add_noise(images: Tensor, draws: NoiseDraws) -> Tensor:
+    """Add the drawn noise to (b, 3, h, w) and clip to 0..1."""
+    generator = Generator(images.device).manual_seed(draws.seed)
+    make = gaussian_noise if draws.kind == "gaussian" else poisson_noise
+    return (images + make(images, draws.strength, draws.gray, generator=generator)).clamp(0, 1)
+
+
+def quantize(images: Tensor) -> Tensor:
+    """Round to 8 bits: multiples of 1/255 in 0..1."""
+    return (images * 255).round().clamp(0, 255) / 255
+
+
+def _blurs(name: str, draws: RoundDraws) -> list[Stage]:
+    return [_blur(name, draws.kernel)] if draws.blurred else []
+
+
+def _blur(name: str, draws: KernelDraws) -> Stage:
+    return Stage(name, lambda images: filter_images(images, build_kernels(draws)))
+
+
+def _reach(options: RoundOptions) -> int:
+    """The smallest side whose borders can be reflected for a kernel."""
+    return options.kernel.blur_kernel_size // 2 + 1
+
+
+def _lowest_factor(options: RoundOptions) -> float:
+    return options.resize_range[0] if options.resize_prob[1] > 0 else 1.0

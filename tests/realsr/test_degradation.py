@@ -1,0 +1,278 @@
+"""The degradation by itself: chance, seeds, stages, devices and dtypes."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from realsr.degradation import Degradation, Draws, read_options
+from realsr.degradation.draws import NoiseDraws
+from realsr.degradation.filters import filter_images
+from realsr.degradation.jpeg import diff_jpeg
+from realsr.degradation.process import add_noise
+
+BATCH, BATCHES = 12, 600
+
+
+@pytest.fixture(scope="module")
+def many(degradation: Degradation) -> list[Draws]:
+    generator = Generator().manual_seed(5)
+    return [degradation.draw(BATCH, generator) for _ in range(BATCHES)]
+
+
+def assert_share(happened: Iterable[bool], probability: float) -> None:
+    """A share within four standard errors; fails by chance, were the seed not fixed, once in 16,000."""
+    outcomes = [bool(value) for value in happened]
+    error = math.sqrt(probability * (1 - probability) / len(outcomes))
+    assert abs(sum(outcomes) / len(outcomes) - probability) < 4 * error
+
+
+def assert_uniform(values: Tensor, low: float, high: float) -> None:
+    """All within the range, and no part of it rarer than another (Kolmogorov-Smirnov, 1 in 10,000)."""
+    place = ((values.double() - low) / (high - low)).sort().values
+    assert place[0] >= -1e-6 and place[-1] <= 1 + 1e-6
+    expected = (torch.arange(len(place)) + 0.5) / len(place)
+    assert (place - expected).abs().max() < 2.2 / math.sqrt(len(place))
+
+
+def collect(many: list[Draws], pick: Callable[[Draws], Tensor]) -> Tensor:
+    values = torch.cat([pick(draws).reshape(-1) for draws in many])
+    return values[~values.isnan()]
+
+
+def test_probabilities_of_the_batch(many: list[Draws]) -> None:
+    for name, shares in (("first", (0.2, 0.7, 0.1)), ("second", (0.3, 0.4, 0.3))):
+        rounds = [getattr(draws, name) for draws in many]
+        for direction, share in zip(("up", "down", "keep"), shares, strict=True):
+            assert_share((r.resize.direction == direction for r in rounds), share)
+        for mode in ("area", "bilinear", "bicubic"):
+            assert_share((r.resize.mode == mode for r in rounds), 1 / 3)
+        assert_share((r.noise.kind == "gaussian" for r in rounds), 0.5)
+        assert_share((gray for r in rounds for gray in r.noise.gray), 0.4)
+    assert all(draws.first.blurred for draws in many)
+    assert_share((draws.second.blurred for draws in many), 0.8)
+    assert_share((draws.sinc_first for draws in many), 0.5)
+    assert_share((draws.last_mode == "area" for draws in many), 1 / 3)
+
+
+def test_ranges(many: list[Draws]) -> None:
+    for name, ranges in (
+        ("first", {"up": (1, 1.5), "down": (0.15, 1), "gaussian": (1, 30), "poisson": (0.05, 3)}),
+        ("second", {"up": (1, 1.2), "down": (0.3, 1), "gaussian": (1, 25), "poisson": (0.05, 2.5)}),
+    ):
+        rounds = [getattr(draws, name) for draws in many]
+        for direction in ("up", "down"):
+            factors = [r.resize.factor for r in rounds if r.resize.direction == direction]
+            assert_uniform(torch.tensor(factors), *ranges[direction])
+        assert all(r.resize.factor == 1 for r in rounds if r.resize.direction == "keep")
+        for kind in ("gaussian", "poisson"):
+            strengths = [r.noise.strength for r in rounds if r.noise.kind == kind]
+            assert_uniform(torch.cat(strengths), *ranges[kind])
+        assert_uniform(torch.cat([r.quality for r in rounds]), 30, 95)
+
+
+def test_kernels_are_drawn_as_asked_for(many: list[Draws], official: dict[str, Any]) -> None:
+    kinds, weights = (official["datasets"]["train"][key] for key in ("kernel_list", "kernel_prob"))
+    for name, widest in (("first", 3), ("second", 1.5)):
+        kernels = [getattr(draws, name).kernel for draws in many]
+        drawn = [kind for kernel in kernels for kind in kernel.kinds]
+        assert_share((kind == "sinc" for kind in drawn), 0.1)
+        for kind, weight in zip(kinds, weights, strict=True):
+            assert_share((value == kind for value in drawn), 0.9 * weight)
+        assert_uniform(collect(many, lambda d, n=name: getattr(d, n).kernel.sigma_x), 0.2, widest)
+        assert_uniform(collect(many, lambda d, n=name: getattr(d, n).kernel.sigma_y), 0.2, widest)
+        assert_uniform(collect(many, lambda d, n=name: getattr(d, n).kernel.rotation), -math.pi, math.pi)
+        sizes = Counter(torch.cat([kernel.size for kernel in kernels]).tolist())
+        assert set(sizes) == set(range(7, 22, 2))
+        assert max(sizes.values()) < 1.25 * min(sizes.values())
+        for kernel in kernels:
+            for i, kind in enumerate(kernel.kinds):
+                assert kernel.sigma_x[i].isnan() == (kind == "sinc")
+                assert kernel.sigma_y[i].isnan() == kernel.rotation[i].isnan() == ("aniso" not in kind)
+                assert kernel.beta[i].isnan() == (kind in ("iso", "aniso", "sinc"))
+                assert kernel.cutoff[i].isnan() == (kind != "sinc")
+    first = [draws.first.kernel for draws in many]
+    for start, low, high in (("generalized", 0.5, 4), ("plateau", 1, 2)):
+        betas = torch.stack([k.beta[i] for k in first for i in range(BATCH) if k.kinds[i].startswith(start)])
+        assert_share((betas < 1).tolist() if low < 1 else (betas == 1).tolist(), 0.5)
+        assert_uniform(betas[betas > 1], 1, high)
+    small = torch.stack([k.cutoff[i] for k in first for i in range(BATCH) if k.size[i] < 13])
+    large = torch.stack([k.cutoff[i] for k in first for i in range(BATCH) if k.size[i] >= 13])
+    assert_uniform(small[~small.isnan()], math.pi / 3, math.pi)
+    assert_uniform(large[~large.isnan()], math.pi / 5, math.pi)
+
+
+def test_final_sinc(many: list[Draws]) -> None:
+    assert_share((kind == "sinc" for draws in many for kind in draws.sinc.kinds), 0.8)
+    assert_uniform(collect(many, lambda draws: draws.sinc.cutoff), math.pi / 3, math.pi)
+
+
+def test_same_seed_same_batch_whatever_else_is_random(degradation: Degradation, photos: Tensor) -> None:
+    state = torch.get_rng_state()
+    first, drawn = degradation(photos, Generator().manual_seed(11))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    second, _ = degradation(photos, Generator().manual_seed(11))
+    assert torch.equal(first, second)
+    assert torch.equal(degradation.apply(photos, drawn), first)
+    other, _ = degradation(photos, Generator().manual_seed(12))
+    assert not torch.equal(first, other)
+
+
+def test_a_generator_restored_from_its_state_goes_on_alike(degradation: Degradation, photos: Tensor) -> None:
+    generator = Generator().manual_seed(1)
+    degradation(photos, generator)
+    state = generator.get_state()
+    expected, _ = degradation(photos, generator)
+    resumed, _ = degradation(photos, Generator().set_state(state))
+    assert torch.equal(resumed, expected)
+
+
+def test_output_is_an_8_bit_image_of_the_right_size(degradation: Degradation, photos: Tensor) -> None:
+    for seed in range(6):
+        lq, _ = degradation(photos, Generator().manual_seed(seed))
+        assert lq.shape == (3, 3, 35, 31)
+        assert lq.dtype == torch.float32
+        assert lq.min() >= 0 and lq.max() <= 1
+        torch.testing.assert_close(lq * 255, (lq * 255).round(), rtol=0, atol=1e-4)
+
+
+def test_stages_one_after_the_other(degradation: Degradation, photos: Tensor) -> None:
+    for seed in range(8):
+        draws = degradation.draw(3, Generator().manual_seed(seed))
+        stages = degradation.stages(draws, *photos.shape[-2:])
+        blur2 = ["blur2"] if draws.second.blurred else []
+        finish = ["last_resize", "sinc"]
+        finish = [*finish, "jpeg2"] if draws.sinc_first else ["jpeg2", *finish]
+        names = ["blur1", "resize1", "noise1", "jpeg1", *blur2, "resize2", "noise2", *finish, "quantize"]
+        assert [stage.name for stage in stages] == names
+        images = photos
+        for stage in stages:
+            images = stage.apply(images)
+            assert images.shape[:2] == photos.shape[:2], stage.name
+        assert torch.equal(images, degradation.apply(photos, draws))
+
+
+def test_images_of_a_batch_do_not_mix(degradation: Degradation, photos: Tensor) -> None:
+    draws = degradation.draw(3, Generator().manual_seed(4))
+    changed = photos.clone()
+    changed[1] = 0.5
+    before, after = degradation.apply(photos, draws), degradation.apply(changed, draws)
+    if draws.first.noise.kind == draws.second.noise.kind == "gaussian":
+        assert torch.equal(before[[0, 2]], after[[0, 2]])
+    assert not torch.equal(before[1], after[1])
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "poisson"])
+def test_strength_of_noise(kind: str) -> None:
+    strength = torch.tensor([2.0, 20.0] if kind == "gaussian" else [0.1, 1.0])
+    flat = torch.full((2, 3, 128, 128), 128 / 255)
+    noise = NoiseDraws(kind=kind, strength=strength, gray=torch.tensor([False, True]), seed=3)
+    spread = (add_noise(flat, noise) - flat).std((1, 2, 3))
+    # One level makes a count of 128/255 on average, whose deviation is its root.
+    expected = strength / 255 if kind == "gaussian" else strength * math.sqrt(128 / 255)
+    if kind == "gaussian":
+        torch.testing.assert_close(spread, expected, rtol=0.05, atol=0)
+    else:
+        torch.testing.assert_close(spread[0], expected[0], rtol=0.05, atol=0)
+        assert spread[1] > 4 * spread[0]
+
+
+def test_memory_format_autocast_and_precision_make_no_difference(
+    degradation: Degradation, photos: Tensor
+) -> None:
+    draws = degradation.draw(3, Generator().manual_seed(2))
+    expected = degradation.apply(photos, draws)
+    assert torch.equal(
+        degradation.apply(photos.contiguous(memory_format=torch.channels_last), draws), expected
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(degradation.apply(photos, draws), expected)
+    with torch.inference_mode():
+        assert torch.equal(degradation.apply(photos, draws), expected)
+
+
+def test_double_precision(degradation: Degradation, photos: Tensor) -> None:
+    draws = degradation.draw(3, Generator().manual_seed(2))
+    stages = degradation.stages(draws, *photos.shape[-2:])
+    for name in ("blur1", "resize1", "jpeg1", "sinc"):
+        stage = next(stage for stage in stages if stage.name == name)
+        exact = stage.apply(photos.double())
+        assert exact.dtype == torch.float64
+        assert ((stage.apply(photos) - exact).abs() < 1e-5).float().mean() > 0.99
+    assert degradation.apply(photos.double(), draws).dtype == torch.float64
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu(degradation: Degradation, photos: Tensor) -> None:
+    for seed in range(8):
+        draws = degradation.draw(3, Generator().manual_seed(seed))
+        on_gpu = degradation.apply(photos.cuda(), draws)
+        assert on_gpu.is_cuda
+        assert torch.equal(on_gpu, degradation.apply(photos.cuda(), draws))
+    stages = zip(*(degradation.stages(draws, 140, 124) for _ in range(2)), strict=True)
+    for stage, _ in stages:
+        if stage.name.startswith(("blur", "resize", "jpeg", "sinc")):
+            error = (stage.apply(photos.cuda()).cpu() - stage.apply(photos)).abs()
+            assert (error < 1e-4).float().mean() > 0.99, stage.name
+
+
+def test_jpeg_keeps_its_gradient_where_asked_for(photos: Tensor) -> None:
+    with torch.inference_mode():
+        diff_jpeg(photos, torch.full((3,), 60.0))
+    images = photos.clone().requires_grad_()
+    diff_jpeg(images, torch.full((3,), 60.0), differentiable=True).mean().backward()
+    assert images.grad is not None and images.grad.abs().max() > 0
+
+
+def test_jpeg_of_the_highest_quality_is_nearly_lossless(photos: Tensor) -> None:
+    compressed = diff_jpeg(photos, torch.full((3,), 100.0), subsampling="4:4:4")
+    assert (compressed - photos).abs().max() < 1e-3
+
+
+def test_lower_quality_and_stronger_subsampling_cost_more(photos: Tensor) -> None:
+    def loss(quality: float, subsampling: str) -> float:
+        compressed = diff_jpeg(photos, torch.full((3,), quality), subsampling=subsampling)
+        return float((compressed - photos).square().mean())
+
+    assert loss(30, "4:2:0") > loss(60, "4:2:0") > loss(95, "4:2:0")
+    assert loss(95, "4:2:0") > loss(95, "4:2:2") > loss(95, "4:4:4")
+
+
+def test_filter_by_a_shifted_pulse_shifts(photos: Tensor) -> None:
+    kernels = torch.zeros(3, 7, 7)
+    kernels[0, 3, 3] = kernels[1, 3, 5] = kernels[2, 0, 3] = 1
+    filtered = filter_images(photos, kernels)
+    assert torch.equal(filtered[0], photos[0])
+    assert torch.equal(filtered[1][..., :-2], photos[1][..., 2:])
+    assert torch.equal(filtered[2][:, 3:], photos[2][:, :-3])
+
+
+def test_the_smallest_image_survives_the_strongest_shrinking(official: dict[str, Any]) -> None:
+    official["resize_prob"] = [0, 1, 0]
+    official["resize_range"] = [0.15, 1]
+    official["second_blur_prob"] = 1
+    degradation = Degradation(read_options(official), scale=4)
+    side = degradation.minimum_side
+    assert side == 74
+    for seed in range(12):
+        lq, _ = degradation(torch.rand(1, 3, side, side), Generator().manual_seed(seed))
+        assert lq.shape == (1, 3, 18, 18)
+    with pytest.raises(ValueError, match=r"images of 74x73 are too small.*at least 74 pixels"):
+        degradation(torch.rand(1, 3, 73, 74), Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "images", [torch.rand(1, 1, 80, 80), torch.zeros(1, 3, 80, 80).byte(), torch.rand(3, 80, 80).half()]
+)
+def test_other_shapes_and_dtypes_are_refused(degradation: Degradation, images: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"needs RGB of shape \(b, 3, h, w\) in float32"):
+        degradation.apply(images, degradation.draw(len(images), Generator().manual_seed(0)))
+    with pytest.raises(ValueError, match="draws are for 2 images, but the batch has 1"):
+        degradation.apply(torch.rand(1, 3, 80, 80), degradation.draw(2, Generator().manual_seed(0)))
