@@ -1,0 +1,147 @@
+"""The networks and the plain reference against recorded runs of the published code."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import plain_reference
+import pytest
+import torch
+from golden_rules import (
+    Case,
+    check_recorded,
+    describe_state,
+    fill,
+    gradient_figures,
+    sample_positions,
+    uniform,
+)
+from numerics import DEVICE, assert_close
+from torch import Tensor, nn
+
+from lmlt_arch import archs
+
+RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-5}
+
+
+def published_weights(case: Case, shared_dir: Path) -> dict[str, Tensor]:
+    wanted = case["requires_file"]
+    for path in sorted((shared_dir / "weights").glob("*.pth")):
+        if hashlib.sha256(path.read_bytes()).hexdigest() == wanted["sha256"]:
+            state: dict[str, Tensor] = torch.load(path, weights_only=True)[wanted["key"]]
+            return state
+    pytest.skip(f"{wanted['file']} is not at hand")
+
+
+def build(case: Case, shared_dir: Path, dtype: torch.dtype) -> archs.SRNetwork:
+    """The package's network in the state in which the case was recorded."""
+    make = getattr(archs, case["class"])
+    network: archs.SRNetwork = make(**case["kwargs"])
+    if case["kind"] == "pretrained":
+        network.load_state_dict(published_weights(case, shared_dir), strict=True)
+    elif case["kind"] != "scale_conversion":
+        fill(network)
+    network.to(DEVICE, dtype).train(case["mode"] == "train")
+    if case["kind"] == "scale_conversion":
+        source = fill(make(**{**case["kwargs"], "upscaling_factor": case["from_scale"]})).to(DEVICE, dtype)
+        network.load_state_dict(source.state_dict(), strict=True)
+    if case["kind"] == "convert":
+        assert isinstance(network, archs.ESC)
+        network.convert()
+    return network
+
+
+def case_input(case: Case, dtype: torch.dtype) -> Tensor:
+    x = uniform(case["input_shape"], case["input_seed"])
+    assert np.allclose(x.flatten()[:3], case["input_check"]["first"], rtol=0, atol=1e-9)
+    return x.to(DEVICE, dtype)
+
+
+def test_state_dict(golden: Case) -> None:
+    network = getattr(archs, golden["class"])(**golden["kwargs"])
+    assert describe_state(network) == golden["state_dict"]
+    assert sum(p.numel() for p in network.parameters()) == golden["total_params"]
+
+
+@pytest.mark.parametrize("dtype", RELATIVE, ids=str)
+def test_output(golden: Case, shared_dir: Path, dtype: torch.dtype) -> None:
+    network = build(golden, shared_dir, dtype)
+    x = case_input(golden, dtype)
+    with torch.no_grad():
+        check_recorded(network(x), golden["output"], RELATIVE[dtype])
+
+
+def test_more_than_the_output(golden_extra: Case, shared_dir: Path) -> None:
+    """Gradients, intermediate results, converted tensors."""
+    check = {
+        "gradient": check_gradient,
+        "trace": check_trace,
+        "scale_conversion": check_scale_conversion,
+        "convert": check_convert,
+    }[golden_extra["kind"]]
+    check(golden_extra, build(golden_extra, shared_dir, torch.float64))
+
+
+def check_gradient(case: Case, network: archs.SRNetwork) -> None:
+    output, found = gradient_figures(network, case_input(case, torch.float64))
+    recorded = case["gradient"]
+    check_recorded(output, case["output"], 1e-9)
+    assert found["loss"] == pytest.approx(recorded["loss"], rel=1e-8)
+    assert found["input_l2"] == pytest.approx(recorded["input_l2"], rel=1e-8)
+    sizes = {name: p.numel() for name, p in network.named_parameters()}
+    for (name, norm, total), (wanted, wanted_norm, wanted_total) in zip(
+        found["parameters"], recorded["parameters"], strict=True
+    ):
+        assert name == wanted
+        assert norm == pytest.approx(wanted_norm, rel=1e-8, abs=1e-12), name
+        # A sum may cancel: its error is measured against the largest that it could be.
+        assert abs(total - wanted_total) <= 1e-8 * wanted_norm * sizes[name] ** 0.5 + 1e-12, name
+
+
+def check_trace(case: Case, network: archs.SRNetwork) -> None:
+    rows = {row[0]: row[1:] for row in case["trace"]}
+    seen: dict[str, Tensor] = {}
+    for name, module in network.named_modules():
+        if name in rows:
+            module.register_forward_hook(lambda _m, _i, out, name=name: seen.__setitem__(name, out.detach()))
+    with torch.no_grad():
+        network(case_input(case, torch.float64))
+    comparable = {name: out for name, out in seen.items() if list(out.shape) == rows[name][0]}
+    # Parts may be cut elsewhere than in the published code, but the stations must be there.
+    assert len(comparable) > 0.75 * len(rows)
+    for name, out in comparable.items():
+        _, mean, std, _, values = rows[name]
+        flat = out.double().cpu().flatten()
+        allowed = 1e-8 * float(flat.abs().max())
+        picked = flat[torch.from_numpy(sample_positions(flat.numel(), 8))]
+        assert (picked - torch.tensor(values, dtype=torch.float64)).abs().max() <= allowed, name
+        assert abs(float(flat.mean()) - mean) <= allowed, name
+        assert abs(float(flat.std(correction=0)) - std) <= allowed, name
+
+
+def check_scale_conversion(case: Case, network: archs.SRNetwork) -> None:
+    head = network.get_submodule("to_img")
+    assert isinstance(head, nn.Conv2d)
+    assert head.bias is not None
+    check_recorded(head.weight, case["to_img.weight"], 1e-9)
+    assert_close(head.bias, torch.tensor(case["to_img.bias"]["values"], dtype=torch.float64), tolerance=1e-9)
+
+
+def check_convert(case: Case, network: archs.SRNetwork) -> None:
+    check_recorded(network.get_parameter("plk_filter"), case["plk_filter_after_convert"], 1e-9)
+
+
+def test_plain_reference(golden: Case, shared_dir: Path) -> None:
+    """The oracle of the other tests is itself right."""
+    make = plain_reference.NETWORKS[golden["class"]]
+    network = fill(make(**golden["kwargs"]))
+    assert describe_state(network) == golden["state_dict"]
+    if golden["kind"] == "pretrained":
+        network.load_state_dict(published_weights(golden, shared_dir))
+    network = network.to(DEVICE, torch.float64)
+    if golden["kind"] == "scale_conversion":
+        source = fill(make(**{**golden["kwargs"], "upscaling_factor": golden["from_scale"]})).double()
+        state = plain_reference.rescaled_state(source.state_dict(), golden["kwargs"]["upscaling_factor"])
+        network.load_state_dict(state)
+    with torch.no_grad():
+        check_recorded(network(case_input(golden, torch.float64)), golden["output"], 1e-9)
