@@ -30,8 +30,9 @@ def mirror_indices(size: int, before: int, after: int, device: torch.device) -> 
     """
     # sym_max, not max: under torch.export the size is a symbol that must not be compared.
     period = torch.sym_max(2 * size - 2, 1)
-    positions = torch.arange(size + before + after, device=device) - before
-    return (size - 1) - (positions.remainder(period) - (size - 1)).abs()
+    # Counted from -before, shifted by whole periods: the compiler refuses indices that could be negative.
+    positions = torch.arange(size + before + after, device=device) + (-before) % period
+    return (size - 1) - (positions % period - (size - 1)).abs()
 
 
 def mirror_pad(x: Tensor, *, top: int = 0, bottom: int = 0, left: int = 0, right: int = 0) -> Tensor:
