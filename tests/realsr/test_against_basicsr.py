@@ -193,7 +193,7 @@ PARTS = ("noise", "quality")
 def test_whole_chain(degradation: Degradation, photos: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     gt = photos[..., :124, :124]
     seen, equal = set(), 0
-    for seed in range(24):
+    for seed in range(16):
         draws = degradation.draw(3, seeded(seed))
         with monkeypatch.context() as patch:
             expected = basicsr_lq(gt, draws, patch)
@@ -205,7 +205,7 @@ def test_whole_chain(degradation: Degradation, photos: Tensor, monkeypatch: pyte
         assert (difference > 0.5).float().mean() < 0.02, seed
         assert difference.mean() < 0.1, seed
         seen |= {draws.sinc_first, draws.second.blurred, draws.first.noise.kind, draws.first.resize.direction}
-    assert equal > 12
+    assert equal > 8
     assert seen == {True, False, "gaussian", "poisson", "up", "down", "keep"}
 
 

@@ -1,0 +1,85 @@
+"""`lmlt degrade FOLDER -o OUTPUT -opt FILE`: see what a network for real photographs is trained on."""
+
+import argparse
+import sys
+from pathlib import Path
+
+DESCRIPTION = """\
+Apply the degradation of an option file (BasicSR's keys of RealESRGANModel and RealESRGANDataset) to a folder
+of images (PNG, JPEG, BMP, TIFF, WebP; at any depth), to see before training what the network will see.
+
+  lmlt degrade datasets/Photos_HR -o results/degraded -opt options/train_ESCReal_MSE_x4.yml --seed 1
+
+writes below results/degraded:
+  lq/0001.png ...      LQ images, a scale smaller; HR is cropped to a multiple of the scale first
+  contact_sheet.png    the middle of each LQ image, enlarged twofold, with what was drawn for it
+  draws.csv            what was drawn for each image, in full
+
+Each image draws for itself, by the seed and its path: other images in the folder make no difference. Unless
+the file says `gt_usm: false`, images are sharpened first, as in training.
+"""
+EPILOG = (
+    "Exit status: 0 done, 1 some image could not be used or nothing can be written, 2 usage or an unusable "
+    "option file, 130 interrupted."
+)
+DEVICES = ("cpu", "cuda")
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `degrade` to the command."""
+    parser = subparsers.add_parser(
+        "degrade",
+        help="apply an option file's degradation to a folder of images",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", type=Path, metavar="FOLDER", help="folder of HR images")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write below")
+    parser.add_argument("-opt", "--opt", type=Path, required=True, metavar="FILE", help="YAML option file")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything drawn (default: 0)")
+    parser.add_argument("--device", choices=DEVICES, help="default: cuda where there is a GPU")
+    parser.add_argument(
+        "--tiles", type=int, default=60, metavar="N", help="most images on the contact sheet (default: 60)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Degrade a folder and name the images that could not be used."""
+    import torch
+
+    from lmlt_arch.files import OutputError
+    from realsr.degradation import OptionError
+    from realsr.degrade_folder import Request, UsageError, degrade_folder
+
+    has_gpu = torch.cuda.is_available()
+    try:
+        if args.device == "cuda" and not has_gpu:
+            raise UsageError("torch finds no GPU here: leave --device out, or give --device cpu")
+        if args.tiles < 1:
+            raise UsageError(f"--tiles must be at least 1, not {args.tiles}")
+        report = degrade_folder(
+            Request(
+                source=args.source,
+                output=args.output,
+                option_file=args.opt,
+                seed=args.seed,
+                device=torch.device(args.device or ("cuda" if has_gpu else "cpu")),
+                tiles=args.tiles,
+            )
+        )
+    except (UsageError, OptionError) as error:
+        print(f"lmlt degrade: error: {error}", file=sys.stderr)
+        return 2
+    except (OutputError, OSError) as error:
+        print(f"lmlt degrade: error: {error}", file=sys.stderr)
+        return 1
+    if report.written:
+        shown = "" if report.tiles == report.written else f", the first {report.tiles} on the contact sheet"
+        print(f"{report.written} images degraded to {args.output}{shown}")
+    for failure in report.failures:
+        print(f"lmlt degrade: {failure}", file=sys.stderr)
+    if report.failures:
+        print(f"lmlt degrade: {len(report.failures)} files could not be used", file=sys.stderr)
+    return 1 if report.failures else 0

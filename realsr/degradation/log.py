@@ -1,0 +1,94 @@
+"""Draws as text: one row of named values for each image, and a short caption of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from realsr.degradation.draws import Draws, NoiseDraws, ResizeDraws, RoundDraws
+from realsr.degradation.kernels import PULSE, KernelDraws
+
+KERNEL_VALUES = ("sigma_x", "sigma_y", "rotation", "beta", "cutoff")
+
+Row = dict[str, "str | int | float | bool"]
+
+
+def rows(draws: Draws) -> list[Row]:
+    """The parameters of each image, by stage and name (``blur1_sigma_x``); what is not used is empty."""
+    return [_row(draws, index) for index in range(len(draws))]
+
+
+def caption(row: Row) -> list[str]:
+    """A row in a few short lines, in the order of the stages."""
+    lines = []
+    for number in (1, 2):
+        lines += [
+            f"blur{number} {_kernel_caption(row, f'blur{number}')}",
+            f"resize{number} {row[f'resize{number}_direction']} x{row[f'resize{number}_factor']:.2f} "
+            f"{row[f'resize{number}_mode']}",
+            f"noise{number} {row[f'noise{number}_kind']} {row[f'noise{number}_strength']:.2f}"
+            f"{' gray' if row[f'noise{number}_gray'] else ''}",
+        ]
+        if number == 1:
+            lines.append(f"jpeg1 quality {row['jpeg1_quality']:.0f}")
+    jpeg = f"jpeg2 quality {row['jpeg2_quality']:.0f}"
+    finish = f"last {row['last_resize_mode']}, sinc {_kernel_caption(row, 'sinc')}"
+    return [*lines, *((finish, jpeg) if row["sinc_first"] else (jpeg, finish))]
+
+
+def _row(draws: Draws, index: int) -> Row:
+    return {
+        **_round(draws.first, "1", index),
+        **_round(draws.second, "2", index),
+        **_kernel(draws.sinc, "sinc", index, values=("cutoff",)),
+        "sinc_first": draws.sinc_first,
+        "last_resize_mode": draws.last_mode,
+    }
+
+
+def _round(draws: RoundDraws, number: str, index: int) -> Row:
+    blur = _kernel(draws.kernel, f"blur{number}", index)
+    if not draws.blurred:
+        blur = {key: PULSE if key.endswith("_kind") else "" for key in blur}
+    return {
+        **blur,
+        **_resize(draws.resize, number),
+        **_noise(draws.noise, number, index),
+        f"jpeg{number}_quality": float(draws.quality[index]),
+    }
+
+
+def _kernel(draws: KernelDraws, name: str, index: int, *, values: Sequence[str] = KERNEL_VALUES) -> Row:
+    row: Row = {f"{name}_kind": draws.kinds[index], f"{name}_size": int(draws.size[index])}
+    for value in values:
+        number = float(getattr(draws, value)[index])
+        row[f"{name}_{value}"] = "" if math.isnan(number) else number
+    return row
+
+
+def _resize(draws: ResizeDraws, number: str) -> Row:
+    return {
+        f"resize{number}_direction": draws.direction,
+        f"resize{number}_factor": draws.factor,
+        f"resize{number}_mode": draws.mode,
+    }
+
+
+def _noise(draws: NoiseDraws, number: str, index: int) -> Row:
+    return {
+        f"noise{number}_kind": draws.kind,
+        f"noise{number}_strength": float(draws.strength[index]),
+        f"noise{number}_gray": bool(draws.gray[index]),
+        f"noise{number}_seed": draws.seed,
+    }
+
+
+def _kernel_caption(row: Row, name: str) -> str:
+    kind = row[f"{name}_kind"]
+    if kind == PULSE:
+        return PULSE
+    signs = {"sigma_x": " s", "sigma_y": "/", "beta": " b", "cutoff": " cutoff "}
+    values = {sign: row.get(f"{name}_{value}", "") for value, sign in signs.items()}
+    texts = [f"{sign}{value:.1f}" for sign, value in values.items() if value != ""]
+    kind = "" if name == "sinc" else f"{kind} "
+    return f"{kind}{row[f'{name}_size']}{''.join(texts)}"

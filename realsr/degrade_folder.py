@@ -1,0 +1,185 @@
+"""Apply an option file's degradation to a folder of images, to see what a network will be trained on.
+
+Written to the output folder::
+
+    lq/holiday/0001.png     LQ of holiday/0001.jpg, a scale smaller
+    contact_sheet.png       crops of the LQ images with what was drawn for each
+    draws.csv               what was drawn for each image, in full
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator
+from tqdm import tqdm
+
+from lmlt_arch.data.files import list_images
+from lmlt_arch.data.images import ImageError, encode_png, read_image
+from lmlt_arch.files import make_folder, write_atomic
+from realsr.contact_sheet import Tile, draw_sheet, make_tile
+from realsr.degradation.filters import USM_RADIUS, sharpen
+from realsr.degradation.log import Row, caption, rows
+from realsr.degradation.options import OptionError, read_gt_usm, read_options, read_scale
+from realsr.degradation.process import Degradation
+from realsr.option_file import load_option_file
+
+SHEET_NAME = "contact_sheet.png"
+TABLE_NAME = "draws.csv"
+LQ_FOLDER = "lq"
+
+
+class UsageError(Exception):
+    """A request that makes no sense; the message says what to give instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to degrade, and how.
+
+    Attributes:
+        source: Folder of images, searched at any depth.
+        output: Folder to write below.
+        option_file: BasicSR's YAML option file.
+        seed: Equal seeds give equal images; each image draws for itself, by the seed and its path.
+        device: Where to compute.
+        tiles: The most images that the contact sheet shows.
+    """
+
+    source: Path
+    output: Path
+    option_file: Path
+    seed: int
+    device: torch.device
+    tiles: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a run did: images written, images on the contact sheet, and why others could not be used."""
+
+    written: int
+    tiles: int
+    failures: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Result:
+    pixels: NDArray[np.uint8]
+    row: Row
+
+
+def degrade_folder(request: Request) -> Report:
+    """Degrade every image of a folder, showing progress on standard error.
+
+    Raises:
+        OptionError: If the option file cannot be used; nothing was written.
+        UsageError: If the folders cannot be used; nothing was written.
+        OutputError: If outputs cannot be written.
+    """
+    degrader = _Degrader(request)
+    names = _find_images(request)
+    failures: list[str] = []
+    table: list[Row] = []
+    tiles: list[Tile] = []
+    for name in _bar(names):
+        try:
+            result = degrader.degrade(name)
+        except ImageError as error:
+            failures.append(str(error))
+            continue
+        target = request.output / LQ_FOLDER / name.with_suffix(".png")
+        make_folder(target.parent)
+        write_atomic(target, encode_png(result.pixels, compression_level=6))
+        table.append(result.row)
+        if len(tiles) < request.tiles:
+            tiles.append(make_tile(result.pixels, [str(name), *caption(result.row)]))
+    if table:
+        write_atomic(request.output / TABLE_NAME, _encode_table(table))
+    if tiles:
+        write_atomic(request.output / SHEET_NAME, encode_png(draw_sheet(tiles), compression_level=6))
+    return Report(written=len(table), tiles=len(tiles), failures=failures)
+
+
+class _Degrader:
+    """One image at a time, since their sizes differ."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        opt = load_option_file(request.option_file)
+        try:
+            self.degradation = Degradation(read_options(opt), scale=read_scale(opt))
+            self.sharpened = read_gt_usm(opt)
+        except OptionError as error:
+            raise OptionError(f"{request.option_file}: {error}") from error
+
+    def degrade(self, name: PurePosixPath) -> _Result:
+        """Degrade an image whose bottom and right are cropped to a multiple of the scale.
+
+        Raises:
+            ImageError: If it is damaged, of a kind that cannot be used, or too small.
+        """
+        path = self.request.source / name
+        pixels = read_image(path)
+        scale = self.degradation.scale
+        height, width = (side // scale * scale for side in pixels.shape[:2])
+        needed = self.degradation.minimum_side
+        needed = max(needed, USM_RADIUS + 1) if self.sharpened else needed
+        if min(height, width) < needed:
+            needed = -(-needed // scale) * scale
+            raise ImageError(
+                f"{path} is {pixels.shape[1]}x{pixels.shape[0]}: this degradation needs at least "
+                f"{needed} pixels on both sides"
+            )
+        gt = torch.from_numpy(pixels[:height, :width].copy()).to(self.request.device)
+        gt = gt.permute(2, 0, 1)[None].float() / 255
+        seed = _image_seed(self.request.seed, name)
+        lq, draws = self.degradation(sharpen(gt) if self.sharpened else gt, Generator().manual_seed(seed))
+        degraded = (lq[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        row: Row = {"file": str(name), "width": degraded.shape[1], "height": degraded.shape[0], "seed": seed}
+        return _Result(pixels=degraded, row=row | rows(draws)[0])
+
+
+def _image_seed(seed: int, name: PurePosixPath) -> int:
+    """A seed of its own for each image, which does not depend on what else is in the folder."""
+    digest = hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def _find_images(request: Request) -> list[PurePosixPath]:
+    source, output = request.source.resolve(), request.output.resolve()
+    if not source.is_dir():
+        raise UsageError(f"no such folder: {request.source}")
+    if output.is_relative_to(source):
+        raise UsageError(f"the output folder {request.output} lies in the input folder: choose another -o")
+    names = list_images(request.source)
+    if not names:
+        raise UsageError(f"no PNG, JPEG, BMP, TIFF or WebP images in {request.source}")
+    targets: dict[PurePosixPath, PurePosixPath] = {}
+    for name in names:
+        other = targets.setdefault(name.with_suffix(".png"), name)
+        if other != name:
+            raise UsageError(f"{other} and {name} would have the same output: rename one of them")
+    return names
+
+
+def _bar(names: list[PurePosixPath]) -> tqdm[PurePosixPath]:
+    interval = 0.1 if sys.stderr.isatty() else 10
+    return tqdm(names, desc="degrade", unit="image", mininterval=interval)
+
+
+def _encode_table(table: list[Row]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(table[0]))
+    writer.writeheader()
+    for row in table:
+        writer.writerow({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()})
+    return text.getvalue().encode("utf-8", "surrogateescape")
