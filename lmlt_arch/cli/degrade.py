@@ -17,6 +17,17 @@ writes below results/degraded:
 
 Each image draws for itself, by the seed and its path: other images in the folder make no difference. Unless
 the file says `gt_usm: false`, images are sharpened first, as in training.
+
+The option file may go beyond BasicSR in a section of its own, where everything is off until it is asked for:
+  degradation:
+    jpeg_backend: real                    # libjpeg on the CPU; default: diff, DiffJPEG on the device
+    jpeg_subsampling: ['4:4:4', '4:2:0']  # one is drawn at each JPEG; also '4:2:2'; default: ['4:2:0']
+    webp_prob: 0.2                        # WebP instead of JPEG, at qualities of webp_range: [30, 95]
+    resize_modes: [area, bicubic, bicubic_antialias, bilinear_antialias, lanczos, nearest]
+    camera_noise_prob: 0.3                # growing with the light: camera_shot_range: [0.01, 0.1]
+                                          # and in the dark: camera_read_range: [0.001, 0.02]
+    halo_prob: 0.2                        # oversharpening: halo_amount_range: [0.5, 2],
+                                          # halo_sigma_range: [0.5, 2]
 """
 EPILOG = (
     "Exit status: 0 done, 1 some image could not be used or nothing can be written, 2 usage or an unusable "

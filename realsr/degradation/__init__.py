@@ -2,6 +2,7 @@
 
 from realsr.degradation.draws import Draws
 from realsr.degradation.filters import sharpen
+from realsr.degradation.log import rows
 from realsr.degradation.options import (
     DegradationOptions,
     OptionError,
@@ -20,5 +21,6 @@ __all__ = [
     "read_gt_usm",
     "read_options",
     "read_scale",
+    "rows",
     "sharpen",
 ]

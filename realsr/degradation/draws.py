@@ -12,16 +12,17 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from realsr.degradation.camera import HALO_CANVAS, CameraNoiseDraws, HaloDraws
 from realsr.degradation.kernels import PULSE, SINC, KernelDraws
 from realsr.degradation.options import (
     FINAL_SINC_CANVAS,
     SMALLEST_KERNEL,
     DegradationOptions,
+    ExtraOptions,
     KernelOptions,
     Range,
     RoundOptions,
 )
-from realsr.degradation.resize import RESIZE_MODES
 
 RESIZE_DIRECTIONS = ("up", "down", "keep")
 # Sinc kernels of this side and more may have lower cutoff frequencies.
@@ -56,12 +57,24 @@ class NoiseDraws:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundDraws:
-    """One round: blur (unless ``blurred`` is false), resize, noise, JPEG qualities (float32, shape (b,))."""
+    """One round: blur (unless ``blurred`` is false), resize, noise, compression.
+
+    Attributes:
+        blurred: Whether ``kernel`` is used.
+        kernel: The blur.
+        resize: The resize.
+        noise: The noise.
+        codec: ``jpeg`` or ``webp``.
+        subsampling: Of JPEG's chroma.
+        quality: Of the codec; float32 of shape (b,).
+    """
 
     blurred: bool
     kernel: KernelDraws
     resize: ResizeDraws
     noise: NoiseDraws
+    codec: str
+    subsampling: str
     quality: Tensor
 
 
@@ -75,6 +88,8 @@ class Draws:
         sinc: The final filter.
         sinc_first: Whether the last resize and the final filter come before the second JPEG.
         last_mode: Mode of the last resize.
+        camera: Sensor noise, where the options ask for any.
+        halo: Oversharpening, where the options ask for any.
     """
 
     first: RoundDraws
@@ -82,6 +97,8 @@ class Draws:
     sinc: KernelDraws
     sinc_first: bool
     last_mode: str
+    camera: CameraNoiseDraws | None = None
+    halo: HaloDraws | None = None
 
     def __len__(self) -> int:
         return len(self.sinc.kinds)
@@ -98,22 +115,29 @@ def draw(options: DegradationOptions, batch: int, generator: Generator) -> Draws
         batch: Number of images.
         generator: A CPU generator, the only source of chance.
     """
+    extra = options.extra
     return Draws(
-        first=_draw_round(options.first, batch, generator),
-        second=_draw_round(options.second, batch, generator),
+        first=_draw_round(options.first, extra, batch, generator),
+        second=_draw_round(options.second, extra, batch, generator),
         sinc=_draw_final_sinc(options.final_sinc_prob, batch, generator),
         sinc_first=_happens(0.5, generator),
-        last_mode=_choose(RESIZE_MODES, generator),
+        last_mode=_choose(extra.resize_modes, generator),
+        # Drawn last, and only if wanted: the rest of a batch is the same with and without them.
+        camera=_draw_camera_noise(extra, batch, generator) if extra.camera_noise_prob > 0 else None,
+        halo=_draw_halo(extra, batch, generator) if extra.halo_prob > 0 else None,
     )
 
 
-def _draw_round(options: RoundOptions, batch: int, generator: Generator) -> RoundDraws:
+def _draw_round(options: RoundOptions, extra: ExtraOptions, batch: int, generator: Generator) -> RoundDraws:
+    is_webp = extra.webp_prob > 0 and _happens(extra.webp_prob, generator)
     return RoundDraws(
         blurred=_happens(options.blur_prob, generator),
         kernel=draw_kernels(options.kernel, batch, generator),
-        resize=_draw_resize(options, generator),
+        resize=_draw_resize(options, extra.resize_modes, generator),
         noise=_draw_noise(options, batch, generator),
-        quality=_uniform(options.jpeg_range, batch, generator).float(),
+        codec="webp" if is_webp else "jpeg",
+        subsampling=_choose(extra.jpeg_subsampling, generator),
+        quality=_uniform(extra.webp_range if is_webp else options.jpeg_range, batch, generator).float(),
     )
 
 
@@ -176,13 +200,39 @@ def _draw_beta(interval: Range, batch: int, generator: Generator) -> Tensor:
     return torch.where(below, low, _uniform((1, interval[1]), batch, generator))
 
 
-def _draw_resize(options: RoundOptions, generator: Generator) -> ResizeDraws:
+def _draw_camera_noise(extra: ExtraOptions, batch: int, generator: Generator) -> CameraNoiseDraws:
+    clean = torch.rand(batch, generator=generator) >= extra.camera_noise_prob
+    return CameraNoiseDraws(
+        shot=_uniform(extra.camera_shot_range, batch, generator).float().masked_fill(clean, 0),
+        read=_uniform(extra.camera_read_range, batch, generator).float().masked_fill(clean, 0),
+        seed=_draw_seed(generator),
+    )
+
+
+def _draw_halo(extra: ExtraOptions, batch: int, generator: Generator) -> HaloDraws:
+    without = torch.rand(batch, generator=generator) >= extra.halo_prob
+    unused = torch.full((batch,), math.nan, dtype=torch.float64)
+    kernel = KernelDraws(
+        kinds=("iso",) * batch,
+        canvas=HALO_CANVAS,
+        size=torch.full((batch,), HALO_CANVAS),
+        sigma_x=_uniform(extra.halo_sigma_range, batch, generator),
+        sigma_y=unused,
+        rotation=unused,
+        beta=unused,
+        cutoff=unused,
+    )
+    amount = _uniform(extra.halo_amount_range, batch, generator).float()
+    return HaloDraws(amount=amount.masked_fill(without, 0), kernel=kernel)
+
+
+def _draw_resize(options: RoundOptions, modes: tuple[str, ...], generator: Generator) -> ResizeDraws:
     weights = torch.tensor(options.resize_prob, dtype=torch.float64)
     direction = RESIZE_DIRECTIONS[int(torch.multinomial(weights, 1, generator=generator))]
     low, high = options.resize_range
     interval = {"up": (1.0, high), "down": (low, 1.0), "keep": (1.0, 1.0)}[direction]
     factor = float(_uniform(interval, 1, generator))
-    return ResizeDraws(direction=direction, factor=factor, mode=_choose(RESIZE_MODES, generator))
+    return ResizeDraws(direction=direction, factor=factor, mode=_choose(modes, generator))
 
 
 def _draw_noise(options: RoundOptions, batch: int, generator: Generator) -> NoiseDraws:
@@ -192,8 +242,12 @@ def _draw_noise(options: RoundOptions, batch: int, generator: Generator) -> Nois
         kind="gaussian" if gaussian else "poisson",
         strength=_uniform(interval, batch, generator).float(),
         gray=torch.rand(batch, generator=generator) < options.gray_noise_prob,
-        seed=int(torch.randint(2**62, (1,), generator=generator)),
+        seed=_draw_seed(generator),
     )
+
+
+def _draw_seed(generator: Generator) -> int:
+    return int(torch.randint(2**62, (1,), generator=generator))
 
 
 def _uniform(interval: Range, count: int, generator: Generator) -> Tensor:

@@ -30,8 +30,12 @@ def caption(row: Row) -> list[str]:
             f"{' gray' if row[f'noise{number}_gray'] else ''}",
         ]
         if number == 1:
-            lines.append(f"jpeg1 quality {row['jpeg1_quality']:.0f}")
-    jpeg = f"jpeg2 quality {row['jpeg2_quality']:.0f}"
+            lines.append(_codec_caption(row, 1))
+    if row["camera_shot"] != "":
+        lines.insert(1, f"camera shot {row['camera_shot']:.3f} read {row['camera_read']:.3f}")
+    if row["halo_amount"] != "":
+        lines.insert(-4, f"halo {row['halo_amount']:.1f} s{row['halo_sigma']:.1f}")
+    jpeg = _codec_caption(row, 2)
     finish = f"last {row['last_resize_mode']}, sinc {_kernel_caption(row, 'sinc')}"
     return [*lines, *((finish, jpeg) if row["sinc_first"] else (jpeg, finish))]
 
@@ -43,7 +47,18 @@ def _row(draws: Draws, index: int) -> Row:
         **_kernel(draws.sinc, "sinc", index, values=("cutoff",)),
         "sinc_first": draws.sinc_first,
         "last_resize_mode": draws.last_mode,
+        **_extras(draws, index),
     }
+
+
+def _extras(draws: Draws, index: int) -> Row:
+    row: Row = dict.fromkeys(("camera_shot", "camera_read", "halo_amount", "halo_sigma"), "")
+    camera, halo = draws.camera, draws.halo
+    if camera and camera.shot[index] + camera.read[index] > 0:
+        row |= {"camera_shot": float(camera.shot[index]), "camera_read": float(camera.read[index])}
+    if halo and halo.amount[index] > 0:
+        row |= {"halo_amount": float(halo.amount[index]), "halo_sigma": float(halo.kernel.sigma_x[index])}
+    return row
 
 
 def _round(draws: RoundDraws, number: str, index: int) -> Row:
@@ -54,6 +69,8 @@ def _round(draws: RoundDraws, number: str, index: int) -> Row:
         **blur,
         **_resize(draws.resize, number),
         **_noise(draws.noise, number, index),
+        f"jpeg{number}_codec": draws.codec,
+        f"jpeg{number}_subsampling": draws.subsampling if draws.codec == "jpeg" else "",
         f"jpeg{number}_quality": float(draws.quality[index]),
     }
 
@@ -81,6 +98,12 @@ def _noise(draws: NoiseDraws, number: str, index: int) -> Row:
         f"noise{number}_gray": bool(draws.gray[index]),
         f"noise{number}_seed": draws.seed,
     }
+
+
+def _codec_caption(row: Row, number: int) -> str:
+    subsampling = row[f"jpeg{number}_subsampling"]
+    text = f"{row[f'jpeg{number}_codec']}{number} quality {row[f'jpeg{number}_quality']:.0f}"
+    return text if subsampling in ("", "4:2:0") else f"{text} {subsampling}"
 
 
 def _kernel_caption(row: Row, name: str) -> str:

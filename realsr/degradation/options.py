@@ -9,10 +9,14 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from PIL import features
+
+from realsr.degradation.jpeg import SUBSAMPLING
 from realsr.degradation.kernels import GAUSSIAN_KINDS
+from realsr.degradation.resize import EXTRA_RESIZE_MODES, RESIZE_MODES
 
 SMALLEST_KERNEL = 7
 FINAL_SINC_CANVAS = 21
@@ -100,13 +104,33 @@ class RoundOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtraOptions:
-    """What BasicSR does not have; the defaults are BasicSR's ways.
+    """What BasicSR does not have: the section ``degradation``. The defaults are BasicSR's ways.
 
     Attributes:
         jpeg_backend: ``diff`` for DiffJPEG on the device, ``real`` for libjpeg on the CPU.
+        jpeg_subsampling: One of these is drawn for the batch at each JPEG: ``4:4:4``, ``4:2:2``, ``4:2:0``.
+        webp_prob: Probability, at each JPEG, that the batch is saved as WebP (on the CPU) instead.
+        webp_range: WebP qualities.
+        resize_modes: What is drawn from at each resize: ``RESIZE_MODES`` and ``EXTRA_RESIZE_MODES``.
+        camera_noise_prob: Probability that an image has a sensor's noise, right after the first blur.
+        camera_shot_range: Its standard deviation at full light, which takes 1 for full light.
+        camera_read_range: Its standard deviation in the dark.
+        halo_prob: Probability that an image is oversharpened before the first JPEG.
+        halo_amount_range: How much of the detail is added to it.
+        halo_sigma_range: Standard deviations in pixels of the blur that tells what is detail.
     """
 
     jpeg_backend: str = "diff"
+    jpeg_subsampling: tuple[str, ...] = ("4:2:0",)
+    webp_prob: float = 0.0
+    webp_range: Range = (30.0, 95.0)
+    resize_modes: tuple[str, ...] = RESIZE_MODES
+    camera_noise_prob: float = 0.0
+    camera_shot_range: Range = (0.01, 0.1)
+    camera_read_range: Range = (0.001, 0.02)
+    halo_prob: float = 0.0
+    halo_amount_range: Range = (0.5, 2.0)
+    halo_sigma_range: Range = (0.5, 2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,15 +161,12 @@ def read_options(opt: Mapping[str, Any]) -> DegradationOptions:
     """
     top = _Section(opt, "")
     train = top.section("datasets").section("train")
-    extra = top.section("degradation", optional=True)
-    options = DegradationOptions(
+    return DegradationOptions(
         first=_read_round(top, train, "", blur_prob=1.0),
         second=_read_round(top, train, "2", blur_prob=top.probability("second_blur_prob")),
         final_sinc_prob=train.probability("final_sinc_prob"),
-        extra=_read_extra(extra),
+        extra=_read_extra(top),
     )
-    extra.refuse_unknown(ExtraOptions.__dataclass_fields__)
-    return options
 
 
 def read_scale(opt: Mapping[str, Any]) -> int:
@@ -206,10 +227,24 @@ def _around_one(section: _Section, key: str) -> Range:
     return low, high
 
 
-def _read_extra(extra: _Section) -> ExtraOptions:
-    return ExtraOptions(
-        jpeg_backend=extra.choice("jpeg_backend", JPEG_BACKENDS, default=ExtraOptions.jpeg_backend)
+def _read_extra(top: _Section) -> ExtraOptions:
+    extra = top.section_with_defaults("degradation", asdict(ExtraOptions()))
+    options = ExtraOptions(
+        jpeg_backend=extra.choice("jpeg_backend", JPEG_BACKENDS),
+        jpeg_subsampling=extra.names("jpeg_subsampling", tuple(SUBSAMPLING)),
+        webp_prob=extra.probability("webp_prob"),
+        webp_range=extra.interval("webp_range", lowest=1, highest=100),
+        resize_modes=extra.names("resize_modes", RESIZE_MODES + EXTRA_RESIZE_MODES),
+        camera_noise_prob=extra.probability("camera_noise_prob"),
+        camera_shot_range=extra.interval("camera_shot_range", lowest=0),
+        camera_read_range=extra.interval("camera_read_range", lowest=0),
+        halo_prob=extra.probability("halo_prob"),
+        halo_amount_range=extra.interval("halo_amount_range", lowest=0),
+        halo_sigma_range=extra.interval("halo_sigma_range", above=0),
     )
+    if options.webp_prob > 0 and not features.check("webp"):
+        raise extra.error("webp_prob", "needs a Pillow with WebP, which the installed one lacks")
+    return options
 
 
 class _Section:
@@ -237,16 +272,20 @@ class _Section:
             hint = f"; did you mean it by {self._place(close)!r}?"
         raise OptionError(f"the key {self._place(key)!r} is missing{hint}")
 
-    def section(self, key: str, *, optional: bool = False) -> _Section:
-        value = self.values.get(key) or {} if optional else self._required(key)
-        return _Section(value, self._place(key))
+    def section(self, key: str) -> _Section:
+        return _Section(self._required(key), self._place(key))
 
-    def refuse_unknown(self, known: Collection[str]) -> None:
-        for key in self.values:
-            if key not in known:
-                close = _closest(str(key), known)
+    def section_with_defaults(self, key: str, defaults: Mapping[str, Any]) -> _Section:
+        """A section that may be missing or empty, and may hold no other keys than those with defaults."""
+        given = self.values.get(key)
+        section = _Section({} if given is None else given, self._place(key))
+        for name in section.values:
+            if name not in defaults:
+                close = _closest(str(name), defaults)
                 hint = f"did you mean {close!r}? " if close else ""
-                raise OptionError(f"unknown key {self._place(key)!r}; {hint}Known: {', '.join(known)}")
+                place = section._place(name)
+                raise OptionError(f"unknown key {place!r}; {hint}Known: {', '.join(defaults)}")
+        return _Section({**defaults, **section.values}, section.path)
 
     def whole(self, key: str, *, lowest: int) -> int:
         value = self._required(key)
@@ -260,8 +299,8 @@ class _Section:
             raise self.error(key, f"must be true or false; got {value!r}")
         return value
 
-    def choice(self, key: str, known: Sequence[str], *, default: str) -> str:
-        return self._known(key, self.values.get(key, default), known)
+    def choice(self, key: str, known: Sequence[str]) -> str:
+        return self._known(key, self._required(key), known)
 
     def probability(self, key: str) -> float:
         value = self._number(key, self._required(key))

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from realsr.degradation.codecs import real_jpeg
+from realsr.degradation.camera import HALO_CANVAS, add_camera_noise, add_halo
+from realsr.degradation.codecs import real_jpeg, real_webp
 from realsr.degradation.draws import Draws, NoiseDraws, RoundDraws, draw
 from realsr.degradation.filters import filter_images
 from realsr.degradation.jpeg import diff_jpeg
@@ -33,7 +34,7 @@ class Degradation:
     ``draw`` decides, ``apply`` computes: equal draws give equal images, and nothing touches the global random
     state. The stages, in order: ``blur1 resize1 noise1 jpeg1 blur2 resize2 noise2``, then either
     ``last_resize sinc jpeg2`` or ``jpeg2 last_resize sinc``, then ``quantize``; ``blur2`` is missing where it
-    was not drawn.
+    was not drawn. With the extra options, ``camera`` follows ``blur1`` and ``halo`` follows ``noise1``.
 
     Args:
         options: Ranges and probabilities.
@@ -86,12 +87,14 @@ class Degradation:
             Stage("last_resize", partial(resize_to, size=small, mode=draws.last_mode)),
             _blur("sinc", draws.sinc),
         ]
-        jpeg2 = [self._jpeg("jpeg2", second)]
+        jpeg2 = [Stage("jpeg2", partial(self._compress, draws=second))]
         return [
             *_blurs("blur1", first),
+            *([Stage("camera", partial(add_camera_noise, draws=draws.camera))] if draws.camera else []),
             Stage("resize1", partial(resize_by, factor=first.resize.factor, mode=first.resize.mode)),
             Stage("noise1", partial(add_noise, draws=first.noise)),
-            self._jpeg("jpeg1", first),
+            *([Stage("halo", partial(add_halo, draws=draws.halo))] if draws.halo else []),
+            Stage("jpeg1", partial(self._compress, draws=first)),
             *_blurs("blur2", second),
             Stage("resize2", partial(resize_to, size=before_last, mode=second.resize.mode)),
             Stage("noise2", partial(add_noise, draws=second.noise)),
@@ -103,15 +106,21 @@ class Degradation:
     def minimum_side(self) -> int:
         """The smallest side of ground truth that survives the strongest shrinking, in pixels."""
         first, second = self.options.first, self.options.second
+        # The smallest sides whose borders can be reflected, for each filter of the shrunken images.
+        blur2 = _reach(second.kernel.blur_kernel_size) if second.blur_prob > 0 else 1
+        halo = _reach(HALO_CANVAS) if self.options.extra.halo_prob > 0 else 1
         return max(
-            _reach(first),
-            math.ceil(_reach(second) / _lowest_factor(first)) if second.blur_prob > 0 else 1,
-            (FINAL_SINC_CANVAS // 2 + 1) * self.scale,
+            _reach(first.kernel.blur_kernel_size),
+            math.ceil(max(blur2, halo) / _lowest_factor(first)),
+            _reach(FINAL_SINC_CANVAS) * self.scale,
         )
 
-    def _jpeg(self, name: str, draws: RoundDraws) -> Stage:
+    def _compress(self, images: Tensor, draws: RoundDraws) -> Tensor:
+        images = images.clamp(0, 1)
+        if draws.codec == "webp":
+            return real_webp(images, draws.quality)
         compress = real_jpeg if self.options.extra.jpeg_backend == "real" else diff_jpeg
-        return Stage(name, lambda images: compress(images.clamp(0, 1), draws.quality))
+        return compress(images, draws.quality, subsampling=draws.subsampling)
 
     def _check(self, gt: Tensor, draws: Draws) -> None:
         if gt.ndim != 4 or gt.shape[1] != 3 or gt.dtype not in (torch.float32, torch.float64):
@@ -148,9 +157,8 @@ def _blur(name: str, draws: KernelDraws) -> Stage:
     return Stage(name, lambda images: filter_images(images, build_kernels(draws)))
 
 
-def _reach(options: RoundOptions) -> int:
-    """The smallest side whose borders can be reflected for a kernel."""
-    return options.kernel.blur_kernel_size // 2 + 1
+def _reach(kernel_size: int) -> int:
+    return kernel_size // 2 + 1
 
 
 def _lowest_factor(options: RoundOptions) -> float:

@@ -160,12 +160,13 @@ def test_stages_one_after_the_other(degradation: Degradation, photos: Tensor) ->
 
 
 def test_images_of_a_batch_do_not_mix(degradation: Degradation, photos: Tensor) -> None:
-    draws = degradation.draw(3, Generator().manual_seed(4))
+    """With Gaussian noise; how many random numbers Poisson noise takes depends on all of the batch."""
+    candidates = (degradation.draw(3, Generator().manual_seed(seed)) for seed in range(100))
+    draws = next(d for d in candidates if d.first.noise.kind == d.second.noise.kind == "gaussian")
     changed = photos.clone()
     changed[1] = 0.5
     before, after = degradation.apply(photos, draws), degradation.apply(changed, draws)
-    if draws.first.noise.kind == draws.second.noise.kind == "gaussian":
-        assert torch.equal(before[[0, 2]], after[[0, 2]])
+    assert torch.equal(before[[0, 2]], after[[0, 2]])
     assert not torch.equal(before[1], after[1])
 
 
@@ -211,16 +212,17 @@ def test_double_precision(degradation: Degradation, photos: Tensor) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_gpu(degradation: Degradation, photos: Tensor) -> None:
+    """The same batch each time, and the CPU's results for the stages without noise."""
+    on_gpu = photos.cuda()
     for seed in range(8):
         draws = degradation.draw(3, Generator().manual_seed(seed))
-        on_gpu = degradation.apply(photos.cuda(), draws)
-        assert on_gpu.is_cuda
-        assert torch.equal(on_gpu, degradation.apply(photos.cuda(), draws))
-    stages = zip(*(degradation.stages(draws, 140, 124) for _ in range(2)), strict=True)
-    for stage, _ in stages:
-        if stage.name.startswith(("blur", "resize", "jpeg", "sinc")):
-            error = (stage.apply(photos.cuda()).cpu() - stage.apply(photos)).abs()
-            assert (error < 1e-4).float().mean() > 0.99, stage.name
+        lq = degradation.apply(on_gpu, draws)
+        assert lq.is_cuda
+        assert torch.equal(lq, degradation.apply(on_gpu, draws))
+        for stage in degradation.stages(draws, *photos.shape[-2:]):
+            if not stage.name.startswith("noise"):
+                error = (stage.apply(on_gpu).cpu() - stage.apply(photos)).abs()
+                assert (error < 1e-4).float().mean() > 0.99, stage.name
 
 
 def test_jpeg_keeps_its_gradient_where_asked_for(photos: Tensor) -> None:
