@@ -215,6 +215,7 @@ def test_training_state_is_named_as_such(tmp_path: Path) -> None:
         load_model(write(tmp_path / "1.state", content))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_damaged_files(suffix: str, tmp_path: Path) -> None:
     whole = write(tmp_path / f"whole.{suffix}", filled_state(SMALL["ESC"])).read_bytes()

@@ -110,6 +110,9 @@ def test_convert_bakes_the_symmetric_kernel() -> None:
     assert_close(copy.deepcopy(network)(x), before)
     network.convert()
     assert_close(network(x), before)
+    # From now on the kernel acts as it is.
+    baked.copy_(raw)
+    assert (network(x) - before).abs().max() > 1e-3
 
 
 def test_an_optimizer_made_before_convert_goes_on_working() -> None:
