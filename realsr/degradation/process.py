@@ -18,6 +18,7 @@ from realsr.degradation.jpeg import diff_jpeg
 from realsr.degradation.kernels import KernelDraws, build_kernels
 from realsr.degradation.noise import gaussian_noise, poisson_noise
 from realsr.degradation.options import FINAL_SINC_CANVAS, DegradationOptions, RoundOptions
+from realsr.degradation.precision import full_precision
 from realsr.degradation.resize import resize_by, resize_to
 
 
@@ -71,8 +72,7 @@ class Degradation:
         """
         self._check(gt, draws)
         images = gt
-        # Rounding in JPEG and kernels of many taps need the full precision.
-        with torch.autocast(gt.device.type, enabled=False):
+        with full_precision(gt.device.type):
             for stage in self.stages(draws, gt.shape[-2], gt.shape[-1]):
                 images = stage.apply(images)
         return images

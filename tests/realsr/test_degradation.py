@@ -1,8 +1,11 @@
 """The degradation by itself: chance, seeds, stages, devices and dtypes."""
 
 import math
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -197,6 +200,40 @@ def test_memory_format_autocast_and_precision_make_no_difference(
         assert torch.equal(degradation.apply(photos, draws), expected)
     with torch.inference_mode():
         assert torch.equal(degradation.apply(photos, draws), expected)
+
+
+TF32_STATE = """
+import torch
+from realsr.degradation.precision import full_precision
+
+products = torch.backends.cuda.matmul
+{choose}
+before = products.fp32_precision
+try:
+    with full_precision("cpu"):
+        inside = products.fp32_precision
+        raise OSError
+except OSError:
+    print(before, inside, products.fp32_precision)
+"""
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="needs PyTorch 2.9")
+@pytest.mark.parametrize(
+    ("choose", "states"),
+    [
+        ("", "none none none"),
+        ("torch.set_float32_matmul_precision('high')", "tf32 ieee tf32"),
+        ("products.allow_tf32 = True", "tf32 ieee tf32"),
+        ("products.fp32_precision = 'tf32'", "tf32 ieee tf32"),
+        ("torch.backends.fp32_precision = 'tf32'", "tf32 ieee tf32"),
+    ],
+)
+def test_products_of_tf32_are_off_for_the_while(repo_root: Path, choose: str, states: str) -> None:
+    """However they were switched on; each in a fresh interpreter, as switches remember their use."""
+    code = TF32_STATE.format(choose=choose)
+    command = [sys.executable, "-c", code]
+    assert subprocess.check_output(command, cwd=repo_root, text=True).strip() == states
 
 
 def test_double_precision(degradation: Degradation, photos: Tensor) -> None:
