@@ -8,8 +8,9 @@
 | `Flex` | `flex_attention`; compiled on CUDA | yes |
 | `Flash` | FlashAttention, the position bias factored into q and k (FlashBias) | within `flash_tolerance` |
 
-A backend that cannot serve a call (Flex: no backward on a CPU, head width below 16 on CUDA; Flash: a bias
-whose gradient is wanted, or that needs too high a rank) hands that call to SDPA, which is exact.
+A backend that cannot serve a call hands it to SDPA, which is exact. Flex: dropout; exporting; on a CPU,
+backward; on CUDA, float64 and heads of other widths than 16, 32, 64 and 128. Flash: a bias whose gradient is
+wanted, or that needs too high a rank; a bias while compiling or exporting.
 """
 
 import functools
@@ -24,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmlt_arch.archs.arguments import positive_int
 from lmlt_arch.archs.padding import cells, is_exporting, pad_to_cells
 
 BACKENDS = ("auto", "Naive", "SDPA", "Flex", "Flash")
@@ -99,7 +101,8 @@ def factor_bias(bias: Tensor, *, tolerance: float, max_rank: int, step: int = 8)
 
     Truncated singular values by a randomised range finder with three power iterations (FlashBias,
     arXiv 2505.12044, uses a plain SVD), with its own generator, so that results repeat and the user's
-    random state stays. The error is measured on the whole matrix, not estimated.
+    random state stays. The error is measured on the whole matrix, in float32, not estimated; half precision
+    adds the rounding of the factors to it.
 
     Args:
         bias: (heads, n, n).
@@ -112,35 +115,50 @@ def factor_bias(bias: Tensor, *, tolerance: float, max_rank: int, step: int = 8)
     """
     with torch.no_grad(), torch.autocast(bias.device.type, enabled=False):
         exact = bias.detach().float()
-        heads, n, _ = exact.shape
-        max_rank = min(max_rank, n)
-        sketch = min(max_rank + 16, n)
-        generator = torch.Generator().manual_seed(0)
-        probe = torch.randn(heads, n, sketch, generator=generator).to(exact.device)
-        q = torch.linalg.qr(exact @ probe).Q
-        for _ in range(3):
-            q = torch.linalg.qr(exact.mT @ q).Q
-            q = torch.linalg.qr(exact @ q).Q
-        u, s, vh = torch.linalg.svd(q.mT @ exact, full_matrices=False)
-        # Both factors get the same share of each singular value: kindest to half precision.
-        left = q @ (u * s.sqrt()[:, None, :])
-        right = vh.mT * s.sqrt()[:, None, :]
-
-        def truncated(rank: int) -> BiasFactors:
-            lower, upper = left[..., :rank], right[..., :rank]
-            error = (exact - lower @ upper.mT).abs().max().item()
-            return BiasFactors(lower.contiguous(), upper.contiguous(), error)
-
-        low, high = 0, -(-max_rank // step)
-        best = truncated(max_rank)
-        while best.max_error <= tolerance and low < high:
-            middle = (low + high) // 2
-            candidate = truncated(min(middle * step, max_rank))
-            if candidate.max_error <= tolerance:
-                best, high = candidate, middle
-            else:
-                low = middle + 1
+        max_rank = min(max_rank, exact.shape[-1])
+        nothing = exact[..., :0]
+        best = BiasFactors(nothing, nothing, exact.abs().max().item())
+        # Not finite: training went wrong, and a decomposition would only obscure it.
+        if best.max_error <= tolerance or not math.isfinite(best.max_error):
+            return best
+        # Trained biases tend to be of low rank: a small sketch is tried first.
+        rank = min(32, max_rank)
+        best = _truncate(exact, rank, tolerance, step)
+        while best.max_error > tolerance and rank < max_rank:
+            rank = min(2 * rank, max_rank)
+            best = _truncate(exact, rank, tolerance, step)
         return best
+
+
+def _truncate(exact: Tensor, rank: int, tolerance: float, step: int) -> BiasFactors:
+    """Best factors of at most `rank`; of less where the tolerance allows."""
+    heads, n, _ = exact.shape
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.randn(heads, n, min(rank + 16, n), generator=generator).to(exact.device)
+    q = torch.linalg.qr(exact @ probe).Q
+    for _ in range(3):
+        q = torch.linalg.qr(exact.mT @ q).Q
+        q = torch.linalg.qr(exact @ q).Q
+    u, s, vh = torch.linalg.svd(q.mT @ exact, full_matrices=False)
+    # Both factors get the same share of each singular value: kindest to half precision.
+    left = q @ (u * s.sqrt()[:, None, :])
+    right = vh.mT * s.sqrt()[:, None, :]
+
+    def truncated(rank: int) -> BiasFactors:
+        lower, upper = left[..., :rank], right[..., :rank]
+        error = (exact - lower @ upper.mT).abs().max().item()
+        return BiasFactors(lower.contiguous(), upper.contiguous(), error)
+
+    best = truncated(rank)
+    low, high = 0, -(-rank // step)
+    while best.max_error <= tolerance and low < high:
+        middle = (low + high) // 2
+        candidate = truncated(min(middle * step, rank))
+        if candidate.max_error <= tolerance:
+            best, high = candidate, middle
+        else:
+            low = middle + 1
+    return best
 
 
 def naive_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
@@ -182,13 +200,14 @@ def flex_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tens
     def add_bias(score: Tensor, _batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return score if bias is None else score + bias[head, query, key]
 
-    run: Callable[..., Any] = uncompiled
-    if q.is_cuda and not torch.compiler.is_compiling():
-        run = _compiled_flex()
+    if torch.compiler.is_compiling():
+        return uncompiled(q, k, v, score_mod=add_bias)
+    if q.is_cuda:
+        return _compiled_flex()(q, k, v, score_mod=add_bias)
     with warnings.catch_warnings():
-        # On a CPU the uncompiled form is the faster one; its advice to compile does not apply.
+        # Compiling each call on a CPU is what `torch.compile` of the whole network is for.
         warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
-        return run(q, k, v, score_mod=add_bias)
+        return uncompiled(q, k, v, score_mod=add_bias)
 
 
 def flash_attention(q: Tensor, k: Tensor, v: Tensor, factors: BiasFactors | None, dropout: float) -> Tensor:
@@ -282,7 +301,7 @@ class WindowAttention(AttentionModule):
             )
         if dim % num_heads:
             raise ValueError(f"dim {dim} is not a multiple of num_heads {num_heads}")
-        self.window_size = window_size
+        self.window_size = positive_int("window_size", window_size)
         self.num_heads = num_heads
         table = torch.randn(num_heads, (2 * window_size - 1) ** 2) * 0.001
         self.relative_position_bias = nn.Parameter(table)

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmlt_arch.archs.arguments import positive_int
 from lmlt_arch.archs.esc_layers import ESCBlock, LargeKernelConv, SymmetricKernelNetwork
 from lmlt_arch.archs.scale_conversion import convert_scale_on_load
 
@@ -47,7 +48,7 @@ class ESC(SymmetricKernelNetwork):
         attn_type: str = "auto",
         use_ln: bool = False,
     ) -> None:
-        super().__init__(upscaling_factor, pad_multiple=window_size)
+        super().__init__(upscaling_factor, pad_multiple=positive_int("window_size", window_size))
         self._init_kernel(dim, pdim, kernel_size)
         self.proj = nn.Conv2d(3, dim, 3, padding=1)
         self.blocks = nn.ModuleList(
@@ -63,7 +64,7 @@ class ESC(SymmetricKernelNetwork):
                 make_plk=LargeKernelConv,
                 attn_type=attn_type,
             )
-            for _ in range(n_blocks)
+            for _ in range(positive_int("n_blocks", n_blocks))
         )
         self.last = nn.Conv2d(dim, dim, 3, padding=1)
         self.to_img = nn.Conv2d(dim, 3 * upscaling_factor**2, 3, padding=1)
@@ -78,6 +79,7 @@ class ESC(SymmetricKernelNetwork):
         Returns:
             (B, 3, H r, W r), r = `upscaling_factor`.
         """
+        self.check_input(x)
         r = self.upscaling_factor
         shared = self.shared_kernels()
         shallow = self.proj(x)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmlt_arch.archs.arguments import positive_int
 from lmlt_arch.archs.esc_layers import ESCBlock, SeparableLargeKernelConv, check_large_kernel
 from lmlt_arch.archs.layers import ChannelNorm, SRNetwork
 from lmlt_arch.archs.scale_conversion import convert_scale_on_load
@@ -43,8 +44,8 @@ class ESCFP(SRNetwork):
         exp_ratio: float = 2,
         attn_type: str = "auto",
     ) -> None:
-        super().__init__(upscaling_factor, pad_multiple=window_size)
-        check_large_kernel(pdim, dim, kernel_size)
+        super().__init__(upscaling_factor, pad_multiple=positive_int("window_size", window_size))
+        check_large_kernel(pdim, dim, kernel_size, least=4)
         self.lk_channel = nn.Parameter(torch.randn(pdim, pdim, 1, 1))
         self.lk_spatial = nn.Parameter(nn.init.orthogonal_(torch.empty(pdim, 1, kernel_size, kernel_size)))
         self.proj = nn.Conv2d(3, dim, 3, padding=1)
@@ -61,7 +62,7 @@ class ESCFP(SRNetwork):
                 make_plk=SeparableLargeKernelConv,
                 attn_type=attn_type,
             )
-            for _ in range(n_blocks)
+            for _ in range(positive_int("n_blocks", n_blocks))
         )
         self.ln_last = ChannelNorm(dim)
         self.last = nn.Conv2d(dim, dim, 3, padding=1)
@@ -77,6 +78,7 @@ class ESCFP(SRNetwork):
         Returns:
             (B, 3, H r, W r), r = `upscaling_factor`.
         """
+        self.check_input(x)
         r = self.upscaling_factor
         shallow = self.proj(x)
         features = shallow

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmlt_arch.archs.arguments import hidden_width, positive_int
 from lmlt_arch.archs.attention import WindowAttention
 from lmlt_arch.archs.layers import ChannelNorm, SRNetwork, depthwise_per_image
 
@@ -23,7 +24,7 @@ class ConvFFN(nn.Module):
 
     def __init__(self, dim: int, ratio: float) -> None:
         super().__init__()
-        hidden = int(dim * ratio)
+        hidden = hidden_width("exp_ratio", dim, ratio)
         self.proj = nn.Conv2d(dim, hidden, 1)
         self.dwc = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.aggr = nn.Conv2d(hidden, dim, 1)
@@ -140,6 +141,7 @@ class ESCBlock(nn.Module):
         self.proj = ConvFFN(dim, proj_ratio)
         self.ln_attn = ChannelNorm(dim)
         self.attn = WindowAttention(dim, window_size, num_heads, attn_type)
+        positive_int("conv_blocks", conv_blocks)
         self.lns = nn.ModuleList(ChannelNorm(dim) if use_ln else nn.Identity() for _ in range(conv_blocks))
         self.pconvs = nn.ModuleList(ConvAttn(dim, pdim, make_plk(pdim)) for _ in range(conv_blocks))
         self.convffns = nn.ModuleList(ConvFFN(dim, exp_ratio) for _ in range(conv_blocks))
@@ -162,16 +164,27 @@ def symmetrize(kernel: Tensor) -> Tensor:
     return total.mean(0)
 
 
-def check_large_kernel(pdim: int, dim: int, kernel_size: int) -> None:
+def check_large_kernel(pdim: int, dim: int, kernel_size: int, *, least: int) -> None:
     """Refuse what no ConvAttn can do.
 
+    Args:
+        pdim: channels that pass through the large kernel.
+        dim: channels.
+        kernel_size: large kernel.
+        least: fewest `pdim` whose dynamic kernels can be predicted.
+
     Raises:
-        ValueError: an even kernel, or more large-kernel channels than there are.
+        ValueError: an even kernel, or too few or too many large-kernel channels.
     """
-    if kernel_size < 1 or kernel_size % 2 == 0:
+    if positive_int("kernel_size", kernel_size) % 2 == 0:
         raise ValueError(f"kernel_size must be odd, got {kernel_size}")
-    if not 0 < pdim <= dim:
-        raise ValueError(f"pdim must lie in 1..dim ({dim}), got {pdim}")
+    if not least <= positive_int("pdim", pdim) <= positive_int("dim", dim):
+        raise ValueError(f"pdim must lie in {least}..dim ({dim}), got {pdim}")
+
+
+def _forget_baking(module: "SymmetricKernelNetwork", *_: object) -> None:
+    """State-dict pre-hook: the kernel about to be loaded may not be symmetric."""
+    module._baked = False
 
 
 class SymmetricKernelNetwork(SRNetwork):
@@ -183,10 +196,11 @@ class SymmetricKernelNetwork(SRNetwork):
     plk_filter: nn.Parameter
 
     def _init_kernel(self, dim: int, pdim: int, kernel_size: int) -> None:
-        check_large_kernel(pdim, dim, kernel_size)
+        check_large_kernel(pdim, dim, kernel_size, least=2)
         # nn.init.orthogonal_ flattens to (pdim, pdim k^2): the rows come out orthonormal.
         self.plk_filter = nn.Parameter(nn.init.orthogonal_(torch.empty(pdim, pdim, kernel_size, kernel_size)))
         self._baked = False
+        self.register_load_state_dict_pre_hook(_forget_baking)
 
     def shared_kernels(self) -> SharedKernels:
         """The large kernel as the blocks apply it."""
@@ -196,7 +210,7 @@ class SymmetricKernelNetwork(SRNetwork):
         """Bake the symmetrised kernel into `plk_filter`; outputs stay the same up to rounding.
 
         The parameter object is kept, so optimizers and averaged copies go on working. Training afterwards
-        no longer symmetrises.
+        no longer symmetrises; `load_state_dict` takes that back.
         """
         with torch.no_grad():
             self.plk_filter.copy_(symmetrize(self.plk_filter))

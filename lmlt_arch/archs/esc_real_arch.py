@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from lmlt_arch.archs.arguments import positive_int
 from lmlt_arch.archs.esc_layers import ESCBlock, LargeKernelConv, SymmetricKernelNetwork
 from lmlt_arch.archs.layers import MirrorConv2d
 from lmlt_arch.archs.padding import cells, pad_to_cells
@@ -52,7 +53,7 @@ class _RealNetwork(SymmetricKernelNetwork):
                 make_plk=LargeKernelConv,
                 attn_type=attn_type,
             )
-            for _ in range(n_blocks)
+            for _ in range(positive_int("n_blocks", n_blocks))
         )
         self.last = nn.Conv2d(dim, dim, 3, padding=1)
 
@@ -102,7 +103,7 @@ class ESCReal(_RealNetwork):
         attn_type: str = "auto",
         use_dysample: bool = False,
     ) -> None:
-        super().__init__(upscaling_factor, pad_multiple=window_size)
+        super().__init__(upscaling_factor, pad_multiple=positive_int("window_size", window_size))
         self._init_kernel(dim, pdim, kernel_size)
         self.proj = nn.Conv2d(3, dim, 3, padding=1)
         self._init_trunk(
@@ -130,6 +131,7 @@ class ESCReal(_RealNetwork):
         Returns:
             (B, 3, H r, W r), r = `upscaling_factor`.
         """
+        self.check_input(x)
         return self._restore(x)
 
 
@@ -174,7 +176,7 @@ class ESCRealM(_RealNetwork):
         attn_type: str = "auto",
     ) -> None:
         unshuffle = 4 // upscaling_factor if unshuffle_mod and upscaling_factor in (1, 2) else 1
-        super().__init__(upscaling_factor, pad_multiple=window_size * unshuffle)
+        super().__init__(upscaling_factor, pad_multiple=positive_int("window_size", window_size) * unshuffle)
         self.unshuffle = unshuffle
         self._init_kernel(dim, pdim, kernel_size)
         channels = 3 * unshuffle**2
@@ -203,6 +205,7 @@ class ESCRealM(_RealNetwork):
         Returns:
             (B, 3, H r, W r), r = `upscaling_factor`.
         """
+        self.check_input(x)
         height, width = x.shape[-2:]
         r, u = self.upscaling_factor, self.unshuffle
         padded = pad_to_cells(x, cells(height, u), cells(width, u), u) if u > 1 else x

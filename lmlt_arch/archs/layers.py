@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmlt_arch.archs.arguments import positive_int
 from lmlt_arch.archs.attention import AttentionModule, resolve_attn_type
 from lmlt_arch.archs.padding import mirror_pad
 
@@ -80,9 +81,7 @@ class SRNetwork(nn.Module):
 
     def __init__(self, upscaling_factor: int, pad_multiple: int) -> None:
         super().__init__()
-        if not isinstance(upscaling_factor, int) or upscaling_factor < 1:
-            raise ValueError(f"upscaling_factor must be a positive integer, got {upscaling_factor!r}")
-        self.upscaling_factor = upscaling_factor
+        self.upscaling_factor = positive_int("upscaling_factor", upscaling_factor)
         self.pad_multiple = pad_multiple
 
     @property
@@ -96,3 +95,13 @@ class SRNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, AttentionModule):
                 module.attn_type = name
+
+    @staticmethod
+    def check_input(x: Tensor) -> None:
+        """Refuse what is not a batch of RGB images.
+
+        Raises:
+            ValueError: `x` is not (B, 3, H, W).
+        """
+        if x.dim() != 4 or x.shape[1] != 3:
+            raise ValueError(f"expected RGB images (B, 3, H, W), got {tuple(x.shape)}")

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmlt_arch.archs.arguments import hidden_width, positive_int, probability
 from lmlt_arch.archs.attention import AttentionModule
 from lmlt_arch.archs.layers import ChannelNorm, SRNetwork
 from lmlt_arch.archs.padding import cells, pad_to_cells
@@ -29,8 +30,8 @@ class LevelAttention(AttentionModule):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         self.get_v = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
-        self.attn_drop_rate = attn_drop_rate
-        self.proj_drop = nn.Dropout(drop_rate)
+        self.attn_drop_rate = probability("attn_drop_rate", attn_drop_rate)
+        self.proj_drop = nn.Dropout(probability("drop_rate", drop_rate))
 
     def forward(self, x: Tensor, rows: int, cols: int) -> Tensor:
         """Attend inside each window of (B, dim, 8 rows, 8 cols); same shape out."""
@@ -138,7 +139,8 @@ class LMLT(SRNetwork):
         attn_drop_rate: dropout of the attention weights.
         drop_path_rate: accepted and without effect, as in the official code.
         low_to_high: False cuts the connection from coarser to finer levels, for ablation. Such a network
-            marks its state dict with a buffer of the same name.
+            marks its state dict with a buffer of the same name, so that neither kind loads the other's
+            weights by mistake.
         attn_type: attention backend, see `lmlt_arch.archs.attention`.
 
     Raises:
@@ -159,15 +161,15 @@ class LMLT(SRNetwork):
         attn_type: str = "auto",
     ) -> None:
         super().__init__(upscaling_factor, pad_multiple=STRIDE)
-        if dim < LEVELS or dim % LEVELS:
-            raise ValueError(f"dim must be a positive multiple of {LEVELS} (one share per level), got {dim}")
+        if positive_int("dim", dim) % LEVELS:
+            raise ValueError(f"dim must be a multiple of {LEVELS} (one share per level), got {dim}")
         if not low_to_high:
             self.register_buffer("low_to_high", torch.zeros(1, dtype=torch.uint8))
         self.to_feat = nn.Conv2d(3, dim, 3, padding=1)
         self.feats = nn.ModuleList(
             LMLTBlock(
                 dim,
-                int(dim * ffn_scale),
+                hidden_width("ffn_scale", dim, ffn_scale),
                 LHSB(
                     dim,
                     low_to_high=low_to_high,
@@ -176,7 +178,7 @@ class LMLT(SRNetwork):
                     attn_type=attn_type,
                 ),
             )
-            for _ in range(n_blocks)
+            for _ in range(positive_int("n_blocks", n_blocks))
         )
         self.to_img = nn.Sequential(
             nn.Conv2d(dim, 3 * upscaling_factor**2, 3, padding=1), nn.PixelShuffle(upscaling_factor)
@@ -191,6 +193,7 @@ class LMLT(SRNetwork):
         Returns:
             (B, 3, H r, W r), r = `upscaling_factor`.
         """
+        self.check_input(x)
         height, width = x.shape[-2:]
         rows, cols = cells(height, STRIDE), cells(width, STRIDE)
         x = self.to_feat(pad_to_cells(x, rows, cols, STRIDE))

@@ -28,11 +28,12 @@ def mirror_indices(size: int, before: int, after: int, device: torch.device) -> 
     Returns:
         Integer positions in [0, size), shape (before + size + after,).
     """
-    # sym_max, not max: under torch.export the size is a symbol that must not be compared.
-    period = torch.sym_max(2 * size - 2, 1)
-    # Counted from -before, shifted by whole periods: the compiler refuses indices that could be negative.
-    positions = torch.arange(size + before + after, device=device) + (-before) % period
-    return (size - 1) - (positions % period - (size - 1)).abs()
+    # In tensors, because under torch.export the size is a symbol that must not be compared.
+    last = torch.scalar_tensor(size - 1, dtype=torch.int64, device=device)
+    period = (2 * last).clamp(min=1)
+    # Counted from -before, shifted by whole periods: compilers dislike remainders of negative numbers.
+    positions = torch.arange(size + before + after, device=device) + before * (period - 1)
+    return last - (positions % period - last).abs()
 
 
 def mirror_pad(x: Tensor, *, top: int = 0, bottom: int = 0, left: int = 0, right: int = 0) -> Tensor:
@@ -60,7 +61,8 @@ def mirror_pad(x: Tensor, *, top: int = 0, bottom: int = 0, left: int = 0, right
 
 def cells(size: int, cell: int) -> int:
     """How many cells of `cell` pixels it takes to cover `size` pixels."""
-    count = -(-size // cell)
+    # Not -(-size // cell): ONNX rounds the quotients of negative integers the other way.
+    count = (size + cell - 1) // cell
     if is_exporting():
         # A size derived from the input's would be frozen wherever a shape check asks whether it is 1; a
         # symbol of its own, tied to the input by these facts alone, leaves the program open to every size.

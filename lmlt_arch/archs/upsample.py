@@ -79,8 +79,29 @@ def _enlargements(scale: int, upsampler: str) -> list[int]:
     return [2] * (scale.bit_length() - 1)
 
 
-def _check_meta(
-    module: "UniUpsample",
+class _Recorded(nn.Sequential):
+    """Layers with a small record of their configuration among their buffers.
+
+    What the shapes do not tell, the record does: loading a state whose record contradicts is an error.
+    """
+
+    _record_name: str
+    _record: list[int]
+
+    def _keep_record(self, name: str, record: list[int]) -> None:
+        self._record_name, self._record = name, record
+        self.register_buffer(name, self._as_tensor())
+        self.register_load_state_dict_pre_hook(_compare_records)
+
+    def _as_tensor(self) -> Tensor:
+        # Bytes, as published; wider networks than a byte can name keep a wider record. Never on the meta
+        # device, where networks are built whose weights will be assigned.
+        dtype = torch.uint8 if max(self._record) < 256 else torch.int32
+        return torch.tensor(self._record, dtype=dtype, device="cpu")
+
+
+def _compare_records(
+    module: _Recorded,
     state_dict: dict[str, Any],
     prefix: str,
     _local_metadata: dict[str, Any],
@@ -90,18 +111,13 @@ def _check_meta(
     errors: list[str],
 ) -> None:
     """State-dict pre-hook: a missing record is filled in, a contradicting one is an error."""
-    own = module.MetaUpsample
-    name = f"{prefix}MetaUpsample"
-    found = state_dict.get(name)
-    if found is None:
-        state_dict[name] = own
-    elif found[1:].tolist() != own[1:].tolist():
-        labels = ("upsampler", "scale", "in_dim", "out_dim", "mid_dim", "group")
-        seen = ", ".join(f"{label} {value}" for label, value in zip(labels, found[1:].tolist(), strict=False))
-        errors.append(f"{name}: the checkpoint records another upsampler: {seen}")
+    name = f"{prefix}{module._record_name}"
+    found = state_dict.setdefault(name, module._as_tensor()).tolist()
+    if found != module._record:
+        errors.append(f"{name}: the checkpoint records {found}, this network is {module._record}")
 
 
-class UniUpsample(nn.Sequential):
+class UniUpsample(_Recorded):
     """An upsampler chosen by name, which records its configuration in the state dict (ESC-Real-M).
 
     Args:
@@ -115,8 +131,6 @@ class UniUpsample(nn.Sequential):
     Raises:
         ValueError: unknown name, a scale that the upsampler cannot do, or `conv` asked to enlarge.
     """
-
-    MetaUpsample: Tensor
 
     def __init__(
         self, upsample: str, scale: int, in_dim: int, out_dim: int = 3, mid_dim: int = 64, group: int = 4
@@ -145,14 +159,13 @@ class UniUpsample(nn.Sequential):
             layers = [] if mid_dim == in_dim else [conv3(in_dim, mid_dim), nn.LeakyReLU()]
             layers.append(DySample(mid_dim, out_dim, scale, group))
         super().__init__(*layers)
-        record = [META_VERSION, UPSAMPLERS.index(upsample), scale, in_dim, out_dim, mid_dim, group]
-        # Bytes, as published; wider networks than a byte can name keep a wider record.
-        dtype = torch.uint8 if max(record) < 256 else torch.int32
-        self.register_buffer("MetaUpsample", torch.tensor(record, dtype=dtype))
-        self.register_load_state_dict_pre_hook(_check_meta)
+        self._keep_record(
+            "MetaUpsample",
+            [META_VERSION, UPSAMPLERS.index(upsample), scale, in_dim, out_dim, mid_dim, group],
+        )
 
 
-class NearestConvUpsample(nn.Sequential):
+class NearestConvUpsample(_Recorded):
     """The head of ESC-Real: enlarge by pixel replication, convolve, activate; then two convolutions.
 
     At x4 the keys are the official ones (`1`, `4`, `6`, `8`). Other scales, which the official code does not
@@ -175,4 +188,4 @@ class NearestConvUpsample(nn.Sequential):
         layers += [conv3(dim, dim), nn.LeakyReLU(0.2), conv3(dim, out_dim)]
         super().__init__(*layers)
         if scale != 4:
-            self.register_buffer("scale", torch.tensor(scale, dtype=torch.uint8))
+            self._keep_record("scale", [scale])
