@@ -171,6 +171,21 @@ def test_shares_of_the_extras_for_each_image(photos: Tensor) -> None:
     assert torch.equal(changed, ~untouched)
 
 
+def test_each_image_has_its_own_row() -> None:
+    draws = with_extras(camera_noise_prob=1, halo_prob=1).draw(3, Generator().manual_seed(5))
+    assert draws.camera is not None and draws.halo is not None
+    for name, values in (
+        ("blur1_size", draws.first.kernel.size),
+        ("noise1_strength", draws.first.noise.strength),
+        ("jpeg1_quality", draws.first.quality),
+        ("jpeg2_quality", draws.second.quality),
+        ("camera_read", draws.camera.read),
+        ("halo_amount", draws.halo.amount),
+        ("halo_sigma", draws.halo.kernel.sigma_x),
+    ):
+        assert [row[name] for row in rows(draws)] == values.tolist(), name
+
+
 def test_everything_at_once() -> None:
     degradation = with_extras(**EVERYTHING)
     side = degradation.minimum_side

@@ -77,6 +77,7 @@ def test_lq_images_table_and_sheet(photo_folder: Path, option_file: Path, tmp_pa
         assert row["noise2_kind"] == draws.second.noise.kind
         assert row["sinc_first"] == str(draws.sinc_first)
         assert (row["blur1_sigma_x"] == "") == (row["blur1_kind"] == "sinc")
+    assert len({row["seed"] for row in table(output)}) == len(NAMES)
     assert [row["file"] for row in table(output)] == [f"{name}.png" for name in NAMES]
 
     sheet = Image.open(output / "contact_sheet.png")
