@@ -8,7 +8,7 @@ that some variants keep among them), so a file needs no option file beside it. F
 import math
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lmlt_arch.archs import ESC, ESCFP, LMLT, ESCReal, ESCRealM, SRNetwork
+from lmlt_arch.archs.attention import resolve_attn_type
 from lmlt_arch.archs.upsample import UPSAMPLERS
 
 StateDict = dict[str, Tensor]
@@ -35,11 +36,11 @@ class Description:
 
     Attributes:
         arch: the class.
-        kwargs: constructor arguments, `attn_type` left at its default.
+        kwargs: all constructor arguments that shape the network.
     """
 
     arch: Callable[..., SRNetwork]
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    kwargs: dict[str, Any]
 
     def build(self, attn_type: str = "auto") -> SRNetwork:
         """The network, freshly initialised."""
@@ -155,12 +156,14 @@ def describe_state(state: StateDict) -> Description:
         state: names and tensors.
 
     Raises:
-        CheckpointError: not one of this package's networks.
-        Exception: of several kinds, where tensors of such a network are missing or have changed.
+        CheckpointError: not one of this package's networks, or tensors of one are missing or have changed.
     """
     for names, describe in _SIGNATURES:
         if all(name in state for name in names):
-            return describe(state)
+            try:
+                return describe(state)
+            except Exception as error:
+                raise CheckpointError(f"incomplete or changed tensors ({error!r:.200})") from error
     shown = ", ".join(list(state)[:4])
     raise CheckpointError(
         f"not a checkpoint of LMLT, ESC, ESCFP, ESCReal or ESCRealM: its {len(state)} tensors start {shown}"
@@ -181,14 +184,19 @@ def _select_state(content: Any, path: Path, key: str | None) -> StateDict:
         content = next((content[name] for name in PARAM_KEYS if name in content), content)
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(f"{path}: holds no tensors under the key that was chosen")
-    state = {str(name).removeprefix("module."): value for name, value in content.items()}
-    strangers = [name for name, value in state.items() if not isinstance(value, Tensor)]
-    if strangers:
-        hint = (
-            " (a BasicSR training state? pass the net_g_*.pth from models/)" if "optimizers" in state else ""
-        )
-        raise CheckpointError(f"{path}: not a dict of tensors; {strangers[0]!r} is something else{hint}")
+    state = {_bare_name(str(name)): value for name, value in content.items()}
+    for name, value in state.items():
+        if isinstance(value, Mapping):
+            raise CheckpointError(f"{path}: {name!r} in it is a dict of its own; choose it with key={name!r}")
+        if not isinstance(value, Tensor):
+            hint = "; this is a training state, use models/net_g_*.pth" if "optimizers" in state else ""
+            raise CheckpointError(f"{path}: not a dict of tensors, {name!r} is something else{hint}")
     return state
+
+
+def _bare_name(name: str) -> str:
+    """A parameter's name without what DataParallel and torch.compile put in front."""
+    return name.removeprefix("module.").removeprefix("_orig_mod.")
 
 
 def load_state(path: str | Path, *, key: str | None = None) -> StateDict:
@@ -199,7 +207,7 @@ def load_state(path: str | Path, *, key: str | None = None) -> StateDict:
         key: which of a file's state dicts; default `params_ema`, else `params`, else the file itself.
 
     Returns:
-        Names, without a leading `module.`, and tensors.
+        Names, without a leading `module.` or `_orig_mod.`, and tensors.
 
     Raises:
         FileNotFoundError: no such file.
@@ -209,8 +217,9 @@ def load_state(path: str | Path, *, key: str | None = None) -> StateDict:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
-        if path.suffix == ".safetensors":
-            # One state dict without wrapping, so there is no key to choose.
+        if path.suffix.lower() == ".safetensors":
+            if key is not None:
+                raise CheckpointError(f"{path}: safetensors is one state dict; leave out key {key!r}")
             return _select_state(load_file(path), path, None)
         return _select_state(torch.load(path, map_location="cpu", weights_only=True), path, key)
     except CheckpointError:
@@ -245,7 +254,9 @@ def load_model(
     Raises:
         FileNotFoundError: no such file.
         CheckpointError: damaged, or not one of this package's networks; the message says what was seen.
+        ValueError: unknown `attn_type`.
     """
+    attn_type = resolve_attn_type(attn_type)
     state = load_state(path, key=key)
     try:
         network = describe_state(state).build(attn_type)
@@ -253,7 +264,6 @@ def load_model(
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:
-        # Missing or reshaped tensors surface wherever they are first read: here, in a constructor, or in
-        # load_state_dict, which lists them.
+        # Missing or reshaped tensors surface in a constructor or in load_state_dict, which lists them.
         raise CheckpointError(f"{path}: incomplete or changed tensors ({error})") from error
     return network.to(device).eval()

@@ -4,12 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 
 from lmlt_arch.hook import finder
 
 finder.install()
-torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="session")

@@ -295,15 +295,11 @@ class WindowAttention(AttentionModule):
 
     def __init__(self, dim: int, window_size: int, num_heads: int, attn_type: str = "auto") -> None:
         super().__init__(attn_type)
-        if not isinstance(window_size, int) or window_size < 1:
-            raise ValueError(
-                f"window_size must be one positive integer (square windows), got {window_size!r}"
-            )
-        if dim % num_heads:
-            raise ValueError(f"dim {dim} is not a multiple of num_heads {num_heads}")
         self.window_size = positive_int("window_size", window_size)
-        self.num_heads = num_heads
-        table = torch.randn(num_heads, (2 * window_size - 1) ** 2) * 0.001
+        self.num_heads = positive_int("num_heads", num_heads)
+        if positive_int("dim", dim) % self.num_heads:
+            raise ValueError(f"dim {dim} is not a multiple of num_heads {num_heads}")
+        table = torch.randn(self.num_heads, (2 * self.window_size - 1) ** 2) * 0.001
         self.relative_position_bias = nn.Parameter(table)
         self.to_qkv = nn.Conv2d(dim, 3 * dim, 1)
         self.to_out = nn.Conv2d(dim, dim, 1)

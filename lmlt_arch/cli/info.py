@@ -1,10 +1,14 @@
 """`lmlt info FILE`: what a checkpoint is."""
 
 import argparse
+import inspect
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmlt_arch.archs import Preset
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -19,26 +23,34 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def describe_file(path: Path, key: str | None) -> dict[str, Any]:
     """What `lmlt info` prints of one file."""
     from lmlt_arch.archs import PRESETS
-    from lmlt_arch.checkpoint import describe_state, load_model, load_state
+    from lmlt_arch.checkpoint import describe_state, load_model
     from lmlt_arch.inference.complexity import multiply_adds
 
     network = load_model(path, key=key)
-    description = describe_state(load_state(path, key=key))
-    kwargs = {name: value for name, value in description.kwargs.items() if name != "upscaling_factor"}
+    kwargs = describe_state(network.state_dict()).kwargs
+    scale = kwargs.pop("upscaling_factor")
     published = [
         preset.title
         for preset in PRESETS.values()
-        if preset.arch == type(network).__name__ and preset.kwargs.items() <= kwargs.items()
+        if scale in preset.scales and _is_preset(type(network), kwargs, preset)
     ]
     return {
         "file": str(path),
         "network": type(network).__name__,
         "published_as": published[0] if published else None,
-        "scale": network.upscaling_factor,
+        "scale": scale,
         "hyperparameters": kwargs,
         "parameters": sum(p.numel() for p in network.parameters()),
         "multiply_adds": multiply_adds(network),
     }
+
+
+def _is_preset(arch: type, kwargs: dict[str, Any], preset: "Preset") -> bool:
+    """Whether `kwargs` are the preset's, with the constructor's defaults for what the preset leaves out."""
+    parameters = inspect.signature(arch).parameters
+    return arch.__name__ == preset.arch and all(
+        value == preset.kwargs.get(name, parameters[name].default) for name, value in kwargs.items()
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,8 @@ def make_plan(options: PrepareOptions) -> Plan:
         raise UsageError(f"--compression-level must be 0 to 9, not {options.compression_level}")
     if options.workers < 0:
         raise UsageError(f"--workers must not be negative, but is {options.workers}")
+    if options.lmdb and find_spec("lmdb") is None:
+        raise UsageError("--lmdb needs the package lmdb: pip install lmdb")
     grid = _make_grid(options, common)
     for folder in (options.source, *options.lq):
         if not folder.is_dir():

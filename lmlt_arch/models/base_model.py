@@ -25,7 +25,7 @@ class PluginModel(SRModel):
 
     * `fft_opt`: a third loss term, in the log as `l_fft`;
     * `grad_clip`: largest 2-norm of all gradients together;
-    * `optim_g: type`: any class of `torch.optim`.
+    * `optim_g: type`: any class of `torch.optim` that needs no closure.
 
     Unknown keys are errors, and so is a loss that is no longer finite. A checkpoint appears under its name
     only when all of it is on the disk.

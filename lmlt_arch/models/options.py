@@ -33,10 +33,12 @@ LOOP_NUMBERS = (
     ("val", "val_freq"),
 )
 
+# The base class, and two that want a closure or sparse gradients.
+_UNFIT = ("Optimizer", "LBFGS", "SparseAdam")
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     name: value
     for name, value in vars(torch.optim).items()
-    if inspect.isclass(value) and issubclass(value, Optimizer) and value is not Optimizer
+    if inspect.isclass(value) and issubclass(value, Optimizer) and name not in _UNFIT
 }
 SCHEDULERS = {
     "MultiStepLR": lr_scheduler.MultiStepRestartLR,
@@ -83,10 +85,14 @@ def _check_train(train: Mapping[str, Any]) -> None:
         if not train.get(key):
             raise ValueError(f"train: {key!r} is missing")
     _check_part("train: optim_g", train["optim_g"], OPTIMIZERS)
+    if "lr" not in train["optim_g"]:
+        raise ValueError("train: optim_g: 'lr' is missing")
     _check_part("train: scheduler", train["scheduler"], SCHEDULERS)
     for key in LOSS_KEYS:
         if train.get(key):
             _check_part(f"train: {key}", train[key], _registered(LOSS_REGISTRY))
+    if not train.get("pixel_opt") and not train.get("perceptual_opt"):
+        raise ValueError("train: 'pixel_opt' or 'perceptual_opt' is missing; 'fft_opt' only joins one")
     clip = train.get("grad_clip")
     if clip is not None and (isinstance(clip, bool) or not isinstance(clip, int | float) or clip <= 0):
         raise ValueError(
@@ -122,7 +128,11 @@ def _check_keys(section: str, given: Iterable[str], valid: Collection[str]) -> N
 
 
 def _check_scale(opt: Mapping[str, Any]) -> None:
-    scale, factor = opt.get("scale"), opt["network_g"].get("upscaling_factor")
+    network = opt["network_g"]
+    given = {key: value for key, value in network.items() if key != "type"}
+    bound = inspect.signature(_registered(ARCH_REGISTRY)[network["type"]]).bind_partial(**given)
+    bound.apply_defaults()
+    scale, factor = opt.get("scale"), bound.arguments.get("upscaling_factor")
     if None not in (scale, factor) and scale != factor:
         raise ValueError(f"scale is {scale}, but network_g: upscaling_factor is {factor}; they must be equal")
 

@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from numerics import assert_close
@@ -161,6 +162,19 @@ def test_constructors_name_every_argument(name: str) -> None:
         ("ESC", {"window_size": (16, 8)}, "window_size"),
         ("ESC", {"window_size": 0}, "window_size"),
         ("ESC", {"pdim": 17}, "pdim"),
+        ("ESC", {"pdim": 1}, "pdim"),
+        ("ESCFP", {"pdim": 3}, "pdim"),
+        ("ESC", {"num_heads": 0}, "num_heads"),
+        ("ESC", {"exp_ratio": 0}, "exp_ratio"),
+        ("LMLT", {"ffn_scale": 0}, "ffn_scale"),
+        ("ESC", {"kernel_size": [13, 13]}, "kernel_size"),
+        ("ESC", {"dim": "16"}, "dim"),
+        ("ESC", {"n_blocks": 0}, "n_blocks"),
+        ("ESCReal", {"conv_blocks": 0}, "conv_blocks"),
+        ("LMLT", {"n_blocks": -1}, "n_blocks"),
+        ("LMLT", {"attn_drop_rate": 2}, "attn_drop_rate"),
+        ("LMLT", {"drop_rate": -0.1}, "drop_rate"),
+        ("LMLT", {"upscaling_factor": True}, "upscaling_factor"),
         ("ESCFP", {"kernel_size": 8}, "kernel_size"),
         ("ESCFP", {"num_heads": 5}, "num_heads"),
         ("ESCReal", {"upscaling_factor": 5}, "x5"),
@@ -181,3 +195,14 @@ def test_official_arguments_by_position() -> None:
     esc = archs.ESC(16, 8, 7, 1, 1, 8, 2, 3, 1.5, "Naive", True)
     assert esc.attn_type == "Naive"
     assert "blocks.0.lns.0.weight" in esc.state_dict()
+
+
+def test_numpy_integers_are_integers() -> None:
+    network = SMALL["ESC"].build(upscaling_factor=np.int64(3), window_size=np.int32(8))
+    assert type(network.upscaling_factor) is int and network.upscaling_factor == 3
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 1, 8, 8), (1, 4, 8, 8), (3, 1, 3, 8, 8)])
+def test_other_inputs_are_refused(small: Small, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"RGB images \(B, 3, H, W\)"):
+        small.build()(torch.zeros(shape))

@@ -83,3 +83,13 @@ def test_a_copy_of_a_trained_network(small: Small) -> None:
             p.add_(1.0)
         expected = small.filled()(x)
         assert torch.equal(network(x), expected)
+
+
+@torch.no_grad()
+def test_assigned_to_a_network_on_the_meta_device(small: Small) -> None:
+    """The way to load without initialising first."""
+    source, x = small.filled(), image(9, 10)
+    with torch.device("meta"):
+        network = small.build().eval()
+    network.load_state_dict(source.state_dict(), assign=True)
+    assert torch.equal(network(x), source(x))

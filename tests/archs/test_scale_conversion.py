@@ -115,6 +115,23 @@ def test_convert_bakes_the_symmetric_kernel() -> None:
     assert (network(x) - before).abs().max() > 1e-3
 
 
+@torch.no_grad()
+def test_loading_takes_convert_back() -> None:
+    """The loaded kernel need not be symmetric."""
+    source, x = SMALL["ESC"].filled(), image(12, 15)
+    converted = SMALL["ESC"].build().to(x).eval()
+    assert isinstance(converted, archs.ESC)
+    converted.convert()
+    converted.load_state_dict(source.state_dict())
+    assert_close(converted(x), source(x))
+
+
+def test_escreal_refuses_the_record_of_another_scale() -> None:
+    """Its x2 and x3 have the same shapes."""
+    with pytest.raises(RuntimeError, match=r"to_img\.scale: the checkpoint records \[3\]"):
+        at_scale("ESCReal-x3", 2).build().load_state_dict(SMALL["ESCReal-x3"].build().state_dict())
+
+
 def test_an_optimizer_made_before_convert_goes_on_working() -> None:
     network = SMALL["ESC"].filled()
     assert isinstance(network, archs.ESC)

@@ -104,3 +104,14 @@ def test_compile_to_machine_code(name: str) -> None:
     x = image(17, 23, batch=2, dtype=torch.float32)
     with torch.no_grad():
         assert_close(compiled(x), network(x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attn_type", ["Naive", "Flex", "Flash"])
+@torch.no_grad()
+def test_compile_every_backend_in_one_graph(attn_type: str) -> None:
+    torch.compiler.reset()
+    network = one_block(SMALL["ESC"], attn_type=attn_type)
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    x = image(17, 23, batch=2, dtype=torch.float32)
+    assert_close(compiled(x), network(x), tolerance=1e-3 if attn_type == "Flash" else None)

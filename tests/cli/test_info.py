@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lmlt_arch.archs import ESC, LMLT, SRNetwork
 from lmlt_arch.cli import main
+from lmlt_arch.cli.info import describe_file
 from lmlt_arch.inference.complexity import multiply_adds
 
 
@@ -57,6 +58,13 @@ def test_info_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert found["parameters"] == 251_040
     # The paper states 15 G.
     assert round(found["multiply_adds"] / 1e9) == 15
+
+
+@pytest.mark.parametrize("changed", [{"low_to_high": False}, {"upscaling_factor": 8}, {"n_blocks": 7}])
+def test_only_published_networks_bear_their_name(changed: dict[str, int], tmp_path: Path) -> None:
+    path = tmp_path / "network.pth"
+    torch.save(LMLT(**{"dim": 36, "n_blocks": 8, "upscaling_factor": 4, **changed}).state_dict(), path)
+    assert describe_file(path, None)["published_as"] is None
 
 
 def test_info_names_every_file_it_cannot_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
