@@ -6,7 +6,7 @@ source "$(dirname "$0")/environment.sh"
 iterations=${DEMO_ITERATIONS:-500}
 
 echo "== Photographs that come with scikit-image, as LMDB"
-rm -rf datasets/demo experiments/demo_LMLT_x4 results/demo_test_LMLT_x4
+rm -rf datasets/demo experiments/demo_LMLT_x4 tb_logger/demo_LMLT_x4 results/demo_test_LMLT_x4
 python scripts/demo_photos.py datasets/demo
 lmlt prepare datasets/demo/train_HR -o datasets/demo --scale 4 --crop-size 320 --step 160 --lmdb
 lmlt prepare datasets/demo/heldout_HR -o datasets/demo --scale 4 --lmdb

@@ -8,6 +8,11 @@ cd "$root" || exit 1
 venv=${LMLT_VENV:-$root/.venv}
 wanted=$(cat pyproject.toml setup.py constraints.txt scripts/environment.sh | cksum)
 
+"${PYTHON:-python3}" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || {
+    echo "Python 3.10, 3.11 or 3.12 is needed here: BasicSR 1.4.2 cannot be built by 3.13." \
+        "Name one of those: PYTHON=python3.12 bash $0" >&2
+    exit 1
+}
 if [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted" ]; then
     echo "Installing into $venv (the first time takes some minutes)"
     "${PYTHON:-python3}" -m venv "$venv" || exit 1
