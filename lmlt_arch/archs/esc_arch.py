@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmlt_arch.archs.arguments import positive_int
-from lmlt_arch.archs.esc_layers import ESCBlock, LargeKernelConv, SymmetricKernelNetwork
+from lmlt_arch.archs.esc_layers import BlockSpec, SymmetricKernelNetwork, make_blocks
 from lmlt_arch.archs.scale_conversion import convert_scale_on_load
 
 
@@ -51,21 +51,8 @@ class ESC(SymmetricKernelNetwork):
         super().__init__(upscaling_factor, pad_multiple=positive_int("window_size", window_size))
         self._init_kernel(dim, pdim, kernel_size)
         self.proj = nn.Conv2d(3, dim, 3, padding=1)
-        self.blocks = nn.ModuleList(
-            ESCBlock(
-                dim=dim,
-                pdim=pdim,
-                conv_blocks=conv_blocks,
-                window_size=window_size,
-                num_heads=num_heads,
-                exp_ratio=exp_ratio,
-                proj_ratio=2,
-                use_ln=use_ln,
-                make_plk=LargeKernelConv,
-                attn_type=attn_type,
-            )
-            for _ in range(positive_int("n_blocks", n_blocks))
-        )
+        spec = BlockSpec(dim, pdim, conv_blocks, window_size, num_heads, exp_ratio, attn_type)
+        self.blocks = make_blocks(n_blocks, spec, use_ln=use_ln)
         self.last = nn.Conv2d(dim, dim, 3, padding=1)
         self.to_img = nn.Conv2d(dim, 3 * upscaling_factor**2, 3, padding=1)
         self.register_load_state_dict_pre_hook(convert_scale_on_load)

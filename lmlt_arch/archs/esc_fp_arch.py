@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmlt_arch.archs.arguments import positive_int
-from lmlt_arch.archs.esc_layers import ESCBlock, SeparableLargeKernelConv, check_large_kernel
+from lmlt_arch.archs.esc_layers import BlockSpec, SeparableLargeKernelConv, check_large_kernel, make_blocks
 from lmlt_arch.archs.layers import ChannelNorm, SRNetwork
 from lmlt_arch.archs.scale_conversion import convert_scale_on_load
 
@@ -49,20 +49,9 @@ class ESCFP(SRNetwork):
         self.lk_channel = nn.Parameter(torch.randn(pdim, pdim, 1, 1))
         self.lk_spatial = nn.Parameter(nn.init.orthogonal_(torch.empty(pdim, 1, kernel_size, kernel_size)))
         self.proj = nn.Conv2d(3, dim, 3, padding=1)
-        self.blocks = nn.ModuleList(
-            ESCBlock(
-                dim=dim,
-                pdim=pdim,
-                conv_blocks=conv_blocks,
-                window_size=window_size,
-                num_heads=num_heads,
-                exp_ratio=exp_ratio,
-                proj_ratio=1.5,
-                use_ln=True,
-                make_plk=SeparableLargeKernelConv,
-                attn_type=attn_type,
-            )
-            for _ in range(positive_int("n_blocks", n_blocks))
+        spec = BlockSpec(dim, pdim, conv_blocks, window_size, num_heads, exp_ratio, attn_type)
+        self.blocks = make_blocks(
+            n_blocks, spec, use_ln=True, proj_ratio=1.5, make_plk=SeparableLargeKernelConv
         )
         self.ln_last = ChannelNorm(dim)
         self.last = nn.Conv2d(dim, dim, 3, padding=1)

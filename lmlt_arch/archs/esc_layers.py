@@ -1,6 +1,7 @@
 """What ESC, ESC-FP and ESC-Real are made of (arXiv 2503.06671, section 3)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -106,45 +107,51 @@ class ConvAttn(nn.Module):
         return self.aggr(torch.cat((self.plk(head, shared), rest), 1))
 
 
-class ESCBlock(nn.Module):
-    """One block: ConvFFN, window attention, then `conv_blocks` pairs of ConvFFN and ConvAttn.
+@dataclass(frozen=True)
+class BlockSpec:
+    """What the blocks of all ESC networks are told.
 
-    Args:
+    Attributes:
         dim: channels.
         pdim: channels that pass through the large kernel.
         conv_blocks: pairs of ConvFFN and ConvAttn.
         window_size: attention window.
         num_heads: attention heads.
         exp_ratio: hidden ratio of the paired ConvFFNs.
-        proj_ratio: hidden ratio of the ConvFFN in front of the attention.
-        use_ln: LayerNorm in front of each pair.
-        make_plk: makes a large-kernel layer for `pdim` channels.
         attn_type: attention backend.
     """
 
+    dim: int
+    pdim: int
+    conv_blocks: int
+    window_size: int
+    num_heads: int
+    exp_ratio: float
+    attn_type: str
+
+
+class ESCBlock(nn.Module):
+    """One block: ConvFFN, window attention, then `conv_blocks` pairs of ConvFFN and ConvAttn.
+
+    Args:
+        spec: what all variants are told.
+        use_ln: LayerNorm in front of each pair.
+        proj_ratio: hidden ratio of the ConvFFN in front of the attention.
+        make_plk: makes a large-kernel layer for `pdim` channels.
+    """
+
     def __init__(
-        self,
-        *,
-        dim: int,
-        pdim: int,
-        conv_blocks: int,
-        window_size: int,
-        num_heads: int,
-        exp_ratio: float,
-        proj_ratio: float,
-        use_ln: bool,
-        make_plk: Callable[[int], nn.Module],
-        attn_type: str,
+        self, spec: BlockSpec, *, use_ln: bool, proj_ratio: float, make_plk: Callable[[int], nn.Module]
     ) -> None:
         super().__init__()
+        dim, pairs = spec.dim, range(positive_int("conv_blocks", spec.conv_blocks))
         self.ln_proj = ChannelNorm(dim)
         self.proj = ConvFFN(dim, proj_ratio)
         self.ln_attn = ChannelNorm(dim)
-        self.attn = WindowAttention(dim, window_size, num_heads, attn_type)
-        positive_int("conv_blocks", conv_blocks)
-        self.lns = nn.ModuleList(ChannelNorm(dim) if use_ln else nn.Identity() for _ in range(conv_blocks))
-        self.pconvs = nn.ModuleList(ConvAttn(dim, pdim, make_plk(pdim)) for _ in range(conv_blocks))
-        self.convffns = nn.ModuleList(ConvFFN(dim, exp_ratio) for _ in range(conv_blocks))
+        self.attn = WindowAttention(dim, spec.window_size, spec.num_heads, spec.attn_type)
+        self.lns = nn.ModuleList(ChannelNorm(dim) if use_ln else nn.Identity() for _ in pairs)
+        self.pconvs = nn.ModuleList(ConvAttn(dim, spec.pdim, make_plk(spec.pdim)) for _ in pairs)
+        self.convffns = nn.ModuleList(ConvFFN(dim, spec.exp_ratio) for _ in pairs)
         self.ln_out = ChannelNorm(dim)
         self.conv_out = nn.Conv2d(dim, dim, 3, padding=1)
 
@@ -155,6 +162,21 @@ class ESCBlock(nn.Module):
         for norm, convffn, pconv in zip(self.lns, self.convffns, self.pconvs, strict=True):
             running = running + pconv(convffn(norm(running)), shared)
         return self.conv_out(self.ln_out(running)) + x
+
+
+def make_blocks(
+    n_blocks: int,
+    spec: BlockSpec,
+    *,
+    use_ln: bool,
+    proj_ratio: float = 2,
+    make_plk: Callable[[int], nn.Module] = LargeKernelConv,
+) -> nn.ModuleList:
+    """The body of a network: `n_blocks` blocks alike."""
+    return nn.ModuleList(
+        ESCBlock(spec, use_ln=use_ln, proj_ratio=proj_ratio, make_plk=make_plk)
+        for _ in range(positive_int("n_blocks", n_blocks))
+    )
 
 
 def symmetrize(kernel: Tensor) -> Tensor:

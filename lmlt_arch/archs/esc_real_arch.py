@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from lmlt_arch.archs.arguments import positive_int
-from lmlt_arch.archs.esc_layers import ESCBlock, LargeKernelConv, SymmetricKernelNetwork
+from lmlt_arch.archs.esc_layers import BlockSpec, SymmetricKernelNetwork, make_blocks
 from lmlt_arch.archs.layers import MirrorConv2d
 from lmlt_arch.archs.padding import cells, pad_to_cells
 from lmlt_arch.archs.upsample import DySample, NearestConvUpsample, UniUpsample
@@ -28,34 +28,9 @@ class _RealNetwork(SymmetricKernelNetwork):
     last: nn.Conv2d
     to_img: nn.Module
 
-    def _init_trunk(
-        self,
-        *,
-        dim: int,
-        pdim: int,
-        n_blocks: int,
-        conv_blocks: int,
-        window_size: int,
-        num_heads: int,
-        exp_ratio: float,
-        attn_type: str,
-    ) -> None:
-        self.blocks = nn.ModuleList(
-            ESCBlock(
-                dim=dim,
-                pdim=pdim,
-                conv_blocks=conv_blocks,
-                window_size=window_size,
-                num_heads=num_heads,
-                exp_ratio=exp_ratio,
-                proj_ratio=2,
-                use_ln=True,
-                make_plk=LargeKernelConv,
-                attn_type=attn_type,
-            )
-            for _ in range(positive_int("n_blocks", n_blocks))
-        )
-        self.last = nn.Conv2d(dim, dim, 3, padding=1)
+    def _init_trunk(self, n_blocks: int, spec: BlockSpec) -> None:
+        self.blocks = make_blocks(n_blocks, spec, use_ln=True)
+        self.last = nn.Conv2d(spec.dim, spec.dim, 3, padding=1)
 
     def _restore(self, x: Tensor) -> Tensor:
         shared = self.shared_kernels()
@@ -106,16 +81,8 @@ class ESCReal(_RealNetwork):
         super().__init__(upscaling_factor, pad_multiple=positive_int("window_size", window_size))
         self._init_kernel(dim, pdim, kernel_size)
         self.proj = nn.Conv2d(3, dim, 3, padding=1)
-        self._init_trunk(
-            dim=dim,
-            pdim=pdim,
-            n_blocks=n_blocks,
-            conv_blocks=conv_blocks,
-            window_size=window_size,
-            num_heads=num_heads,
-            exp_ratio=exp_ratio,
-            attn_type=attn_type,
-        )
+        spec = BlockSpec(dim, pdim, conv_blocks, window_size, num_heads, exp_ratio, attn_type)
+        self._init_trunk(n_blocks, spec)
         if use_dysample:
             self.to_img = DySample(dim, 3, scale=upscaling_factor, groups=4)
         else:
@@ -184,16 +151,8 @@ class ESCRealM(_RealNetwork):
         first = nn.Conv2d(channels, dim, 3, padding=1)
         self.proj = nn.Sequential(*shrink, first) if shrink else first
         self.skip = nn.Sequential(*shrink, *_image_skip(channels, dim))
-        self._init_trunk(
-            dim=dim,
-            pdim=pdim,
-            n_blocks=n_blocks,
-            conv_blocks=conv_blocks,
-            window_size=window_size,
-            num_heads=num_heads,
-            exp_ratio=exp_ratio,
-            attn_type=attn_type,
-        )
+        spec = BlockSpec(dim, pdim, conv_blocks, window_size, num_heads, exp_ratio, attn_type)
+        self._init_trunk(n_blocks, spec)
         self.to_img = UniUpsample(upsampler, upscaling_factor * unshuffle, dim, 3, mid_dim)
 
     def forward(self, x: Tensor) -> Tensor:
