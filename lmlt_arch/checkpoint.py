@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lmlt_arch.archs import ESC, ESCFP, LMLT, ESCReal, ESCRealM, SRNetwork
 from lmlt_arch.archs.attention import resolve_attn_type
+from lmlt_arch.archs.scale_conversion import head_scale
 from lmlt_arch.archs.upsample import UPSAMPLERS
 
 StateDict = dict[str, Tensor]
@@ -59,11 +60,6 @@ def _ratio(hidden: int, dim: int) -> float:
     return ratio if int(dim * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
-def _head_scale(rows: int) -> int:
-    """The scale of a pixel-shuffle head with 3 r^2 rows."""
-    return math.isqrt(rows // 3)
-
-
 def _describe_lmlt(state: StateDict) -> Description:
     dim = state["to_feat.weight"].shape[0]
     return Description(
@@ -72,7 +68,7 @@ def _describe_lmlt(state: StateDict) -> Description:
             "dim": dim,
             "n_blocks": _count(state, "feats."),
             "ffn_scale": _ratio(state["feats.0.ccm.ccm.0.weight"].shape[0], dim),
-            "upscaling_factor": _head_scale(state["to_img.0.weight"].shape[0]),
+            "upscaling_factor": head_scale(state["to_img.0.weight"].shape[0]),
             "low_to_high": "low_to_high" not in state,
         },
     )
@@ -99,14 +95,14 @@ def _describe_esc(state: StateDict) -> Description:
         ESC,
         {
             **_esc_kwargs(state, "plk_filter"),
-            "upscaling_factor": _head_scale(state["to_img.weight"].shape[0]),
+            "upscaling_factor": head_scale(state["to_img.weight"].shape[0]),
             "use_ln": "blocks.0.lns.0.weight" in state,
         },
     )
 
 
 def _describe_escfp(state: StateDict) -> Description:
-    scale = _head_scale(state["to_img.weight"].shape[0])
+    scale = head_scale(state["to_img.weight"].shape[0])
     return Description(ESCFP, {**_esc_kwargs(state, "lk_spatial"), "upscaling_factor": scale})
 
 

@@ -7,6 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def head_scale(rows: int) -> int:
+    """The scale r of a pixel-shuffle head with 3 r^2 rows."""
+    return math.isqrt(rows // 3)
+
+
 def resize_head(tensor: Tensor, scale: int) -> Tensor:
     """Resize the pixel-shuffle head of one scale to another.
 
@@ -20,7 +25,7 @@ def resize_head(tensor: Tensor, scale: int) -> Tensor:
     Returns:
         (3 r^2, C, kh, kw) or (3 r^2), in the dtype given.
     """
-    old = math.isqrt(tensor.shape[0] // 3)
+    old = head_scale(tensor.shape[0])
     # (3 s s, rest) -> (rest, 3, s, s)
     images = tensor.detach().reshape(3, old, old, -1).permute(3, 0, 1, 2)
     resized = F.interpolate(images, size=(scale, scale), mode="bilinear", align_corners=False)
@@ -46,8 +51,8 @@ def convert_scale_on_load(
     own = module.get_parameter("to_img.weight")
     if weight is None or weight.shape == own.shape or weight.shape[1:] != own.shape[1:]:
         return
-    scale = math.isqrt(own.shape[0] // 3)
-    if weight.shape[0] != 3 * math.isqrt(weight.shape[0] // 3) ** 2:
+    scale = head_scale(own.shape[0])
+    if weight.shape[0] != 3 * head_scale(weight.shape[0]) ** 2:
         return
     for part in ("weight", "bias"):
         name = f"{prefix}to_img.{part}"
