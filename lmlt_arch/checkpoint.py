@@ -5,16 +5,17 @@ that some variants keep among them), so a file needs no option file beside it. F
 `.pth` is read with `weights_only=True`, `.safetensors` holds nothing but tensors.
 """
 
+import copy
 import math
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from lmlt_arch.archs import ESC, ESCFP, LMLT, ESCReal, ESCRealM, SRNetwork
 from lmlt_arch.archs.attention import resolve_attn_type
@@ -29,6 +30,10 @@ PARAM_KEYS = ("params_ema", "params")
 
 class CheckpointError(ValueError):
     """A file that cannot be used as a checkpoint; the message says what was found and what to do."""
+
+
+class _MissingKeyError(CheckpointError):
+    """The file has no such key; it may have another that serves."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,7 @@ def _select_state(content: Any, path: Path, key: str | None) -> StateDict:
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dict of tensors")
     if key is not None:
         if key not in content:
-            raise CheckpointError(
+            raise _MissingKeyError(
                 f"{path}: has no key {key!r}; its keys start {', '.join(map(str, list(content)[:6]))}"
             )
         content = content[key]
@@ -263,3 +268,114 @@ def load_model(
         # Missing or reshaped tensors surface in a constructor or in load_state_dict, which lists them.
         raise CheckpointError(f"{path}: incomplete or changed tensors ({error})") from error
     return network.to(device).eval()
+
+
+def load_for_training(network: nn.Module, path: str | Path, *, key: str | None, strict: bool) -> list[str]:
+    """Load a checkpoint into a network that is about to be trained.
+
+    A checkpoint of another scale is converted where the network knows how (ESC, ESCFP). Otherwise, if not
+    strict, the layers that fit are taken over, whole ones only; an upsampler of another scale or kind is not.
+
+    Args:
+        network: on any device; unchanged if an error is raised.
+        path: `.safetensors` or a file of `torch.save`.
+        key: which of a file's state dicts; where the file lacks it, `params_ema`, else `params`, else the
+            file itself.
+        strict: refuse what does not fit entirely.
+
+    Returns:
+        Names of the parameters that were not in the checkpoint and start fresh.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointError: damaged, of another network, or not fitting though it must.
+    """
+    path = Path(path)
+    try:
+        state = load_state(path, key=None if path.suffix.lower() == ".safetensors" else key)
+    except _MissingKeyError:
+        state = load_state(path)
+    misfit = _misfit(network, state)
+    if misfit is None:
+        network.load_state_dict(state)
+        return []
+    own = network.state_dict()
+    fitting = _fitting_layers(own, _renumbered(state, own))
+    weights = {name: parameter.numel() for name, parameter in network.named_parameters()}
+    fresh = [name for name in weights if name not in fitting]
+    if 2 * sum(weights[name] for name in fresh) > sum(weights.values()):
+        raise CheckpointError(
+            f"{path}: is not for this {type(network).__name__}: {_contents(state)}; {misfit}. "
+            "Give the checkpoint of a network with the same 'dim' and blocks"
+        )
+    if strict:
+        raise CheckpointError(
+            f"{path}: does not fit this {type(network).__name__} entirely: {_contents(state)}; {misfit}. To "
+            f"take over what fits and train {_shortened(fresh)} anew, set strict_load_g (or _d) to false"
+        )
+    network.load_state_dict(fitting, strict=False)
+    return fresh
+
+
+def _misfit(network: nn.Module, state: StateDict) -> str | None:
+    """What keeps a state from being loaded strictly, or None; the network stays as it is."""
+    try:
+        copy.deepcopy(network).load_state_dict(state)
+    except Exception as error:
+        # The first line only says that what follows are errors.
+        lines = [line.strip().rstrip(". ") for line in str(error).splitlines()[1:3]]
+        return f"{'; '.join(lines) or error!r:.300}"
+    return None
+
+
+def _fitting_layers(own: Mapping[str, Tensor], state: StateDict) -> StateDict:
+    """The tensors of those layers that are the same in both."""
+    groups: dict[str, list[str]] = {}
+    for name in {**own, **state}:
+        # The layers of an upsampler mean nothing one by one.
+        layer = "to_img" if name.startswith("to_img.") else name.rpartition(".")[0]
+        groups.setdefault(layer, []).append(name)
+    return {
+        name: state[name]
+        for names in groups.values()
+        if all(_same_kind(own.get(name), state.get(name)) for name in names)
+        for name in names
+    }
+
+
+def _same_kind(mine: Tensor | None, other: Tensor | None) -> bool:
+    if mine is None or other is None or mine.shape != other.shape:
+        return False
+    # Records of a configuration must agree in value.
+    return mine.is_floating_point() or torch.equal(mine.cpu(), other.to(mine.dtype))
+
+
+def _renumbered(state: StateDict, own: Mapping[str, Tensor]) -> StateDict:
+    """The names that ESC-Real's input layers have where pixels are unshuffled first, or the other way round."""
+    shift = ("proj.1.weight" in own) - ("proj.1.weight" in state)
+    if not shift or "skip.3.weight" not in {**own, **state}:
+        return state
+    renamed = {}
+    for name, tensor in state.items():
+        part, _, rest = name.partition(".")
+        if part == "skip":
+            number, _, leaf = rest.partition(".")
+            name = f"skip.{int(number) + shift}.{leaf}"
+        elif part == "proj":
+            name = f"proj.1.{rest}" if shift > 0 else f"proj.{rest.partition('.')[2]}"
+        renamed[name] = tensor
+    return renamed
+
+
+def _contents(state: StateDict) -> str:
+    try:
+        found = describe_state(state)
+    except CheckpointError:
+        return f"its {len(state)} tensors start {_shortened(state)}"
+    arguments = ", ".join(f"{name} {value}" for name, value in found.kwargs.items())
+    return f"it holds {getattr(found.arch, '__name__', found.arch)} ({arguments})"
+
+
+def _shortened(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:4]) + (" ..." if len(names) > 4 else "")
