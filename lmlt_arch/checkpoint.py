@@ -351,7 +351,7 @@ def _same_kind(mine: Tensor | None, other: Tensor | None) -> bool:
 
 
 def _renumbered(state: StateDict, own: Mapping[str, Tensor]) -> StateDict:
-    """The names that ESC-Real's input layers have where pixels are unshuffled first, or the other way round."""
+    """ESC-Real's input layers under the names that they have with, or without, unshuffling in front."""
     shift = ("proj.1.weight" in own) - ("proj.1.weight" in state)
     if not shift or "skip.3.weight" not in {**own, **state}:
         return state

@@ -10,7 +10,6 @@ Written to the output folder::
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import sys
 from dataclasses import dataclass
@@ -26,10 +25,11 @@ from lmlt_arch.data.files import list_images
 from lmlt_arch.data.images import ImageError, encode_png, read_image
 from lmlt_arch.files import make_folder, write_atomic
 from realsr.contact_sheet import Tile, draw_sheet, make_tile
-from realsr.degradation.filters import USM_RADIUS, sharpen
+from realsr.degradation.filters import sharpen
 from realsr.degradation.log import Row, caption, rows
 from realsr.degradation.options import OptionError, read_gt_usm, read_options, read_scale
-from realsr.degradation.process import Degradation
+from realsr.degradation.process import Degradation, needed_side
+from realsr.degradation.seeds import image_seed
 from realsr.option_file import load_option_file
 
 SHEET_NAME = "contact_sheet.png"
@@ -131,27 +131,19 @@ class _Degrader:
         pixels = read_image(path)
         scale = self.degradation.scale
         height, width = (side // scale * scale for side in pixels.shape[:2])
-        needed = self.degradation.minimum_side
-        needed = max(needed, USM_RADIUS + 1) if self.sharpened else needed
+        needed = needed_side(self.degradation, sharpened=self.sharpened)
         if min(height, width) < needed:
-            needed = -(-needed // scale) * scale
             raise ImageError(
                 f"{path} is {pixels.shape[1]}x{pixels.shape[0]}: this degradation needs at least "
                 f"{needed} pixels on both sides"
             )
         gt = torch.from_numpy(pixels[:height, :width].copy()).to(self.request.device)
         gt = gt.permute(2, 0, 1)[None].float() / 255
-        seed = _image_seed(self.request.seed, name)
+        seed = image_seed(self.request.seed, str(name))
         lq, draws = self.degradation(sharpen(gt) if self.sharpened else gt, Generator().manual_seed(seed))
         degraded = (lq[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
         row: Row = {"file": str(name), "width": degraded.shape[1], "height": degraded.shape[0], "seed": seed}
         return _Result(pixels=degraded, row=row | rows(draws)[0])
-
-
-def _image_seed(seed: int, name: PurePosixPath) -> int:
-    """A seed of its own for each image, which does not depend on what else is in the folder."""
-    digest = hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:7], "big")
 
 
 def _find_images(request: Request) -> list[PurePosixPath]:

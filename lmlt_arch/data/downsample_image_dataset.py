@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lmlt_arch.data.files import list_images
-from lmlt_arch.data.images import ImageError, decode_image
-from lmlt_arch.data.lmdb_store import read_lmdb_keys
+from lmlt_arch.data.hr_images import HRImages, Pixels, random_patch
+from lmlt_arch.data.images import ImageError
 
 
 class DownsampleImageDataset(Dataset[dict[str, Any]]):
@@ -61,42 +56,20 @@ class DownsampleImageDataset(Dataset[dict[str, Any]]):
         self.gt_size = int(_required(opt, "gt_size")) if self.train else 0
         if self.gt_size % self.scale:
             raise ValueError(f"gt_size {self.gt_size} must be a multiple of the scale {self.scale}")
-        roots = _required(opt, "dataroot_gt")
-        roots = [roots] if isinstance(roots, (str, Path)) else roots
-        self.roots = [str(Path(root).expanduser()) for root in roots]
-        self.io_backend: dict[str, Any] = dict(opt.get("io_backend") or {"type": "disk"})
-        self.paths = self._list_paths()
-        if not self.paths:
-            raise ValueError(f"no images in {', '.join(self.roots)}")
+        self.images = HRImages(
+            _required(opt, "dataroot_gt"),
+            io_backend=opt.get("io_backend"),
+            meta_info=opt.get("meta_info_file"),
+        )
         self.mean = _channels(opt.get("mean"), default=0.0)
         self.std = _channels(opt.get("std"), default=1.0)
-        # Opened at the first read, in the process that reads.
-        self.file_client: Any = None
-
-    def _list_paths(self) -> list[tuple[str, str]]:
-        """Root and path (or key) of every image."""
-        backend = self.io_backend.get("type")
-        if backend == "lmdb":
-            return [(root, key) for root in self.roots for key in read_lmdb_keys(Path(root))]
-        if backend != "disk":
-            raise ValueError(f"io_backend type must be disk or lmdb, not {backend}")
-        infos = self.opt.get("meta_info_file") or [None] * len(self.roots)
-        infos = [infos] if isinstance(infos, (str, Path)) else infos
-        if len(infos) != len(self.roots):
-            raise ValueError("meta_info_file must name one file for each folder of dataroot_gt")
-        return [
-            (root, str(Path(root, name)))
-            for root, info in zip(self.roots, infos, strict=True)
-            for name in (list_images(Path(root)) if info is None else _read_meta_info(Path(info)))
-        ]
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        root, path = self.paths[index]
-        pixels = decode_image(self._read(root, path), name=self._name(root, path))
-        pixels = self._crop_train(pixels) if self.train else self._crop_test(pixels, self._name(root, path))
+        path, pixels = self.images.path(index), self.images.read(index)
+        pixels = self._crop_train(pixels) if self.train else self._crop_test(pixels, self.images.name(index))
         gt = torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float() / 255
         lq = self._downsample(gt)
         return {
@@ -106,40 +79,11 @@ class DownsampleImageDataset(Dataset[dict[str, Any]]):
             "gt_path": path,
         }
 
-    def _name(self, root: str, path: str) -> str:
-        """What to call an image in errors."""
-        return path if self.io_backend["type"] == "disk" else f"{path} in {root}"
+    def _crop_train(self, pixels: Pixels) -> Pixels:
+        hflip, rotate = bool(self.opt.get("use_hflip")), bool(self.opt.get("use_rot"))
+        return random_patch(pixels, self.gt_size, hflip=hflip, rotate=rotate)
 
-    def _read(self, root: str, path: str) -> bytes:
-        if self.io_backend["type"] == "disk":
-            return Path(path).read_bytes()
-        if self.file_client is None:
-            from basicsr.utils import FileClient
-
-            options = {key: value for key, value in self.io_backend.items() if key != "type"}
-            self.file_client = FileClient("lmdb", db_paths=self.roots, client_keys=self.roots, **options)
-        data: bytes | None = self.file_client.get(path, root)
-        if data is None:
-            raise KeyError(f"{root} has no image {path}, though its meta_info.txt names it")
-        return data
-
-    def _crop_train(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        size = self.gt_size
-        missing = [max(0, size - side) for side in pixels.shape[:2]]
-        if any(missing):
-            pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="reflect")
-        top, left = (random.randint(0, side - size) for side in pixels.shape[:2])
-        pixels = pixels[top : top + size, left : left + size]
-        if self.opt.get("use_hflip") and random.random() < 0.5:
-            pixels = pixels[:, ::-1]
-        if self.opt.get("use_rot"):
-            if random.random() < 0.5:
-                pixels = pixels[::-1]
-            if random.random() < 0.5:
-                pixels = pixels.transpose(1, 0, 2)
-        return pixels
-
-    def _crop_test(self, pixels: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    def _crop_test(self, pixels: Pixels, name: str) -> Pixels:
         height, width = (side // self.scale * self.scale for side in pixels.shape[:2])
         if not height or not width:
             raise ImageError(
@@ -163,9 +107,3 @@ def _required(opt: Mapping[str, Any], key: str) -> Any:
 def _channels(value: float | Sequence[float] | None, *, default: float) -> Tensor:
     """One number for each channel, to be combined with (3, h, w)."""
     return torch.as_tensor(default if value is None else value, dtype=torch.float32).reshape(-1, 1, 1)
-
-
-def _read_meta_info(path: Path) -> list[str]:
-    """The paths in a meta info file, whose lines are ``path`` or ``path (h,w,c)``."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [line.strip().rsplit(" (", 1)[0] for line in lines if line.strip()]

@@ -42,7 +42,15 @@ def sharpen(images: Tensor, *, weight: float = 0.5, threshold: float = 10.0) -> 
 
     Returns:
         Shape (b, c, h, w), values 0..1 for input in 0..1.
+
+    Raises:
+        ValueError: If the images are smaller.
     """
+    if min(images.shape[-2:]) <= USM_RADIUS:
+        raise ValueError(
+            f"images of {images.shape[-1]}x{images.shape[-2]} are too small to be sharpened: at least "
+            f"{USM_RADIUS + 1} pixels on both sides are needed"
+        )
     residual = images - gaussian_blur(images)
     mask = (residual.abs() * 255 > threshold).to(images.dtype)
     soft_mask = gaussian_blur(mask)

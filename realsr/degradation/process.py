@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from realsr.degradation.camera import HALO_CANVAS, add_camera_noise, add_halo
 from realsr.degradation.codecs import real_jpeg, real_webp
 from realsr.degradation.draws import Draws, NoiseDraws, RoundDraws, draw
-from realsr.degradation.filters import filter_images
+from realsr.degradation.filters import USM_RADIUS, filter_images
 from realsr.degradation.jpeg import diff_jpeg
 from realsr.degradation.kernels import KernelDraws, build_kernels
 from realsr.degradation.noise import gaussian_noise, poisson_noise
@@ -155,6 +155,17 @@ def _blurs(name: str, draws: RoundDraws) -> list[Stage]:
 
 def _blur(name: str, draws: KernelDraws) -> Stage:
     return Stage(name, lambda images: filter_images(images, build_kernels(draws)))
+
+
+def needed_side(degradation: Degradation, *, sharpened: bool) -> int:
+    """The smallest side of an image that can be degraded, a multiple of the scale, in pixels.
+
+    Args:
+        degradation: The degradation.
+        sharpened: Whether it starts from a sharpened image.
+    """
+    needed = max(degradation.minimum_side, USM_RADIUS + 1 if sharpened else 1)
+    return -(-needed // degradation.scale) * degradation.scale
 
 
 def _reach(kernel_size: int) -> int:
