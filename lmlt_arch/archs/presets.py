@@ -62,4 +62,14 @@ PRESETS: dict[str, Preset] = {
     "ESC_FP": _esc("ESC-FP", arch="ESCFP", dim=48, num_heads=3),
     "ESC_XL": _esc("ESC-XL", dim=192, pdim=48, n_blocks=8, window_size=48, num_heads=12, use_ln=True),
     "ESC_Real": _esc("ESC-Real", arch="ESCReal", n_blocks=10, exp_ratio=2, scales=(4,)),
+    "ESC_Real_M": _esc(
+        "ESC-Real-M",
+        arch="ESCRealM",
+        n_blocks=10,
+        exp_ratio=2,
+        scales=(1, 2, 4),
+        mid_dim=48,
+        upsampler="nearest+conv",
+        unshuffle_mod=True,
+    ),
 }

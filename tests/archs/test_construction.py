@@ -37,6 +37,9 @@ PARAMETERS = {
     ("ESC_XL", 3): 12_481_851,
     ("ESC_XL", 4): 12_518_160,
     ("ESC_Real", 4): 2_265_307,
+    ("ESC_Real_M", 1): 2_296_987,
+    ("ESC_Real_M", 2): 2_271_643,
+    ("ESC_Real_M", 4): 2_265_307,
 }
 VARIANTS = [
     ("ESCReal", {"upscaling_factor": 4, "use_dysample": True}, 2_169_499),

@@ -10,10 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
+import yaml
 from basicsr.archs import build_network
 from basicsr.data import build_dataset
 from basicsr.utils.options import parse_options
 from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
+from official_degradation import official_options
 
 from lmlt_arch.models.options import checked_options
 
@@ -30,6 +33,9 @@ PARAMETERS = {
 }
 SCALES = (2, 3, 4)
 CASES = list(itertools.product(PARAMETERS, SCALES))
+REAL_CASES = [("ESCReal", 4), ("ESCRealM", 1), ("ESCRealM", 2), ("ESCRealM", 4)]
+REAL_PARAMETERS = (2_265_307, 2_296_987, 2_271_643, 2_265_307)
+ADAM = {"type": "Adam", "betas": [0.9, 0.99], "weight_decay": 0}
 
 
 @pytest.fixture
@@ -121,6 +127,159 @@ def test_testing_follows_the_paper(parse: Any, model: str, scale: int) -> None:
     assert count == PARAMETERS[model][SCALES.index(scale)]
 
 
+@pytest.mark.parametrize(("model", "scale"), REAL_CASES)
+def test_stage_1_for_real_photos_follows_the_paper(parse: Any, model: str, scale: int) -> None:
+    opt = parse(f"train_{model}_MSE_x{scale}", is_train=True)
+    train = opt["train"]
+    check_real_network(opt, model, scale)
+    check_published_data(opt)
+    assert opt["model_type"] == "ESCRealMSEModel"
+    assert opt["gt_usm"] is True
+    assert train["optim_g"] == {"type": "AdamW", "lr": 5e-4, "betas": [0.9, 0.9], "weight_decay": 0}
+    assert train["scheduler"] == {"type": "MultiStepLR", "milestones": [100_000], "gamma": 0.4}
+    assert train["total_iter"] == 1_000_000
+    assert train["pixel_opt"] == {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"}
+    assert not {"perceptual_opt", "gan_opt", "optim_d"} & train.keys()
+    assert "network_d" not in opt
+    assert opt["path"]["pretrain_network_g"] is None
+
+
+@pytest.mark.parametrize(("model", "scale"), REAL_CASES)
+def test_stage_2_for_real_photos_follows_the_paper(parse: Any, model: str, scale: int) -> None:
+    opt = parse(f"train_{model}_GAN_x{scale}", is_train=True)
+    train = opt["train"]
+    check_real_network(opt, model, scale)
+    check_published_data(opt)
+    check_gan_losses(opt)
+    assert train["optim_g"] == train["optim_d"] == {**ADAM, "lr": 1e-4}
+    assert train["scheduler"] == {"type": "MultiStepLR", "milestones": [400_000], "gamma": 0.5}
+    assert train["total_iter"] == 400_000
+    assert (train["net_d_iters"], train["net_d_init_iters"]) == (1, 0)
+    first = parse(f"train_{model}_MSE_x{scale}", is_train=True)["name"]
+    assert opt["path"]["pretrain_network_g"] == f"experiments/{first}/models/net_g_latest.pth"
+    assert opt["path"]["param_key_g"] == "params_ema"
+
+
+@pytest.mark.parametrize(("case", "count"), [*zip(REAL_CASES, REAL_PARAMETERS, strict=True)])
+def test_testing_on_real_photos(parse: Any, case: tuple[str, int], count: int) -> None:
+    model, scale = case
+    opt = parse(f"test_{model}_x{scale}", is_train=False)
+    trained = parse(f"train_{model}_GAN_x{scale}", is_train=True)
+    assert opt["network_g"] == trained["network_g"]
+    assert opt["path"]["pretrain_network_g"] == f"experiments/{trained['name']}/models/net_g_latest.pth"
+    assert opt["path"]["param_key_g"] == "params_ema"
+    (data,) = opt["datasets"].values()
+    assert data["type"] == "SingleImageDataset", "photographs without ground truth"
+    assert [metric["type"] for metric in opt["val"]["metrics"].values()] == ["calculate_niqe"]
+    with torch.device("meta"):
+        net = build_network(opt["network_g"])
+    assert sum(parameter.numel() for parameter in net.parameters()) == count
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_fine_tuning_is_gentle(parse: Any, repo_root: Path, paired: bool) -> None:
+    name = "finetune_ESCReal_paired_x4" if paired else "finetune_ESCReal_x4"
+    opt = parse(name, is_train=True)
+    published = parse("train_ESCReal_GAN_x4", is_train=True)
+    train = opt["train"]
+    check_real_network(opt, "ESCReal", 4)
+    check_gan_losses(opt)
+    assert opt["path"]["param_key_g"] == "params_ema"
+    assert opt["path"]["strict_load_g"] is True
+    assert train["optim_g"]["lr"] < published["train"]["optim_g"]["lr"] / 4
+    assert train["net_d_init_iters"] > 0
+    assert train["total_iter"] <= 50_000
+    for phase in ("train", "val"):
+        kind = "PairedImageDataset" if paired else "HQImageDataset"
+        assert opt["datasets"][phase]["type"] == kind
+    if paired:
+        assert opt["high_order_degradation"] is False
+        assert opt["datasets"]["train"]["gt_size"] == 256
+    else:
+        check_degradation(opt)
+        assert opt["queue_size"] % opt["datasets"]["train"]["batch_size_per_gpu"] == 0
+    # What is only proposed must be right too, once it is taken in.
+    text = (repo_root / "options" / f"{name}.yml").read_text()
+    for proposal in ("# freeze:", "# gradient_penalty:", "#   type: r1", "#   weight: 10.0", "#   every: 1"):
+        assert proposal in text
+        text = text.replace(proposal, proposal.removeprefix("# "))
+    proposed = yaml.safe_load(text)["train"]
+    assert proposed["gradient_penalty"] == {"type": "r1", "weight": 10.0, "every": 1}
+    assert checked_options({**opt, "train": {**train, **proposed}})
+    with torch.device("meta"):
+        net = build_network(opt["network_g"])
+    names = [name for name, _ in net.named_parameters()]
+    assert all(any(name.startswith(prefix) for name in names) for prefix in proposed["freeze"])
+
+
+def check_real_network(opt: dict[str, Any], model: str, scale: int) -> None:
+    more = {"mid_dim": 48, "upsampler": "nearest+conv", "unshuffle_mod": True} if model == "ESCRealM" else {}
+    assert opt["scale"] == scale
+    assert opt["manual_seed"] == 0
+    assert opt["train"]["ema_decay"] == 0.999
+    assert opt["train"]["warmup_iter"] == -1
+    assert opt["network_g"] == {
+        "type": model,
+        "dim": 64,
+        "pdim": 16,
+        "kernel_size": 13,
+        "n_blocks": 10,
+        "conv_blocks": 5,
+        "window_size": 32,
+        "num_heads": 4,
+        "exp_ratio": 2,
+        "upscaling_factor": scale,
+        **more,
+    }
+
+
+def check_published_data(opt: dict[str, Any]) -> None:
+    data = opt["datasets"]["train"]
+    check_degradation(opt)
+    assert data["type"] in DATASET_REGISTRY
+    assert (data["batch_size_per_gpu"], data["dataset_enlarge_ratio"]) == (12, 1)
+    assert (data["use_hflip"], data["use_rot"]) == (True, False)
+
+
+def check_degradation(opt: dict[str, Any]) -> None:
+    official = official_options()
+    ours = {key: opt[key] for key in official if key not in ("scale", "gt_usm", "datasets")}
+    assert ours == {key: official[key] for key in ours}
+    kernels = official["datasets"]["train"]
+    assert {key: opt["datasets"]["train"][key] for key in kernels} == kernels
+    assert opt["datasets"]["train"]["crop_pad_size"] == 400
+
+
+def check_gan_losses(opt: dict[str, Any]) -> None:
+    train = opt["train"]
+    assert opt["model_type"] == "ESCRealGANModel"
+    assert (opt["l1_gt_usm"], opt["percep_gt_usm"], opt["gan_gt_usm"]) == (True, True, False)
+    assert opt["network_d"] == {
+        "type": "UNetDiscriminatorSN",
+        "num_in_ch": 3,
+        "num_feat": 64,
+        "skip_connection": True,
+    }
+    assert train["pixel_opt"] == {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"}
+    assert train["perceptual_opt"] == {
+        "type": "PerceptualLoss",
+        "layer_weights": {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1, "conv4_4": 1, "conv5_4": 1},
+        "vgg_type": "vgg19",
+        "use_input_norm": True,
+        "perceptual_weight": 1.0,
+        "style_weight": 0,
+        "range_norm": False,
+        "criterion": "l1",
+    }
+    assert train["gan_opt"] == {
+        "type": "GANLoss",
+        "gan_type": "vanilla",
+        "real_label_val": 1.0,
+        "fake_label_val": 0.0,
+        "loss_weight": 0.1,
+    }
+
+
 def check_metrics_and_paths(opt: dict[str, Any], scale: int) -> None:
     assert opt["val"]["metrics"] == {
         name: {"type": f"calculate_{name}", "crop_border": scale, "test_y_channel": True, "better": "higher"}
@@ -152,9 +311,13 @@ def test_dflip_images_are_downsampled_on_the_fly(parse: Any, tmp_path: Path, sca
 def test_files_come_from_the_generator(
     generator: ModuleType, repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    present = (repo_root / "options").glob("t*_*.yml")
+    present = (repo_root / "options").glob("[tf]*_*.yml")
     files = {path.name: path.read_text() for path in present}
-    assert files.keys() == {f"{phase}_{m}_x{s}.yml" for phase in ("train", "test") for m, s in CASES}
+    names = [f"{phase}_{m}_x{s}" for phase in ("train", "test") for m, s in CASES]
+    names += [f"train_{m}_{stage}_x{s}" for stage in ("MSE", "GAN") for m, s in REAL_CASES]
+    names += [f"test_{m}_x{s}" for m, s in REAL_CASES]
+    names += ["finetune_ESCReal_x4", "finetune_ESCReal_paired_x4"]
+    assert files.keys() == {f"{name}.yml" for name in names}
     assert files == generator.option_files()
 
     monkeypatch.setattr(generator, "OPTIONS", tmp_path)
