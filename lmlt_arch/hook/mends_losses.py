@@ -3,7 +3,7 @@
 import inspect
 from functools import wraps
 from pathlib import Path
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 from urllib.error import URLError
 
@@ -11,6 +11,7 @@ import torch
 from scipy import linalg
 
 from lmlt_arch.hook.mending import Names, mend_after, uses
+from lmlt_arch.losses.vgg_weights import VGGFromFile, are_chosen
 
 
 @mend_after(
@@ -37,12 +38,23 @@ def l2_criterion_of_perceptual_loss(names: Names) -> None:
 
 @mend_after("basicsr.archs.vgg_arch", needed=lambda names: "VGG_PRETRAIN_PATH" in names)
 def vgg_weights_offline(names: Names) -> None:
-    """Without a network the perceptual loss stops with a URLError that does not say which file it wants."""
+    """Without a network the perceptual loss stops with a URLError that does not say which file it wants.
+
+    Our own models choose the file (`path: vgg`), and nothing is downloaded for them.
+    """
     extractor = names["VGGFeatureExtractor"]
     stock = extractor.__init__
 
     @wraps(stock)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        if are_chosen():
+            usual_place = names["VGG_PRETRAIN_PATH"]
+            from_file = {**stock.__globals__, "VGG_PRETRAIN_PATH": "", "vgg": VGGFromFile(usual_place)}
+            build = FunctionType(
+                stock.__code__, from_file, argdefs=stock.__defaults__, closure=stock.__closure__
+            )
+            build(self, *args, **kwargs)
+            return
         try:
             stock(self, *args, **kwargs)
         except URLError as error:
