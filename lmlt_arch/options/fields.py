@@ -1,0 +1,111 @@
+"""What the sections of an option file are made of."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+
+class Section(BaseModel):
+    """A section of an option file: no other keys than these, and no guessing at types."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, frozen=True, use_attribute_docstrings=True
+    )
+
+
+class Part(Section):
+    """A section that names a `type` and gives the arguments of its constructor."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    """What to build, by its registered name."""
+
+
+def with_numbers(value: Any) -> Any:
+    """A copy in which numbers that YAML left as text, such as `5e-4`, are numbers."""
+    if isinstance(value, Mapping):
+        return {key: with_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_numbers(item) for item in value]
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        number = float(value)
+        return int(number) if number.is_integer() else number
+    return value
+
+
+def _number(value: Any) -> Any:
+    return with_numbers(value) if isinstance(value, str) else value
+
+
+def _whole(value: Any) -> Any:
+    value = _number(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _number_for_the_loop(value: Any) -> Any:
+    """BasicSR's training loop reads its own copy of the options, so converting text here would not help."""
+    if isinstance(value, str) and (number := with_numbers(value)) != value:
+        raise ValueError(f"is {value!r}: YAML read it as text; write {number}")
+    return _whole(value)
+
+
+def _increasing(values: list[float]) -> list[float]:
+    if len(values) != 2 or values[0] > values[1]:
+        raise ValueError(f"must be two numbers, the smaller first; got {values}")
+    return values
+
+
+def _any_of(values: list[float]) -> list[float]:
+    if not values or min(values) < 0 or sum(values) <= 0:
+        raise ValueError(f"must not hold negative numbers, nor zeros alone; got {values}")
+    return values
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+"""A number, also one that YAML left as text."""
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""A whole number; 5000.0 (`!!float 5e3`) is one."""
+
+LoopWhole = Annotated[int, BeforeValidator(_number_for_the_loop)]
+"""A whole number that BasicSR's loop reads."""
+
+Range = Annotated[list[Number], AfterValidator(_increasing)]
+"""Two numbers, the smaller first."""
+
+Weights = Annotated[list[Number], AfterValidator(_any_of)]
+"""How likely each of several things is, relatively."""
+
+
+def _gpus(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise ValueError(f"must be auto or a number of GPUs, 0 for the CPU; got {value!r}")
+
+
+def _names(value: Any) -> Any:
+    if isinstance(value, str) or (
+        isinstance(value, list) and value and all(isinstance(v, str) for v in value)
+    ):
+        return value
+    raise ValueError(f"must be a path or a list of paths; got {value!r}")
+
+
+Gpus = Annotated[
+    Any,
+    BeforeValidator(_gpus),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 0}]}),
+]
+"""`auto`, or how many."""
+
+Paths = Annotated[
+    Any,
+    BeforeValidator(_names),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+"""A path or several."""

@@ -1,0 +1,63 @@
+"""The section `train`."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from lmlt_arch.options.fields import LoopWhole, Number, Part, Section, Whole
+
+
+class GradientPenalty(Section):
+    """A penalty on the discriminator's gradient."""
+
+    type: Literal["r1", "wgan-gp"]
+    """R1 (at real images), or WGAN-GP (between real and fake ones)."""
+    weight: Number = Field(10.0, gt=0)
+    """Weight of the penalty."""
+    every: Whole = Field(1, ge=1)
+    """Add it every so many iterations, so many times as strong."""
+
+
+class Train(Section):
+    """How the networks are trained."""
+
+    total_iter: LoopWhole = Field(ge=1)
+    """Iterations (steps of the optimiser)."""
+    warmup_iter: LoopWhole = Field(-1, ge=-1)
+    """Iterations in which the learning rate grows from 0; -1: none."""
+    ema_decay: Number = Field(0.0, ge=0, lt=1)
+    """Decay of the averaged network per iteration; 0: none."""
+    optim_g: Part
+    """Optimiser of network_g: any of torch.optim, and its arguments."""
+    optim_d: Part | None = None
+    """Optimiser of network_d."""
+    scheduler: Part
+    """Schedule of the learning rates."""
+    pixel_opt: Part | None = None
+    """Loss between pixels."""
+    fft_opt: Part | None = None
+    """Loss between spectra."""
+    perceptual_opt: Part | None = None
+    """Loss between features of VGG."""
+    gan_opt: Part | None = None
+    """Adversarial loss."""
+    gradient_penalty: GradientPenalty | None = None
+    """Penalty on the discriminator's gradient."""
+    net_d_iters: Whole = Field(1, ge=1)
+    """Train network_g every so many iterations; network_d in each."""
+    net_d_init_iters: Whole = Field(0, ge=0)
+    """Iterations at the start in which network_d is trained alone."""
+    grad_clip: Number | None = Field(None, gt=0)
+    """Largest norm of all gradients of a network together."""
+    amp: Literal["bf16", "fp16"] | None = None
+    """Mixed precision; fp16 with loss scaling."""
+    channels_last: bool = False
+    """Memory layout that some GPUs prefer."""
+    compile: bool = False
+    """Compile the networks by torch.compile."""
+    accumulation_steps: Whole = Field(1, ge=1)
+    """Go through each batch in so many parts, to save memory; a divisor of batch_size_per_gpu."""
+    deterministic: bool = False
+    """Take only operations that give the same result twice."""
+    freeze: list[str] = Field(default=[])
+    """Parameters of network_g that keep their values, by the beginning of their names."""
