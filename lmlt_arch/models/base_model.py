@@ -1,10 +1,11 @@
 """What our models add to BasicSR's SRModel."""
 
 # mypy: allow-subclassing-any
-import io
 import math
+import os
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,43 @@ from basicsr.losses import build_loss
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from lmlt_arch.files import OutputError, write_atomic
+from lmlt_arch.checkpoint import load_for_training
+from lmlt_arch.files import OutputError, make_folder
+from lmlt_arch.inference.tiles import tiled
+from lmlt_arch.losses.vgg_weights import vgg_weights
+from lmlt_arch.metrics import prepare_metrics
+from lmlt_arch.models.nonfinite import keep_batch
 from lmlt_arch.models.options import OPTIMIZERS, checked_options
+from lmlt_arch.models.precision import Precision
+from lmlt_arch.models.training_state import (
+    RankState,
+    Termination,
+    capture_rng,
+    drop_old_rank_files,
+    rank_file,
+    restore_rng,
+    save_whole,
+)
+from lmlt_arch.models.validation import validate
+from lmlt_arch.options import Train
+
+Losses = OrderedDict[str, Tensor]
+"""Loss terms by the names that the log gives them."""
+
+_TERMINATED = 128 + 15
 
 
 class PluginModel(SRModel):
-    """SRModel with an FFT loss, gradient clipping, every optimiser of PyTorch, and safe files.
+    """SRModel with an FFT loss, every optimiser of PyTorch, mixed precision, exact resuming and safe files.
 
-    Options beyond those of SRModel, all under `train:`:
+    The options beyond those of SRModel are described in `lmlt_arch.options`. A batch of the loader is one
+    step of the optimiser, whatever `accumulation_steps` and the number of processes: schedules, logs and
+    checkpoints count the same.
 
-    * `fft_opt`: a third loss term, in the log as `l_fft`;
-    * `grad_clip`: largest 2-norm of all gradients together;
-    * `optim_g: type`: any class of `torch.optim` that needs no closure.
-
-    Unknown keys are errors, and so is a loss that is no longer finite. A checkpoint appears under its name
-    only when all of it is on the disk.
+    A run that is killed and resumed goes on bit for bit where its last checkpoint was, as far as the device
+    computes the same twice (`deterministic: true`). SIGTERM saves a checkpoint and ends the run.
 
     Raises:
         ValueError: `checked_options` found a mistake in the options.
@@ -37,75 +59,337 @@ class PluginModel(SRModel):
     lq: Tensor
     gt: Tensor
     output: Tensor
+    files: list[str]
+    train_sampler: Any = None
+    """The sampler of the training data, given by the training loop: it knows the place in the epoch."""
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
-        super().__init__(checked_options(opt))
+        opt = checked_options(opt)
+        self._rank_state: RankState | None = None
+        self.files = []
+        if opt["is_train"]:
+            self.train_options = Train.model_validate(opt["train"])
+            if self.train_options.deterministic:
+                _be_deterministic()
+        super().__init__(opt)
+        prepare_metrics((opt.get("val") or {}).get("metrics") or {})
+
+    # Building
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """Move a network to its device; freeze, lay out and compile what is trained.
+
+        Raises:
+            ValueError: a name in `freeze` fits no parameter, or DataParallel was to run a compiled network.
+        """
+        if self.is_train:
+            if net is self.net_g:
+                _freeze(net, self.train_options.freeze)
+            if self.train_options.channels_last:
+                net = net.to(memory_format=torch.channels_last)
+            if self.train_options.compile:
+                if self.opt["num_gpu"] > 1 and not self.opt["dist"]:
+                    raise ValueError(
+                        "train: compile does not work with several GPUs in one process: start one process "
+                        f"for each, torchrun --nproc_per_node={self.opt['num_gpu']} ... --launcher pytorch"
+                    )
+                # In place, so that parameters keep their names in checkpoints.
+                net.compile()
+        return super().model_to_device(net)
+
+    def load_network(
+        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
+    ) -> None:
+        """Load a checkpoint, also one of another scale; what cannot be taken over is named in the log.
+
+        Raises:
+            FileNotFoundError: no such file.
+            CheckpointError: damaged, or of another network.
+        """
+        bare = self.get_bare_model(net)
+        fresh = load_for_training(bare, load_path, key=param_key, strict=strict)
+        logger = get_root_logger()
+        logger.info(f"Loaded {type(bare).__name__} from {load_path}.")
+        if fresh and net is getattr(self, "net_g_ema", None):
+            # The average starts where the network does.
+            trained = self.get_bare_model(self.net_g).state_dict()
+            bare.load_state_dict({name: trained[name] for name in fresh}, strict=False)
+        elif fresh:
+            logger.warning(f"Not in that checkpoint, starting fresh: {', '.join(fresh)}.")
 
     def init_training_settings(self) -> None:
-        """Build the losses, the averaged network, the optimiser and the schedule."""
-        super().init_training_settings()
+        """Build the losses, the averaged network, the optimisers and the schedules."""
+        self.precision = Precision(self.train_options.amp, self.device)
+        with vgg_weights(self.opt["path"].get("vgg")):
+            super().init_training_settings()
         fft_opt = self.opt["train"].get("fft_opt")
         self.cri_fft = build_loss(fft_opt).to(self.device) if fft_opt else None
+        self.termination = Termination()
 
     def get_optimizer(
         self, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any
     ) -> torch.optim.Optimizer:
         """Make the optimiser that `train: optim_g` asks for."""
-        return OPTIMIZERS[optim_type](params, lr=lr, **kwargs)
+        trained = [parameter for parameter in params if parameter.requires_grad]
+        return OPTIMIZERS[optim_type](trained, lr=lr, **kwargs)
+
+    # Training
+
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Begin an iteration; after a resume, the first one puts the random generators back."""
+        if self._rank_state is not None:
+            self.load_rank_state(self._rank_state)
+            self._rank_state = None
+        super().update_learning_rate(current_iter, warmup_iter)
+
+    def feed_data(self, data: Mapping[str, Any]) -> None:
+        """Take a batch: `lq` and perhaps `gt`, (B, 3, H, W) in [0, 1], and the names of its files."""
+        self.lq = self.to_device(data["lq"])
+        if "gt" in data:
+            self.gt = self.to_device(data["gt"])
+        self.files = [str(name) for name in data.get("gt_path", data.get("lq_path", []))]
+
+    def to_device(self, images: Tensor) -> Tensor:
+        """Images on the model's device, in the memory layout of the networks."""
+        last = self.is_train and self.train_options.channels_last
+        layout = torch.channels_last if last else torch.contiguous_format
+        return images.to(self.device, non_blocking=True, memory_format=layout)
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Take one step on the batch that `feed_data` was given.
 
         Raises:
-            FloatingPointError: a loss term is infinite or not a number.
+            FloatingPointError: a loss term is infinite or not a number, on this process or another.
+            SystemExit: SIGTERM had come; everything was saved.
         """
-        self.optimizer_g.zero_grad()
-        self.output = self.net_g(self.lq)
-        losses = self._losses()
-        torch.stack(list(losses.values())).sum().backward()
-        max_norm = self.opt["train"].get("grad_clip")
-        if max_norm is not None:
-            nn.utils.clip_grad_norm_(self.net_g.parameters(), max_norm)
-        self.optimizer_g.step()
-        self.log_dict = self.reduce_loss_dict(losses)
-        # The reduced values are on the host already, so this check costs no synchronisation. It comes after
-        # the step, but the raise ends the run before anything is saved. Only rank 0 holds the reduced values.
-        if self.opt["rank"] == 0:
-            _require_finite(self.log_dict, current_iter)
+        losses = self.train_step(current_iter)
+        self.log_dict, stop = self._averaged_over_ranks(losses)
+        # The averages are on the host already, so this check costs no synchronisation. It comes after the
+        # step, but the raise ends the run before anything is saved.
+        if not all(math.isfinite(value) for value in self.log_dict.values()):
+            self._refuse_nonfinite(losses, current_iter)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
+        if self.train_sampler is not None:
+            self.train_sampler.consumed += len(self.lq)
+        if stop:
+            self._leave(current_iter)
 
-    def _losses(self) -> OrderedDict[str, Tensor]:
-        losses: OrderedDict[str, Tensor] = OrderedDict()
+    def train_step(self, current_iter: int) -> Losses:
+        """Forward, backward and the optimisers' steps; returns this process's losses, detached."""
+        self.optimizer_g.zero_grad()
+        total: Losses = OrderedDict()
+        outputs = []
+        for last, lq, gt in self.micro_batches(self.lq, self.gt):
+            with self.syncing(self.net_g, last):
+                with self.precision.autocast():
+                    output = self.net_g(lq)
+                output = self.precision.full(output)
+                terms = self.generator_terms(output, gt)
+                self.backward(terms, total)
+            outputs.append(output.detach())
+        self.output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+        self.step(self.optimizer_g, self.net_g)
+        self.precision.update()
+        return total
+
+    def micro_batches(self, *tensors: Tensor) -> Iterator[tuple[Any, ...]]:
+        """Cut a batch into `accumulation_steps` equal parts: (whether it is the last, a part of each)."""
+        steps = self.train_options.accumulation_steps
+        if len(tensors[0]) % steps:
+            raise ValueError(f"accumulation_steps: {steps} does not divide a batch of {len(tensors[0])}")
+        parts = zip(*(tensor.chunk(steps) for tensor in tensors), strict=True)
+        for number, part in enumerate(parts, 1):
+            yield (number == steps, *part)
+
+    def syncing(self, net: nn.Module, last: bool) -> AbstractContextManager[Any]:
+        """Let DDP exchange gradients once per step instead of once per micro-batch."""
+        if isinstance(net, DistributedDataParallel) and not last:
+            return net.no_sync()
+        return nullcontext()
+
+    def generator_terms(self, output: Tensor, gt: Tensor, perceptual_gt: Tensor | None = None) -> Losses:
+        """The terms that compare an output with its ground truth.
+
+        Args:
+            output: (B, 3, H, W), at least float32.
+            gt: the same shape.
+            perceptual_gt: for the perceptual loss, if that has another target.
+        """
+        terms: Losses = OrderedDict()
         if self.cri_pix:
-            losses["l_pix"] = self.cri_pix(self.output, self.gt)
+            terms["l_pix"] = self.cri_pix(output, gt)
         if self.cri_fft:
-            losses["l_fft"] = self.cri_fft(self.output, self.gt)
+            terms["l_fft"] = self.cri_fft(output, gt)
         if self.cri_perceptual:
-            perceptual, style = self.cri_perceptual(self.output, self.gt)
+            with self.precision.autocast():
+                perceptual, style = self.cri_perceptual(
+                    output, gt if perceptual_gt is None else perceptual_gt
+                )
             if perceptual is not None:
-                losses["l_percep"] = perceptual
+                terms["l_percep"] = perceptual
             if style is not None:
-                losses["l_style"] = style
-        return losses
+                terms["l_style"] = style
+        return terms
+
+    def backward(self, terms: Losses, total: Losses) -> None:
+        """Add the gradients of a micro-batch's terms, and its share of them to the losses of the step."""
+        steps = self.train_options.accumulation_steps
+        self.precision.backward(torch.stack([*terms.values()]).sum() / steps)
+        for name, term in terms.items():
+            share = term.detach() / steps
+            total[name] = total[name] + share if name in total else share
+
+    def step(self, optimizer: torch.optim.Optimizer, net: nn.Module) -> None:
+        """Clip as `grad_clip` says and step."""
+        self.precision.step(optimizer, net.parameters(), self.train_options.grad_clip)
+
+    def model_ema(self, decay: float = 0.999) -> None:
+        """Move the averaged network towards the trained one."""
+        averaged = dict(self.net_g_ema.named_parameters())
+        trained = dict(self.get_bare_model(self.net_g).named_parameters())
+        with torch.no_grad():
+            torch._foreach_mul_([*averaged.values()], decay)
+            torch._foreach_add_([*averaged.values()], [trained[name] for name in averaged], alpha=1 - decay)
+
+    def _averaged_over_ranks(self, losses: Losses) -> tuple[dict[str, float], bool]:
+        """Loss values averaged over all processes, and whether any of them is to leave, in one exchange."""
+        leaving = float(self.termination.requested)
+        values = torch.stack([*(loss.double() for loss in losses.values())])
+        if self.opt["dist"]:
+            values = torch.cat([values, values.new_tensor([leaving])])
+            torch.distributed.all_reduce(values)
+            *values_, leaving = (values / self.opt["world_size"]).tolist()
+        else:
+            values_ = values.tolist()
+        return OrderedDict(zip(losses, values_, strict=True)), leaving > 0
+
+    def _refuse_nonfinite(self, losses: Losses, current_iter: int) -> None:
+        bad = {name: loss.item() for name, loss in losses.items() if not torch.isfinite(loss)}
+        if not bad:
+            raise FloatingPointError(f"iteration {current_iter}: a loss of another process is not finite")
+        terms = ", ".join(f"{name} is {value}" for name, value in bad.items())
+        folder = self._run_folder() / f"nonfinite_{current_iter}_rank{self.opt['rank']}"
+        kept = keep_batch(folder, self.lq, self.gt, self.files)
+        raise FloatingPointError(
+            f"iteration {current_iter}: {terms}. The batch was {', '.join(self.files) or 'without names'}; "
+            f"{kept}. Resume from an earlier checkpoint with a smaller learning rate or with 'grad_clip' "
+            "under 'train'; if it stays, look for damaged training images"
+        )
+
+    def _run_folder(self) -> Path:
+        path = self.opt["path"]
+        return Path(path.get("experiments_root") or Path(path["models"]).parent)
+
+    def _leave(self, current_iter: int) -> None:
+        epoch = self.train_sampler.epoch if self.train_sampler is not None else 0
+        self.save(epoch, current_iter)
+        get_root_logger().info(
+            f"SIGTERM: saved at iteration {current_iter} and leaving. Start with --auto_resume to go on."
+        )
+        raise SystemExit(_TERMINATED)
+
+    # Validation
+
+    def test(self) -> None:
+        """Enlarge `self.lq` (B, 3, H, W) into `self.output` (B, 3, H * scale, W * scale)."""
+        net = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
+        training = net.training
+        net.eval()
+        with torch.no_grad():
+            self.output = self.enlarge(net, self.lq)
+        net.train(training)
+
+    def enlarge(self, net: nn.Module, lq: Tensor) -> Tensor:
+        """Run a bare network on whole images, in tiles if the options ask for them."""
+        tile = self.opt.get("tile")
+        if tile:
+            return tiled(
+                net.forward,
+                lq,
+                tile_size=tile["tile_size"],
+                tile_pad=tile["tile_pad"],
+                scale=self.opt["scale"],
+                multiple=getattr(net, "pad_multiple", 1),
+            )
+        # Not `net(lq)`: a compiled network would be compiled anew for the sizes of images.
+        return net.forward(lq)
+
+    def nondist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
+        """Validate on one process."""
+        validate(self, dataloader, current_iter, tb_logger, save_img)
+
+    def dist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
+        """Validate on all processes, each on its share of the images."""
+        validate(self, dataloader, current_iter, tb_logger, save_img)
+
+    # Saving and resuming
+
+    def rank_state(self) -> RankState:
+        """What this process holds for itself, to go on exactly; see `RankState` for what it may hold."""
+        return {"rng": capture_rng()}
+
+    def load_rank_state(self, state: RankState) -> None:
+        """Go on from a state of `rank_state`."""
+        restore_rng(state["rng"])
 
     def save(self, epoch: int, current_iter: int) -> None:
         """Save the networks and, unless `current_iter` is -1, the state to resume from.
 
         A periodic checkpoint that cannot be written is reported and training goes on, as in BasicSR: the disk
-        may have room again at the next one.
+        may have room again at the next one. `{current_iter}.state` is written last, so what it belongs to is
+        there.
 
         Raises:
             OutputError: the final network could not be written.
         """
+        final = current_iter == -1
+        if final:
+            self.termination.release()
+        failure: OutputError | None = None
         try:
-            super().save(epoch, current_iter)
+            self.save_networks(current_iter)
+            if not final:
+                folder = Path(self.opt["path"]["training_states"])
+                rank = self.opt["rank"]
+                make_folder(folder)  # BasicSR makes it on the first node only
+                save_whole(self.rank_state(), rank_file(folder, current_iter, rank))
         except OutputError as error:
-            if current_iter == -1:
+            if final:
                 raise
+            failure = error
+        if final:
+            return
+        if self._on_all_ranks(failure is None):
+            try:
+                self.save_training_state(epoch, current_iter)
+                drop_old_rank_files(folder, rank)
+            except OutputError as error:
+                failure = error
+        if failure is not None:
             get_root_logger().error(
-                f"Checkpoint {current_iter} was not saved: {error}. Earlier ones are whole; training goes on."
+                f"Checkpoint {current_iter} was not saved: {failure}. Earlier ones are whole. Going on."
             )
+
+    def _on_all_ranks(self, good: bool) -> bool:
+        if not self.opt["dist"]:
+            return good
+        flag = torch.tensor(int(good), device=self.device)
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
+        return bool(flag)
+
+    def save_networks(self, current_iter: int) -> None:
+        """Write every network of the model.
+
+        Raises:
+            OutputError: a file could not be written.
+        """
+        if hasattr(self, "net_g_ema"):
+            self.save_network(
+                [self.net_g, self.net_g_ema], "net_g", current_iter, param_key=["params", "params_ema"]
+            )
+        else:
+            self.save_network(self.net_g, "net_g", current_iter)
 
     def save_network(
         self,
@@ -127,13 +411,13 @@ class PluginModel(SRModel):
         for key, module in zip(keys, nets, strict=True):
             state = self.get_bare_model(module).state_dict()
             for name, tensor in state.items():
-                state[name] = tensor.cpu()
+                state[name] = tensor.cpu().contiguous()
             content[key] = state
         name = "latest" if current_iter == -1 else current_iter
-        _save_whole(content, Path(self.opt["path"]["models"]) / f"{net_label}_{name}.pth")
+        save_whole(content, Path(self.opt["path"]["models"]) / f"{net_label}_{name}.pth")
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Write `{current_iter}.state` in BasicSR's format, all of it or nothing.
+        """Write `{current_iter}.state` in BasicSR's format and with what it lacks, all of it or nothing.
 
         Raises:
             OutputError: the file could not be written.
@@ -145,21 +429,56 @@ class PluginModel(SRModel):
             "iter": current_iter,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+            "plugin": {
+                "scaler": self.precision.state_dict(),
+                "sampler": self.train_sampler.state() if self.train_sampler is not None else None,
+                "best_metrics": getattr(self, "best_metric_results", None),
+            },
         }
-        _save_whole(content, Path(self.opt["path"]["training_states"]) / f"{current_iter}.state")
+        save_whole(content, Path(self.opt["path"]["training_states"]) / f"{current_iter}.state")
+
+    def resume_training(self, resume_state: Mapping[str, Any]) -> None:
+        """Put optimisers, schedules, scaler, place in the epoch and random generators back."""
+        super().resume_training(resume_state)
+        kept = resume_state.get("plugin") or {}
+        self.precision.load_state_dict(kept.get("scaler") or {})
+        if kept.get("best_metrics"):
+            self.best_metric_results = kept["best_metrics"]
+        logger = get_root_logger()
+        if self.train_sampler is not None and not (
+            kept.get("sampler") and self.train_sampler.resume(kept["sampler"])
+        ):
+            logger.warning("The place in the epoch is not known: the epoch starts anew.")
+        folder = Path(self.opt["path"]["resume_state"]).parent
+        path = rank_file(folder, resume_state["iter"], self.opt["rank"])
+        if path.is_file():
+            self._rank_state = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            logger.warning(f"{path} is missing: random numbers start anew, so the run goes on inexactly.")
 
 
-def _require_finite(losses: Mapping[str, float], current_iter: int) -> None:
-    bad = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
-    if bad:
-        raise FloatingPointError(
-            f"iteration {current_iter}: {', '.join(bad)}. Resume from an earlier checkpoint with a smaller "
-            "learning rate or with 'grad_clip' under 'train'; if it stays, look for damaged training images"
-        )
+def _be_deterministic() -> None:
+    # Read by cuBLAS when it starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
 
 
-def _save_whole(content: object, path: Path) -> None:
-    # Serialised in memory first: PyTorch's own writer reports a full disk as an obscure RuntimeError.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_atomic(path, buffer.getvalue(), durable=True)
+def _freeze(net: nn.Module, prefixes: Iterable[str]) -> None:
+    """Train nothing below these names.
+
+    Raises:
+        ValueError: one of them names nothing, or they name everything.
+    """
+    names = dict(net.named_parameters())
+    for prefix in prefixes:
+        below = [name for name in names if name == prefix or name.startswith(f"{prefix}.")]
+        if not below:
+            known = dict.fromkeys(name.split(".")[0] for name in names)
+            raise ValueError(
+                f"train: freeze: nothing is called {prefix!r}; there are {', '.join(known)}, ..."
+            )
+        for name in below:
+            names[name].requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in names.values()):
+        raise ValueError("train: freeze leaves nothing to train")

@@ -1,5 +1,7 @@
 """Model types of ESC's option files."""
 
+from torch import Tensor, nn
+
 from lmlt_arch.archs.padding import mirror_pad
 from lmlt_arch.models.base_model import PluginModel
 
@@ -11,18 +13,12 @@ class ESCModel(PluginModel):
     network directly pads inside its attention instead and gives slightly different pixels near that border.
     """
 
-    def test(self) -> None:
-        """Enlarge `self.lq` (B, 3, H, W) into `self.output` (B, 3, H * scale, W * scale)."""
-        lq = self.lq
+    def enlarge(self, net: nn.Module, lq: Tensor) -> Tensor:
+        """Run a bare network on images padded to whole windows."""
         height, width = lq.shape[-2:]
-        window = getattr(self.get_bare_model(self.net_g), "pad_multiple", 1)
-        try:
-            self.lq = mirror_pad(lq, bottom=-height % window, right=-width % window)
-            super().test()
-        finally:
-            self.lq = lq
-        scale = self.opt["scale"]
-        self.output = self.output[..., : height * scale, : width * scale]
+        window, scale = getattr(net, "pad_multiple", 1), self.opt["scale"]
+        padded = mirror_pad(lq, bottom=-height % window, right=-width % window)
+        return super().enlarge(net, padded)[..., : height * scale, : width * scale]
 
 
 class ESRModel(ESCModel):

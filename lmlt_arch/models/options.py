@@ -11,17 +11,9 @@ from basicsr.models import lr_scheduler
 from basicsr.utils.registry import ARCH_REGISTRY, LOSS_REGISTRY
 from torch.optim import Optimizer
 
-TRAIN_KEYS = (
-    "total_iter",
-    "warmup_iter",
-    "ema_decay",
-    "grad_clip",
-    "optim_g",
-    "scheduler",
-    "pixel_opt",
-    "fft_opt",
-    "perceptual_opt",
-)
+from lmlt_arch.options import Train
+
+TRAIN_KEYS = tuple(Train.model_fields)
 LOSS_KEYS = ("pixel_opt", "fft_opt", "perceptual_opt")
 
 # Read by BasicSR's training loop from its own copy of the options, so converting them here would not help.

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import random
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import yaml
 from basicsr.models import build_model
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import LOSS_REGISTRY
+from PIL import Image
 from torch import nn
 
 from lmlt_arch.files import OutputError
@@ -182,15 +184,64 @@ def test_official_file_with_the_stock_model_type_trains_with_its_fft_loss(
 
 
 @pytest.mark.parametrize(("term", "train"), [("l_pix", {}), ("l_fft", {"fft_opt": {"type": "FFTLoss"}})])
-def test_a_loss_that_is_not_finite_stops_the_run(
-    make_options: Any, batch: dict[str, torch.Tensor], term: str, train: dict[str, Any]
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(
+    make_options: Any, batch: dict[str, torch.Tensor], tmp_path: Path, term: str, train: dict[str, Any]
 ) -> None:
     model = LMLTModel(make_options("LMLT", train=train))
     step(model, batch)
-    broken = {**batch, "gt": batch["gt"].clone()}
+    broken = {**batch, "gt": batch["gt"].clone(), "gt_path": ["HR/0801.png", "HR/0802.png"]}
     broken["gt"][1, 2, 3, 4] = float("nan") if term == "l_pix" else float("inf")
-    with pytest.raises(FloatingPointError, match=rf"iteration 2: .*{term} is (nan|inf)"):
+    with pytest.raises(
+        FloatingPointError, match=rf"iteration 2: .*{term} is (nan|inf).*HR/0801.png, HR/0802"
+    ):
         step(model, broken, 2)
+    kept = tmp_path / "nonfinite_2_rank0"
+    content = torch.load(kept / "batch.pth", weights_only=True)
+    assert content["files"] == broken["gt_path"]
+    torch.testing.assert_close(content["gt"], broken["gt"], equal_nan=True)
+    with Image.open(kept / "lq.png") as shown:
+        assert shown.size == (32, 16)
+        expected = batch["lq"].mul(255).round().byte().permute(2, 0, 3, 1).flatten(1, 2).numpy()
+        assert np.array_equal(np.asarray(shown), expected)
+
+
+def test_the_disk_keeps_few_states_of_ranks(
+    make_options: Any, batch: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    model = LMLTModel(make_options("LMLT"))
+    for iteration in (1, 2, 10):
+        step(model, batch, iteration)
+        model.save(epoch=0, current_iter=iteration)
+    names = sorted(path.name for path in (tmp_path / "training_states").iterdir())
+    assert names == ["1.state", "10.rank0.pth", "10.state", "2.rank0.pth", "2.state"]
+
+
+def test_random_numbers_go_on_after_a_resume(
+    make_options: Any, batch: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    def draws() -> list[float]:
+        return [
+            random.random(),
+            random.gauss(0, 1),
+            np.random.random(),
+            np.random.normal(),
+            torch.rand(()).item(),
+        ]
+
+    model = LMLTModel(make_options("LMLT"))
+    step(model, batch)
+    random.gauss(0, 1)  # leaves half of a pair behind, as does NumPy's
+    np.random.normal()
+    model.save(epoch=0, current_iter=1)
+    expected = draws()
+    state = tmp_path / "training_states" / "1.state"
+    resumed = LMLTModel(make_options("LMLT", path={"resume_state": str(state)}))
+    resumed.resume_training(torch.load(state, weights_only=True))
+    draws()
+    resumed.update_learning_rate(2)
+    assert draws() == expected
+    resumed.update_learning_rate(3)
+    assert draws() != expected, "only once"
 
 
 @pytest.mark.parametrize("size", [(16, 24), (13, 21), (3, 30)])
@@ -260,6 +311,7 @@ def test_files_are_those_of_basicsr(
     model.save(epoch=3, current_iter=1)
     files = ["models/net_g_1.pth", "training_states/1.state"]
     ours = [torch.load(tmp_path / name, weights_only=True) for name in files]
+    assert ours[1].pop("plugin").keys() == {"scaler", "sampler", "best_metrics"}
     nets = ([model.net_g, model.net_g_ema], ["params", "params_ema"]) if ema else ([model.net_g], ["params"])
     SRModel.save_network(model, nets[0], "net_g", 1, nets[1])
     SRModel.save_training_state(model, 3, 1)
@@ -268,7 +320,8 @@ def test_files_are_those_of_basicsr(
         assert list(mine) == list(stock)
         torch.testing.assert_close(mine, stock, rtol=0, atol=0)
     assert list(ours[0]["params"]) == list(model.net_g.state_dict())
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["1.state", "net_g_1.pth"]
+    written = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert written == ["1.rank0.pth", "1.state", "net_g_1.pth"]
 
 
 @contextmanager
@@ -290,7 +343,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(
     model.save(epoch=0, current_iter=-1)
     model.save(epoch=0, current_iter=2)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert len(before) == 3
+    assert len(before) == 4
     smallest = min(len(content) for content in before.values())
 
     logger = logging.getLogger("basicsr")

@@ -1,0 +1,20 @@
+"""Measures of image quality: on the device, and from pyiqa."""
+
+from lmlt_arch.metrics.perceptual import (
+    MetricError,
+    calculate_dists,
+    calculate_lpips,
+    calculate_pyiqa,
+    prepare_metrics,
+)
+from lmlt_arch.metrics.psnr_ssim import psnr, ssim
+
+__all__ = [
+    "MetricError",
+    "calculate_dists",
+    "calculate_lpips",
+    "calculate_pyiqa",
+    "prepare_metrics",
+    "psnr",
+    "ssim",
+]

@@ -1,0 +1,100 @@
+"""What a process of a training holds for itself, kept so that a resumed run goes on bit for bit."""
+
+import io
+import random
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+
+from lmlt_arch.files import write_atomic
+
+RankState = dict[str, Any]
+"""Tensors, numbers, text, lists and dicts only: files of it are read without executing code."""
+
+KEPT = 2
+"""Checkpoints whose states of ranks stay on the disk: they can be large, and only a resume reads them."""
+
+
+def capture_rng() -> RankState:
+    """The states of the global generators of Python, NumPy, PyTorch and this process's GPU."""
+    version, words, gauss = random.getstate()
+    kind, key, position, has_gauss, cached = np.random.get_state()
+    state: RankState = {
+        "python": {"version": version, "words": torch.tensor(words), "gauss": gauss},
+        "numpy": {
+            "kind": str(kind),
+            "key": torch.from_numpy(np.asarray(key).astype(np.int64)),
+            "position": int(position),
+            "has_gauss": int(has_gauss),
+            "cached": float(cached),
+        },
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def restore_rng(state: RankState) -> None:
+    """Put the global generators back to a state of `capture_rng`."""
+    python, numpy = state["python"], state["numpy"]
+    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
+    key = numpy["key"].numpy().astype(np.uint32)
+    np.random.set_state((numpy["kind"], key, numpy["position"], numpy["has_gauss"], numpy["cached"]))
+    torch.set_rng_state(state["torch"].cpu())
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"].cpu())
+
+
+def save_whole(content: object, path: Path) -> None:
+    """`torch.save`, but all of the file or nothing.
+
+    Raises:
+        OutputError: the file could not be written.
+    """
+    # Serialised in memory first: PyTorch's own writer reports a full disk as an obscure RuntimeError.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomic(path, buffer.getvalue(), durable=True)
+
+
+def rank_file(folder: Path, iteration: int, rank: int) -> Path:
+    """Where the state of a rank lies, beside BasicSR's `{iteration}.state`."""
+    return folder / f"{iteration}.rank{rank}.pth"
+
+
+def drop_old_rank_files(folder: Path, rank: int) -> None:
+    """Delete a rank's files but for those of the newest checkpoints."""
+    found = {int(path.name.split(".")[0]): path for path in folder.glob(f"*.rank{rank}.pth")}
+    for iteration in sorted(found)[:-KEPT]:
+        found[iteration].unlink(missing_ok=True)
+
+
+class Termination:
+    """Notes SIGTERM instead of dying from it, so that a run can save before it leaves.
+
+    A second SIGTERM ends the process at once, as if this did not exist. Signals belong to the main thread: in
+    any other, nothing is noted.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: Any = None
+        if threading.current_thread() is threading.main_thread():
+            before = signal.signal(signal.SIGTERM, self._note)
+            self._before = signal.SIG_DFL if before is None else before
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self.requested = True
+        self.release()
+
+    def release(self) -> None:
+        """Give the signal back to whoever had it."""
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+            self._before = None

@@ -1,0 +1,137 @@
+"""Validation of a model: its images shared among the processes, PSNR and SSIM on the device."""
+
+import inspect
+import math
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.metrics import calculate_metric
+from basicsr.utils import get_root_logger
+from basicsr.utils.registry import METRIC_REGISTRY
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from lmlt_arch.data.images import encode_png
+from lmlt_arch.files import make_folder, write_atomic
+from lmlt_arch.metrics import psnr, ssim
+from lmlt_arch.models.training_state import capture_rng, restore_rng
+
+# BasicSR's names, and what computes the same on the device.
+ON_DEVICE: dict[str, Callable[..., Tensor]] = {"calculate_psnr": psnr, "calculate_ssim": ssim}
+
+Metrics = Mapping[str, Mapping[str, Any]]
+
+
+def validate(model: Any, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
+    """Enlarge every image of a data set, save the results if asked, measure and log.
+
+    Each process takes every `world_size`-th image. Results are gathered by image before they are averaged, so
+    that the figures do not depend on the number of processes. Random generators are left as they were.
+
+    Args:
+        model: a `PluginModel`; its `metric_results` and `best_metric_results` are those of BasicSR.
+        dataloader: of a validation or test set.
+        current_iter: iteration, or in testing the name of the run.
+        tb_logger: tensorboard's writer, or None.
+        save_img: whether to save the results, where BasicSR does.
+
+    Raises:
+        ValueError: an output and its ground truth differ in size; it names the image.
+        OutputError: an image could not be saved.
+    """
+    rng = capture_rng()
+    try:
+        figures = _measure_share(model, dataloader, current_iter, save_img)
+    finally:
+        restore_rng(rng)
+    metrics: Metrics = model.opt["val"].get("metrics") or {}
+    if model.opt["dist"]:
+        torch.distributed.all_reduce(figures)
+    if not metrics or model.opt["rank"] != 0:
+        return
+    name = dataloader.dataset.opt["name"]
+    means = dict(zip(metrics, figures.mean(0).tolist(), strict=True))
+    missing = [metric for metric, value in means.items() if math.isnan(value)]
+    if missing:
+        get_root_logger().warning(f"{name}: not measured, for want of ground truth: {', '.join(missing)}.")
+    model.metric_results = {metric: value for metric, value in means.items() if metric not in missing}
+    model._initialize_best_metric_results(name)
+    for metric, value in model.metric_results.items():
+        model._update_best_metric_result(name, metric, value, current_iter)
+    if model.metric_results:
+        model._log_validation_metric_values(current_iter, name, tb_logger)
+
+
+def _measure_share(model: Any, dataloader: Any, current_iter: int | str, save_img: bool) -> Tensor:
+    """This process's images: (images, metrics), zero where another process has the image."""
+    dataset = dataloader.dataset
+    options = model.opt["val"]
+    metrics: Metrics = options.get("metrics") or {}
+    rank, world = model.opt["rank"], model.opt["world_size"]
+    share = range(rank, len(dataset), world)
+    loader = DataLoader(dataset, batch_size=1, sampler=share, num_workers=dataloader.num_workers)
+    figures = torch.zeros(len(dataset), len(metrics), dtype=torch.float64, device=model.device)
+    hidden = rank != 0 or not options.get("pbar", False)
+    bar = tqdm(loader, desc=dataset.opt["name"], unit="image", disable=hidden, file=sys.stderr)
+    for index, data in zip(share, bar, strict=True):
+        path = str(data["lq_path" if "lq_path" in data else "gt_path"][0])
+        model.feed_data(data)
+        model.test()
+        result = _eight_bits(model.output)
+        gt = _eight_bits(model.gt) if hasattr(model, "gt") else None
+        for name in ("lq", "gt", "output"):
+            vars(model).pop(name, None)
+        if gt is not None and gt.shape != result.shape:
+            raise ValueError(
+                f"{path}: the output is {result.shape[-1]}x{result.shape[-2]}, its ground truth "
+                f"{gt.shape[-1]}x{gt.shape[-2]}: pairs must differ in size by exactly the scale"
+            )
+        if save_img:
+            target = _place(model.opt, dataset.opt["name"], PurePath(path).stem, current_iter)
+            make_folder(target.parent)
+            write_atomic(target, encode_png(_pixels(result), compression_level=3))
+        for column, metric in enumerate(metrics.values()):
+            figures[index, column] = _figure(metric, result, gt)
+    return figures
+
+
+def _figure(options: Mapping[str, Any], result: Tensor, gt: Tensor | None) -> float:
+    """One metric of one image; NaN if it needs ground truth that is not there."""
+    kind = options["type"]
+    on_device = ON_DEVICE.get(kind)
+    if gt is None and (on_device or _needs_gt(kind)):
+        return math.nan
+    if on_device and gt is not None:
+        how = {key: options[key] for key in ("crop_border", "test_y_channel") if key in options}
+        return float(on_device(result, gt, **how))
+    data = {"img": _pixels(result)[..., ::-1]}
+    if gt is not None:
+        data["img2"] = _pixels(gt)[..., ::-1]
+    return float(calculate_metric(data, options))
+
+
+def _needs_gt(kind: str) -> bool:
+    second = inspect.signature(METRIC_REGISTRY.get(kind)).parameters.get("img2")
+    return second is not None and second.default is inspect.Parameter.empty
+
+
+def _eight_bits(images: Tensor) -> Tensor:
+    return (images.detach().clamp(0, 1) * 255).round().byte()
+
+
+def _pixels(images: Tensor) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(images[0].permute(1, 2, 0).cpu().numpy())
+
+
+def _place(opt: Mapping[str, Any], dataset: str, image: str, current_iter: int | str) -> Path:
+    """Where BasicSR saves a result."""
+    folder = Path(opt["path"]["visualization"])
+    if opt["is_train"]:
+        return folder / image / f"{image}_{current_iter}.png"
+    return folder / dataset / f"{image}_{opt['val'].get('suffix') or opt['name']}.png"

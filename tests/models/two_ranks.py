@@ -1,0 +1,65 @@
+"""Trains a tiny model on this process's share of a batch; run by test_parallel.py through torchrun.
+
+two_ranks.py OPTIONS BATCH OUT: OPTIONS is a JSON file, BATCH a file of torch.save, OUT a folder.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from lmlt_arch.hook.finder import install
+
+install()
+
+from basicsr.models import build_model  # noqa: E402
+from torch.nn.parallel.distributed import DistributedDataParallel  # noqa: E402
+
+
+def main(options: str, batch_file: str, out: str) -> None:
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    torch.set_default_dtype(torch.float64)
+    if world > 1:
+        torch.distributed.init_process_group("gloo")
+    opt = json.loads(Path(options).read_text())
+    opt.update(rank=rank, world_size=world, dist=world > 1)
+    torch.manual_seed(rank)  # DDP must make the ranks start alike
+    if world == 1:
+        torch.manual_seed(0)
+    model = build_model(opt)
+    exchanges = 0
+    if isinstance(model.net_g, DistributedDataParallel):
+        plain = torch.distributed.algorithms.ddp_comm_hooks.default_hooks.allreduce_hook
+
+        def counting(state: object, bucket: object) -> object:
+            nonlocal exchanges
+            exchanges += 1
+            return plain(None, bucket)
+
+        model.net_g.register_comm_hook(None, counting)
+    batches = torch.load(batch_file)
+    failure = ""
+    try:
+        for iteration, batch in enumerate(batches, 1):
+            model.update_learning_rate(iteration)
+            model.feed_data({key: value[rank::world] for key, value in batch.items()})
+            model.optimize_parameters(iteration)
+    except FloatingPointError as error:
+        failure = str(error)
+    net = model.get_bare_model(model.net_g)
+    result = {
+        "params": net.state_dict(),
+        "params_ema": model.net_g_ema.state_dict(),
+        "log": {} if failure else dict(model.get_current_log()),
+        "exchanges": exchanges,
+        "failure": failure,
+    }
+    torch.save(result, Path(out) / f"rank{rank}_of_{world}.pth")
+    if world > 1:
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
