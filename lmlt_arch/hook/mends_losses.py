@@ -10,7 +10,7 @@ from urllib.error import URLError
 import torch
 from scipy import linalg
 
-from lmlt_arch.hook.mending import Names, mend_after, uses
+from lmlt_arch.hook.mending import Names, always, mend_after, uses
 from lmlt_arch.losses.vgg_weights import VGGFromFile, are_chosen
 
 
@@ -66,6 +66,18 @@ def vgg_weights_offline(names: Names) -> None:
             ) from error
 
     extractor.__init__ = __init__
+
+
+@mend_after("basicsr.utils.misc", needed=always)
+def vgg_file_is_no_folder(names: Names) -> None:
+    """BasicSR makes a folder of every entry of `path` that it does not know, and our `vgg` names a file."""
+    stock = names["make_exp_dirs"]
+
+    @wraps(stock)
+    def make_exp_dirs(opt: dict[str, Any]) -> None:
+        stock({**opt, "path": {key: value for key, value in opt["path"].items() if key != "vgg"}})
+
+    names["make_exp_dirs"] = make_exp_dirs
 
 
 @mend_after(
