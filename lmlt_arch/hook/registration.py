@@ -8,9 +8,14 @@ from typing import Any
 
 PROVIDED: dict[str, dict[str, str]] = {
     "ARCH_REGISTRY": dict.fromkeys(("LMLT", "ESC", "ESCFP", "ESCReal", "ESCRealM"), "lmlt_arch.archs"),
-    "MODEL_REGISTRY": dict.fromkeys(("LMLTModel", "ESCModel", "ESRModel"), "lmlt_arch.models"),
+    "MODEL_REGISTRY": {
+        **dict.fromkeys(("LMLTModel", "ESCModel", "ESRModel"), "lmlt_arch.models"),
+        **dict.fromkeys(
+            ("ESCRealMSEModel", "ESCRealGANModel", "RealHATMSEModel", "RealHATGANModel"), "realsr.models"
+        ),
+    },
     "LOSS_REGISTRY": {"FFTLoss": "lmlt_arch.losses"},
-    "DATASET_REGISTRY": {"DownsampleImageDataset": "lmlt_arch.data"},
+    "DATASET_REGISTRY": {"DownsampleImageDataset": "lmlt_arch.data", "HQImageDataset": "realsr.data"},
 }
 """Registry of `basicsr.utils.registry` -> registered name -> module that exports it."""
 
@@ -51,7 +56,8 @@ def registered() -> dict[str, dict[str, str]]:
 def _plugin_is_mid_import() -> bool:
     """Whether the user imported a module of ours that needs BasicSR, which is why BasicSR loads now."""
     return any(
-        name.startswith("lmlt_arch.") and getattr(getattr(module, "__spec__", None), "_initializing", False)
+        name.startswith(("lmlt_arch.", "realsr."))
+        and getattr(getattr(module, "__spec__", None), "_initializing", False)
         for name, module in list(sys.modules.items())
     )
 

@@ -39,8 +39,8 @@ class HQImageDataset(Dataset[dict[str, Any]]):
         ValueError: If an option is missing or makes no sense, or there are no images.
         FileNotFoundError: If a root does not exist.
 
-    An item has ``gt`` of shape (3, h, w), RGB float32 in 0..1, and the string ``gt_path``. Damaged images raise
-    :class:`~lmlt_arch.data.images.ImageError` with their name.
+    An item has ``gt`` of shape (3, h, w), RGB float32 in 0..1, and the string ``gt_path``. Damaged images
+    raise :class:`~lmlt_arch.data.images.ImageError` with their name.
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:

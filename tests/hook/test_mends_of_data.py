@@ -134,6 +134,24 @@ def test_vgg_weights_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         names["VGGFeatureExtractor"](["relu1_1"])
 
 
+def test_vgg_file_is_no_folder(tmp_path: Path) -> None:
+    names = run_afresh("basicsr.utils.misc")
+    file, run = tmp_path / "vgg.pth", tmp_path / "run"
+    file.touch()
+    opt: dict[str, Any] = {
+        "is_train": True,
+        "path": {"experiments_root": str(run), "log": str(run / "log"), "vgg": str(file)},
+    }
+    with pytest.raises(FileExistsError):
+        names["make_exp_dirs"](opt)
+    mend("vgg-file-is-no-folder", names)
+    for place, value in (("one", str(file)), ("two", None)):
+        run = tmp_path / place
+        opt["path"] = {"experiments_root": str(run), "log": str(run / "log"), "vgg": value}
+        names["make_exp_dirs"](opt)
+        assert (run / "log").is_dir()
+
+
 def test_matrix_root_in_fid(monkeypatch: pytest.MonkeyPatch) -> None:
     root = linalg.sqrtm
     monkeypatch.setattr(linalg, "sqrtm", lambda A: root(A))  # as in SciPy 1.18

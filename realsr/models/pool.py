@@ -1,0 +1,128 @@
+"""The training-pair pool of Real-ESRGAN: batches of pairs that were degraded at different times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+
+class PairPool:
+    """Keeps pairs of images and exchanges batches of new ones for random old ones.
+
+    Some parameters are drawn once for a batch (resize factors, kinds of noise), so that a batch alone would
+    be uniform. Until the pool is full, batches go in and come back as they are; then each new batch takes the
+    places of as many random pairs, which come back in its stead, as in BasicSR's ``RealESRGANModel``.
+
+    Args:
+        size: Number of pairs, a multiple of the batch; 0: no pool, batches come back as they are.
+        generator: On the CPU, the only source of chance.
+    """
+
+    def __init__(self, size: int, generator: Generator) -> None:
+        self.size = size
+        self._generator = generator
+        self._lq: Tensor | None = None
+        self._gt: Tensor | None = None
+        self._files: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @torch.no_grad()
+    def exchange(self, lq: Tensor, gt: Tensor, files: list[str]) -> tuple[Tensor, Tensor, list[str]]:
+        """Put a batch in and take one out.
+
+        Args:
+            lq: Shape (b, c, h, w).
+            gt: Shape (b, c, H, W).
+            files: Names of the b images.
+
+        Returns:
+            The same for the batch to train on; never memory of the pool.
+
+        Raises:
+            ValueError: If the batch does not divide the pool, or its images have another size.
+        """
+        batch = len(lq)
+        if not self.size:
+            return lq, gt, files
+        if self.size % batch:
+            raise ValueError(f"queue_size {self.size} must be a multiple of the batch, {batch}")
+        if self._lq is None or self._gt is None:
+            self._lq, self._gt = (image.new_zeros(self.size, *image.shape[1:]) for image in (lq, gt))
+        if self._lq.shape[1:] != lq.shape[1:] or self._gt.shape[1:] != gt.shape[1:]:
+            raise ValueError(
+                f"the pool holds pairs of {_sides(self._lq)} and {_sides(self._gt)} pixels, but the batch "
+                f"has {_sides(lq)} and {_sides(gt)}: all crops must have the same size"
+            )
+        filled = len(self)
+        if filled < self.size:
+            self._lq[filled : filled + batch] = lq
+            self._gt[filled : filled + batch] = gt
+            self._files += files
+            return lq, gt, files
+        places = torch.randperm(self.size, generator=self._generator)[:batch]
+        on_device = places.to(lq.device)
+        old_lq, old_gt = self._lq[on_device], self._gt[on_device]
+        self._lq[on_device], self._gt[on_device] = lq, gt
+        old_files = [self._files[place] for place in places]
+        for place, file in zip(places, files, strict=True):
+            self._files[place] = file
+        return old_lq, old_gt, old_files
+
+    def state_dict(self) -> dict[str, Any]:
+        """All pairs, on the CPU: as bytes where that loses nothing (images as files hold them)."""
+        if self._lq is None or self._gt is None:
+            return {"size": self.size, "files": []}
+        filled = len(self)
+        return {
+            "size": self.size,
+            "files": list(self._files),
+            "lq": _packed(self._lq[:filled]),
+            "gt": _packed(self._gt[:filled]),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device | str) -> None:
+        """Take over the pairs of a state.
+
+        Args:
+            state: Of `state_dict`.
+            device: Where to keep them.
+
+        Raises:
+            ValueError: If it is of a pool of another size.
+        """
+        if state["size"] != self.size:
+            raise ValueError(f"a pool of {state['size']} pairs cannot become one of {self.size}")
+        self._files = list(state["files"])
+        self._lq = self._gt = None
+        if self._files:
+            self._lq = self._room(_unpacked(state["lq"]).to(device))
+            self._gt = self._room(_unpacked(state["gt"]).to(device))
+
+    def _room(self, images: Tensor) -> Tensor:
+        """Images and room for the rest."""
+        room = images.new_zeros(self.size, *images.shape[1:])
+        room[: len(images)] = images
+        return room
+
+
+def _sides(images: Tensor) -> str:
+    return f"{images.shape[-1]}x{images.shape[-2]}"
+
+
+def _packed(images: Tensor) -> dict[str, Tensor]:
+    """Images, and an empty tensor that remembers their dtype."""
+    images = images.cpu().contiguous()
+    as_bytes = (images * 255).round().clamp(0, 255).byte()
+    dtype = images.new_empty(0)
+    lossless = torch.equal(as_bytes.to(images.dtype) / 255, images)
+    return {"images": as_bytes if lossless else images, "dtype": dtype}
+
+
+def _unpacked(packed: Mapping[str, Tensor]) -> Tensor:
+    images, dtype = packed["images"], packed["dtype"].dtype
+    return images.to(dtype) / 255 if images.dtype == torch.uint8 else images

@@ -1,0 +1,554 @@
+"""Both stages: equal to BasicSR's and to plain steps, reproducible, resumable, clear about mistakes."""
+
+import copy
+import random
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from basicsr.models import build_model
+from basicsr.models.realesrgan_model import RealESRGANModel
+from basicsr.utils.misc import set_random_seed
+from small_stages import GT_SIZE, IMAGE_SIZE, NETWORK, STAGES, batch, random_vgg, stage_options
+from torch import Generator, Tensor, nn
+
+from lmlt_arch.archs import ESCReal
+from lmlt_arch.checkpoint import CheckpointError
+from lmlt_arch.losses.vgg_weights import vgg_weights
+from lmlt_arch.models.training_state import capture_rng
+from realsr.degradation import Degradation, read_options, sharpen
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_vgg(tmp_path_factory.mktemp("vgg") / "mine.pth")
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Builds a model as BasicSR does, always with the same initial weights."""
+
+    def build(model_type: str, **more: Any) -> Any:
+        set_random_seed(0)
+        return build_model(stage_options(model_type, tmp_path, **more))
+
+    return build
+
+
+def step(model: Any, iteration: int, data: dict[str, Any]) -> None:
+    model.update_learning_rate(iteration)
+    model.feed_data(data)
+    model.optimize_parameters(iteration)
+
+
+def weights(net: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def smallest_change(before: dict[str, Tensor], after: dict[str, Tensor]) -> float:
+    return min((after[name] - value).abs().max().item() for name, value in before.items())
+
+
+def pair(seed: int, count: int = 2) -> dict[str, Any]:
+    """Aligned patches as PairedImageDataset gives them."""
+    generator = Generator().manual_seed(seed)
+    return {
+        "lq": torch.rand(count, 3, GT_SIZE // 4, GT_SIZE // 4, generator=generator),
+        "gt": torch.rand(count, 3, GT_SIZE, GT_SIZE, generator=generator),
+        "lq_path": [f"lq{index}.png" for index in range(count)],
+        "gt_path": [f"gt{index}.png" for index in range(count)],
+    }
+
+
+# What is trained on
+
+
+@pytest.mark.parametrize(
+    ("stage", "more"),
+    [("ESCRealMSEModel", {"gt_usm": True}), ("ESCRealMSEModel", {"gt_usm": False}), ("ESCRealGANModel", {})],
+)
+def test_batches_are_degraded_cropped_and_pooled(make: Make, stage: str, more: dict[str, Any]) -> None:
+    """The same pairs from the same numbers, put together by hand."""
+    model = make(stage, **more)
+    generator = Generator().manual_seed(3)
+    degradation = Degradation(read_options(model.opt), scale=4)
+    kept: list[tuple[Tensor, Tensor, str]] = []
+    for seed in range(6):
+        data = batch(seed)
+        sharp = sharpen(data["gt"])
+        target = sharp if more.get("gt_usm") else data["gt"]
+        source = data["gt"] if more.get("gt_usm") is False else sharp
+        lq, _ = degradation(source, generator)
+        top, left = (int(torch.randint(13, (1,), generator=generator)) for _ in range(2))
+        lq = lq[..., top : top + 8, left : left + 8]
+        target = target[..., 4 * top : 4 * top + 32, 4 * left : 4 * left + 32]
+        new = list(zip(lq, target, data["gt_path"], strict=True))
+        if len(kept) < 4:
+            kept += new
+        else:
+            places = torch.randperm(4, generator=generator)[:2].tolist()
+            out = [kept[place] for place in places]
+            for place, entry in zip(places, new, strict=True):
+                kept[place] = entry
+            new = out
+        model.feed_data(data)
+        assert torch.equal(model.lq, torch.stack([entry[0] for entry in new]))
+        assert torch.equal(model.gt, torch.stack([entry[1] for entry in new]))
+        assert model.files == [entry[2] for entry in new]
+        if "GAN" in stage:
+            assert torch.equal(model.gt_usm, sharpen(model.gt))
+        assert torch.equal((model.lq * 255).round() / 255, model.lq)
+        model.optimize_parameters(seed + 1)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_is_drawn(make: Make, stage: str) -> None:
+    """By seed and rank; the global generators neither matter nor change."""
+    drawn: list[Tensor] = []
+    changes: tuple[dict[str, int], ...] = ({}, {}, {"rank": 1}, {"manual_seed": 4})
+    for change in changes:
+        model = make(stage, **change)
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
+            seed(len(drawn))
+        state = capture_rng()
+        model.feed_data(batch(0))
+        after = capture_rng()
+        assert after["python"]["words"].equal(state["python"]["words"])
+        assert after["numpy"]["key"].equal(state["numpy"]["key"])
+        assert after["numpy"]["position"] == state["numpy"]["position"]
+        assert after["torch"].equal(state["torch"])
+        drawn.append(model.lq)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[3])
+    # Rank 1 of seed 3 and rank 0 of seed 4 may be alike: two runs are never averaged.
+    assert torch.equal(drawn[2], drawn[3])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("high_order", [True, False])
+def test_pairs_of_ones_own(make: Make, stage: str, high_order: bool) -> None:
+    model, data = make(stage, high_order_degradation=high_order), pair(0)
+    model.feed_data(data)
+    assert torch.equal(model.lq, data["lq"])
+    assert torch.equal(model.gt, data["gt"])
+    assert model.files == data["gt_path"]
+    if "GAN" in stage:
+        assert torch.equal(model.gt_usm, sharpen(data["gt"]))
+    model.optimize_parameters(1)
+    if not high_order:
+        with pytest.raises(ValueError, match=r"training needs pairs.* /photos/0_0\.png has none"):
+            model.feed_data(batch(0))
+
+
+def test_pairs_need_no_degradation_options(make: Make, tmp_path: Path) -> None:
+    opt = stage_options("ESCRealMSEModel", tmp_path, high_order_degradation=False)
+    for key in ("resize_prob", "noise_range", "gt_size", "queue_size"):
+        del opt[key]
+    opt["datasets"] = {"train": {"batch_size_per_gpu": 2}}
+    model = build_model(opt)
+    step(model, 1, pair(0))
+
+
+# Steps
+
+
+@pytest.mark.parametrize("name", ["ESCRealMSEModel", "RealHATMSEModel"])
+def test_stage_1_steps(make: Make, name: str) -> None:
+    """Against plain PyTorch, on the pairs that the model made."""
+    model = make(name)
+    net = copy.deepcopy(model.net_g)
+    averaged = copy.deepcopy(net)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3, betas=(0.9, 0.99))
+    for iteration in range(1, 5):
+        step(model, iteration, batch(iteration))
+        if iteration == 4:
+            optimizer.param_groups[0]["lr"] = 5e-4
+        optimizer.zero_grad()
+        loss = (net(model.lq) - model.gt).abs().mean()
+        loss.backward()
+        optimizer.step()
+        assert model.get_current_log() == {"l_pix": pytest.approx(loss.item(), rel=1e-5)}
+        with torch.no_grad():
+            for mean, value in zip(averaged.parameters(), net.parameters(), strict=True):
+                mean += 0.5 * (value - mean)
+    torch.testing.assert_close(weights(model.net_g), weights(net), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(weights(model.net_g_ema), weights(averaged), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("usm", "train"),
+    [
+        ({}, {}),
+        ({"l1_gt_usm": False, "gan_gt_usm": True}, {}),
+        ({"percep_gt_usm": False}, {"net_d_iters": 2}),
+        ({}, {"net_d_init_iters": 2}),
+    ],
+)
+def test_stage_2_steps_are_basicsrs(
+    make: Make, tmp_path: Path, vgg: Path, usm: dict[str, bool], train: dict[str, Any]
+) -> None:
+    """Weights of both networks, the average and every loss term, on equal pairs."""
+    model = make("RealHATGANModel", vgg=vgg, train=train, **usm)
+    opt = stage_options("RealESRGANModel", tmp_path / "stock", vgg=vgg, train=train)
+    with vgg_weights(str(vgg)):
+        stock = RealESRGANModel({**opt, "l1_gt_usm": True, "percep_gt_usm": True, "gan_gt_usm": False, **usm})
+    for name in ("net_g", "net_g_ema", "net_d"):
+        getattr(stock, name).load_state_dict(getattr(model, name).state_dict())
+    before = weights(model.net_g)
+    for iteration in range(1, 5):
+        step(model, iteration, batch(iteration))
+        stock.update_learning_rate(iteration)
+        stock.lq, stock.gt, stock.gt_usm = model.lq, model.gt, model.gt_usm
+        stock.optimize_parameters(iteration)
+        logs = model.get_current_log(), stock.get_current_log()
+        assert list(logs[0]) == list(logs[1])
+        assert logs[0] == pytest.approx(logs[1], rel=1e-4, abs=1e-6)
+        torch.testing.assert_close(model.output, stock.output, rtol=1e-4, atol=1e-5)
+    for name in ("net_g", "net_g_ema", "net_d"):
+        torch.testing.assert_close(
+            weights(getattr(model, name)), weights(getattr(stock, name)), rtol=1e-3, atol=2e-5
+        )
+    assert smallest_change(before, weights(model.net_g)) > 1e-4
+    assert all(parameter.requires_grad for parameter in model.net_d.parameters())
+
+
+def test_the_discriminator_warms_up_alone(make: Make) -> None:
+    model = make("ESCRealGANModel", train={"net_d_init_iters": 2})
+    first_g, first_d = weights(model.net_g), weights(model.net_d)
+    for iteration in (1, 2):
+        step(model, iteration, batch(iteration))
+        assert list(model.get_current_log()) == ["l_d_real", "out_d_real", "l_d_fake", "out_d_fake"]
+        assert model.output.shape == model.gt.shape
+    assert_equal(weights(model.net_g), first_g)
+    assert_equal(weights(model.net_g_ema), first_g)
+    assert smallest_change(first_d, weights(model.net_d)) > 0
+    step(model, 3, batch(3))
+    assert smallest_change({"last.weight": first_g["last.weight"]}, weights(model.net_g)) > 0
+    assert "l_g_gan" in model.get_current_log()
+
+
+@pytest.mark.parametrize("kind", ["r1", "wgan-gp"])
+def test_gradient_penalty(make: Make, kind: str) -> None:
+    penalty = {"type": kind, "weight": 5.0, "every": 2}
+    plain, model = make("ESCRealGANModel"), make("ESCRealGANModel", train={"gradient_penalty": penalty})
+    other = make("ESCRealGANModel", train={"gradient_penalty": {**penalty, "weight": 10.0}})
+    for one in (plain, model, other):
+        step(one, 1, batch(1))
+    assert_equal(weights(plain.net_d), weights(model.net_d))
+    assert "l_d_penalty" not in model.get_current_log()
+    for one in (plain, model, other):
+        step(one, 2, batch(2))
+    value = model.get_current_log()["l_d_penalty"]
+    assert value > 0
+    assert other.get_current_log()["l_d_penalty"] == pytest.approx(2 * value, rel=1e-4)
+    assert not torch.equal(plain.net_d.conv0.weight, model.net_d.conv0.weight)
+    assert_equal(weights(plain.net_g), weights(model.net_g))
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_mixed_precision(make: Make, vgg: Path, amp: str) -> None:
+    penalty = {"type": "r1", "weight": 1.0, "every": 1}
+    settings = {"amp": amp, "gradient_penalty": penalty}
+    exact, model = (
+        make("ESCRealGANModel", vgg=vgg, train=train) for train in ({"gradient_penalty": penalty}, settings)
+    )
+    for one in (exact, model):
+        step(one, 1, batch(1))
+    assert torch.equal(exact.lq, model.lq)
+    assert model.output.dtype == torch.float32
+    assert model.get_current_log() == pytest.approx(exact.get_current_log(), rel=0.1, abs=0.02)
+    assert model.get_current_log() != exact.get_current_log()
+
+
+class PlainDiscriminator(nn.Module):
+    """Without spectral norms, which change with every forward pass: parts of a batch add up exactly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.SiLU(), nn.Conv2d(4, 1, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def test_parts_of_a_batch_add_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("realsr.models.gan_model.build_network", lambda opt: PlainDiscriminator())
+    penalty = {"type": "r1", "weight": 1.0, "every": 1}
+    results = []
+    for steps in (1, 2):
+        model = make("ESCRealGANModel", train={"accumulation_steps": steps, "gradient_penalty": penalty})
+        # Plain descent: Adam's steps would hide a wrong scale.
+        model.optimizers = []
+        for letter in "gd":
+            net = getattr(model, f"net_{letter}").double()
+            setattr(model, f"optimizer_{letter}", torch.optim.SGD(net.parameters(), 0.1))
+        model.net_g_ema.double()
+        data = pair(0, 4)
+        model.feed_data({**data, "lq": data["lq"].double(), "gt": data["gt"].double()})
+        model.optimize_parameters(1)
+        results.append((weights(model.net_g), weights(model.net_d), dict(model.get_current_log())))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-9, atol=1e-12)
+    assert results[0][2] == pytest.approx(results[1][2], rel=1e-9)
+
+
+# Validation
+
+
+def seen_in_validation(model: Any, batches: list[dict[str, Any]]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """LQ, ground truth and output of each image, caught where the model enlarges."""
+    seen = []
+    stock = model.test
+
+    def test() -> None:
+        stock()
+        seen.append((model.lq.clone(), model.gt.clone(), model.output.clone()))
+
+    model.test = test
+    items = [{key: value[0] for key, value in batch.items()} for batch in batches]
+    dataset = type("Dataset", (list,), {"opt": {"name": "photos", "phase": "val"}})(items)
+    model.validation(torch.utils.data.DataLoader(dataset), 1, None, False)
+    del model.test
+    return seen
+
+
+def val_image(name: str, height: int = 90, width: int = 103) -> dict[str, Any]:
+    gt = batch(1, 1, 104)["gt"][..., :height, :width]
+    return {"gt": gt, "gt_path": [name]}
+
+
+def test_validation_degrades_always_alike(make: Make) -> None:
+    images = [val_image("/a/one.png"), val_image("/a/two.png")]
+    model = make("ESCRealGANModel")
+    step(model, 1, batch(0))
+    state = model.rank_state()
+    first = seen_in_validation(model, images)
+    after = model.rank_state()
+    assert torch.equal(state["generator"], after["generator"])
+    assert state["pool"]["files"] == after["pool"]["files"]
+    assert torch.equal(state["rng"]["torch"], after["rng"]["torch"])
+    for (lq, gt, output), image in zip(first, images, strict=True):
+        assert torch.equal(gt, image["gt"][..., :88, :100])
+        assert lq.shape == (1, 3, 22, 25)
+        assert output.shape == gt.shape
+        assert torch.equal((lq * 255).round() / 255, lq)
+    assert not torch.equal(first[0][0], first[1][0])
+
+    step(model, 2, batch(0))
+    moved = [{**image, "gt_path": [image["gt_path"][0].replace("/a", "/b/c")]} for image in images]
+    again = seen_in_validation(model, moved[::-1])[::-1]
+    others = [
+        seen_in_validation(make("ESCRealMSEModel", manual_seed=9), images),
+        seen_in_validation(make("ESCRealMSEModel", is_train=False), images),
+    ]
+    for results in (again, *others):
+        for mine, theirs in zip(first, results, strict=True):
+            assert torch.equal(mine[0], theirs[0])
+            assert torch.equal(mine[1], theirs[1])
+    other_seed = make("ESCRealGANModel", val={"val_freq": 1, "save_img": False, "degradation_seed": 1})
+    assert not torch.equal(seen_in_validation(other_seed, images)[0][0], first[0][0])
+    # Training goes on as if there had been none.
+    model.feed_data(batch(0))
+    assert model.gt.shape[-1] == GT_SIZE
+
+
+def test_validation_of_pairs_and_of_plain_photos(make: Make) -> None:
+    model = make("ESCRealGANModel")
+    lq, gt = torch.rand(1, 3, 13, 21), torch.rand(1, 3, 52, 84)
+    data = {"lq": lq, "gt": gt, "lq_path": ["a.png"], "gt_path": ["a.png"]}
+    ((seen, target, output),) = seen_in_validation(model, [data])
+    assert torch.equal(seen, lq)
+    assert torch.equal(target, gt)
+    assert output.shape == gt.shape
+
+
+def test_validation_images_that_cannot_be_degraded(make: Make) -> None:
+    model = make("ESCRealMSEModel")
+    with pytest.raises(ValueError, match=r"/a/tiny\.png: 103x70 pixels, but .* at least 76"):
+        seen_in_validation(model, [val_image("/a/tiny.png", height=70)])
+    tested = make("ESCRealMSEModel", is_train=False, datasets={})
+    with pytest.raises(ValueError, match=r"/a/one\.png comes without an LQ .*the key 'datasets: train'"):
+        tested.feed_data(val_image("/a/one.png"))
+
+
+# Resuming, and starting from a checkpoint
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_resumes_bit_for_bit(make: Make, tmp_path: Path, vgg: Path, stage: str) -> None:
+    penalty = {"gradient_penalty": {"type": "wgan-gp", "weight": 1.0, "every": 1}} if "GAN" in stage else {}
+    options = {"vgg": vgg if "GAN" in stage else None, "train": penalty}
+    model = make(stage, **options)
+    for iteration in range(1, 7):
+        step(model, iteration, batch(iteration))
+        if iteration == 3:
+            model.save(0, 3)
+    folder = tmp_path / "models"
+    assert (folder / "net_d_3.pth").is_file() == ("GAN" in stage)
+    starts = {f"pretrain_network_{n}": str(folder / f"net_{n}_3.pth") for n in ("g", "d")}
+    state_file = tmp_path / "training_states" / "3.state"
+    resumed = make(stage, **options, path={**starts, "resume_state": str(state_file)})
+    state = torch.load(state_file, weights_only=True)
+    assert len(state["optimizers"]) == len(state["schedulers"]) == (2 if "GAN" in stage else 1)
+    resumed.resume_training(state)
+    for iteration in range(4, 7):
+        step(resumed, iteration, batch(iteration))
+        if iteration == 4:
+            assert resumed.files != batch(4)["gt_path"], "the pool was full"
+    assert torch.equal(resumed.lq, model.lq)
+    assert resumed.files == model.files
+    for name in ("net_g", "net_g_ema", *(["net_d"] if "GAN" in stage else [])):
+        assert_equal(weights(getattr(resumed, name)), weights(getattr(model, name)))
+
+
+def test_resumes_with_another_pool(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    model = make("ESCRealMSEModel")
+    for seed in range(3):
+        model.feed_data(batch(seed))
+    other = make("ESCRealMSEModel", queue_size=8)
+    other.load_rank_state(model.rank_state())
+    assert "filled anew: a pool of 4 pairs cannot become one of 8" in caplog.text
+    other.feed_data(batch(3))
+    assert other.files == batch(3)["gt_path"]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_starts_from_an_official_checkpoint_or_another_scale(
+    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, strict: bool
+) -> None:
+    arguments: dict[str, Any] = {key: value for key, value in NETWORK.items() if key != "type"}
+    for scale in (2, 4):
+        nets = [ESCReal(**{**arguments, "upscaling_factor": scale}).state_dict() for _ in range(2)]
+        torch.save(dict(zip(("params", "params_ema"), nets, strict=True)), tmp_path / f"x{scale}.pth")
+    start = {"param_key_g": "params_ema", "strict_load_g": strict}
+    model = make("ESCRealMSEModel", path={**start, "pretrain_network_g": str(tmp_path / "x4.pth")})
+    assert_equal(weights(model.net_g), torch.load(tmp_path / "x4.pth")["params_ema"])
+    assert_equal(weights(model.net_g_ema), weights(model.net_g))
+    other = {**start, "pretrain_network_g": str(tmp_path / "x2.pth")}
+    if strict:
+        with pytest.raises(CheckpointError, match="strict_load_g"):
+            make("ESCRealMSEModel", path=other)
+        return
+    caplog.clear()
+    model = make("ESCRealMSEModel", path=other)
+    assert "starting fresh: to_img.1.weight" in caplog.text
+    assert torch.equal(model.net_g.last.weight, torch.load(tmp_path / "x2.pth")["params_ema"]["last.weight"])
+    # The average starts where the network does, in the fresh layers too.
+    assert_equal(weights(model.net_g_ema), weights(model.net_g))
+
+
+def test_frozen_layers_stay(make: Make) -> None:
+    model = make("ESCRealGANModel", train={"freeze": ["proj", "blocks.0"]})
+    before = weights(model.net_g)
+    for iteration in (1, 2):
+        step(model, iteration, batch(iteration))
+    for name, value in model.net_g.state_dict().items():
+        frozen = name.startswith(("proj.", "blocks.0."))
+        assert torch.equal(value, before[name]) == frozen, name
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "words"),
+    [
+        ("ESCRealMSEModel", {"queue_size": 5}, "queue_size 5 must be a multiple of the batch, 2"),
+        ("ESCRealMSEModel", {"gt_size": 30}, "gt_size must be a multiple of the scale, 4; got 30"),
+        ("ESCRealMSEModel", {"gt_size": None}, "gt_size must be a multiple"),
+        ("ESCRealMSEModel", {"jpeg_range": [95, 30]}, "jpeg_range must be two numbers"),
+        ("ESCRealGANModel", {"network_d": None}, "network_d"),
+    ],
+)
+def test_mistakes(make: Make, stage: str, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make(stage, **change)
+
+
+@pytest.mark.parametrize("key", ["optim_d", "gan_opt"])
+def test_stage_2_needs_its_sections(make: Make, key: str) -> None:
+    with pytest.raises(ValueError, match=key):
+        make("ESCRealGANModel", train={key: None})
+
+
+def test_images_smaller_than_the_crops(make: Make) -> None:
+    model = make("ESCRealMSEModel", gt_size=IMAGE_SIZE + 4)
+    with pytest.raises(ValueError, match=r"80x80 .*at least gt_size, 84"):
+        model.feed_data(batch(0))
+
+
+# VGG
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Whoever opens a socket fails; torchvision's cache is an empty folder, which is returned."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("something is being downloaded")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    cache = tmp_path / "home" / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    return cache
+
+
+def with_perceptual(tmp_path: Path, model_type: str, vgg: Path | None) -> dict[str, Any]:
+    perceptual = stage_options("ESCRealGANModel", tmp_path, vgg=tmp_path)["train"]["perceptual_opt"]
+    return stage_options(model_type, tmp_path, vgg=vgg, train={"perceptual_opt": perceptual})
+
+
+@pytest.mark.parametrize("model_type", ["ESCRealGANModel", "LMLTModel"])
+def test_vgg_that_is_nowhere(no_network: Path, tmp_path: Path, model_type: str) -> None:
+    usual = tmp_path / "experiments/pretrained_models/vgg19-dcbb9e9d.pth"
+    with pytest.raises(FileNotFoundError) as raised:
+        build_model(with_perceptual(tmp_path, model_type, None))
+    for words in (str(usual), str(no_network / "vgg19-dcbb9e9d.pth"), "'vgg:' under 'path'"):
+        assert words in str(raised.value)
+    with pytest.raises(FileNotFoundError, match=r"path: vgg: there is no file .*mine\.pth"):
+        build_model(with_perceptual(tmp_path, model_type, tmp_path / "mine.pth"))
+
+
+@pytest.mark.parametrize("place", ["option", "working directory", "cache"])
+def test_vgg_is_taken_from(no_network: Path, tmp_path: Path, vgg: Path, place: str) -> None:
+    if place == "working directory":
+        folder = tmp_path / "experiments/pretrained_models"
+        folder.mkdir(parents=True)
+        (folder / "vgg19-dcbb9e9d.pth").symlink_to(vgg)
+    elif place == "cache":
+        (no_network / "vgg19-dcbb9e9d.pth").symlink_to(vgg)
+    given = vgg if place == "option" else None
+    model = build_model(with_perceptual(tmp_path, "LMLTModel", given))
+    extractor = model.cri_perceptual.vgg
+    expected = torch.load(vgg)
+    assert torch.equal(extractor.vgg_net.conv1_1.weight, expected["features.0.weight"])
+    assert torch.equal(extractor.vgg_net.conv5_4.weight, expected["features.34.weight"])
+    assert not any(parameter.requires_grad for parameter in extractor.parameters())
+    step(model, 1, pair(0))
+    assert model.get_current_log()["l_percep"] > 0
+
+
+def test_vgg_that_is_something_else(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.pth"
+    torch.save(nn.Linear(2, 2).state_dict(), wrong)
+    with pytest.raises(CheckpointError, match=r"wrong\.pth does not hold .*its 2 tensors start weight"):
+        build_model(with_perceptual(tmp_path, "ESCRealGANModel", wrong))
+    wrong.write_bytes(b"<html>not found</html>")
+    with pytest.raises(CheckpointError, match=r"wrong\.pth: damaged"):
+        build_model(with_perceptual(tmp_path, "ESCRealGANModel", wrong))
