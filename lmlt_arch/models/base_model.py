@@ -86,7 +86,7 @@ class PluginModel(SRModel):
             if net is self.net_g:
                 _freeze(net, self.train_options.freeze)
             if self.train_options.channels_last:
-                net = net.to(memory_format=torch.channels_last)
+                _lay_out(net)
             if self.train_options.compile:
                 if self.opt["num_gpu"] > 1 and not self.opt["dist"]:
                     raise ValueError(
@@ -462,6 +462,12 @@ def _be_deterministic() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True)
+
+
+def _lay_out(net: nn.Module) -> None:
+    for parameter in net.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def _freeze(net: nn.Module, prefixes: Iterable[str]) -> None:

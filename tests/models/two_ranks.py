@@ -15,7 +15,9 @@ from lmlt_arch.hook.finder import install
 install()
 
 from basicsr.models import build_model  # noqa: E402
-from torch.nn.parallel.distributed import DistributedDataParallel  # noqa: E402
+from torch.distributed import GradBucket  # noqa: E402
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook  # noqa: E402
+from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
 
 def main(options: str, batch_file: str, out: str) -> None:
@@ -31,12 +33,11 @@ def main(options: str, batch_file: str, out: str) -> None:
     model = build_model(opt)
     exchanges = 0
     if isinstance(model.net_g, DistributedDataParallel):
-        plain = torch.distributed.algorithms.ddp_comm_hooks.default_hooks.allreduce_hook
 
-        def counting(state: object, bucket: object) -> object:
+        def counting(state: object, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
             nonlocal exchanges
             exchanges += 1
-            return plain(None, bucket)
+            return allreduce_hook(None, bucket)
 
         model.net_g.register_comm_hook(None, counting)
     batches = torch.load(batch_file)
