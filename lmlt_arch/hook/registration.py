@@ -16,6 +16,9 @@ PROVIDED: dict[str, dict[str, str]] = {
     },
     "LOSS_REGISTRY": {"FFTLoss": "lmlt_arch.losses"},
     "DATASET_REGISTRY": {"DownsampleImageDataset": "lmlt_arch.data", "HQImageDataset": "realsr.data"},
+    "METRIC_REGISTRY": dict.fromkeys(
+        ("calculate_lpips", "calculate_dists", "calculate_pyiqa"), "lmlt_arch.metrics"
+    ),
 }
 """Registry of `basicsr.utils.registry` -> registered name -> module that exports it."""
 

@@ -1,4 +1,4 @@
-"""Measures of pyiqa: those without weights where it is installed, and what is said where something is missing."""
+"""Measures of pyiqa: those without weights where it is installed, and what is said where it is not."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ def test_a_measure_without_weights_through_basicsr(pair: dict[str, np.ndarray]) 
     assert calculate_metric(pair, options) == pytest.approx(expected, abs=0.01)
     with pytest.raises(MetricError, match="psnr compares with ground truth"):
         calculate_pyiqa(pair["img"], metric="psnr")
-    with pytest.raises(MetricError, match="pyiqa has no measure 'psnt'; it has .*psnr"):
+    with pytest.raises(MetricError, match=r"pyiqa has no measure 'psnt'; it has .*psnr"):
         prepare_metrics({"m": {**options, "metric": "psnt"}})
 
 
