@@ -389,10 +389,16 @@ REAL_METRICS = """\
       crop_border: {border}
       test_y_channel: true
       better: higher  # the higher, the better
-    niqe:  # looks at the output alone
+    niqe:  # looks at the output alone; for images of at least 200 pixels
       type: calculate_niqe
       crop_border: {border}
       better: lower
+    # lpips:  # these two need the extra [metrics]
+    #   type: calculate_lpips
+    #   better: lower
+    # dists:
+    #   type: calculate_dists
+    #   better: lower
 """
 
 FINETUNE_HEAD = """\
@@ -467,12 +473,23 @@ val:
       type: calculate_niqe
       crop_border: {border}
       better: lower  # the lower, the better
-    # With ground truth:
+    # With the extra [metrics], any measure of pyiqa that needs no ground truth:
+    # musiq:
+    #   type: calculate_pyiqa
+    #   metric: musiq
+    #   better: higher
+    # With ground truth (lpips and dists also need the extra):
     # psnr:
     #   type: calculate_psnr
     #   crop_border: {border}
     #   test_y_channel: true
     #   better: higher
+    # lpips:
+    #   type: calculate_lpips
+    #   better: lower
+    # dists:
+    #   type: calculate_dists
+    #   better: lower
 """
 
 

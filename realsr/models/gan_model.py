@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -73,6 +74,13 @@ class ESCRealGANModel(RealWorldModel):
         self.optimizers.append(self.optimizer_d)
 
     # Training
+
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Begin an iteration."""
+        with warnings.catch_warnings():
+            # Schedules go on, as in BasicSR, while the network waits for the discriminator to warm up.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            super().update_learning_rate(current_iter, warmup_iter)
 
     def sources(self, gt: Tensor) -> tuple[Tensor, Tensor]:
         """Sharpened ground truth is degraded; plain ground truth goes into the pool."""
