@@ -24,13 +24,13 @@ from tqdm import tqdm
 from lmlt_arch.data.files import list_images
 from lmlt_arch.data.images import ImageError, encode_png, read_image
 from lmlt_arch.files import make_folder, write_atomic
+from lmlt_arch.options import OptionError, load_option_file, locate
 from realsr.contact_sheet import Tile, draw_sheet, make_tile
 from realsr.degradation.filters import sharpen
 from realsr.degradation.log import Row, caption, rows
-from realsr.degradation.options import OptionError, read_gt_usm, read_options, read_scale
+from realsr.degradation.options import read_gt_usm, read_options, read_scale
 from realsr.degradation.process import Degradation, needed_side
 from realsr.degradation.seeds import image_seed
-from realsr.option_file import load_option_file
 
 SHEET_NAME = "contact_sheet.png"
 TABLE_NAME = "draws.csv"
@@ -119,7 +119,7 @@ class _Degrader:
             self.degradation = Degradation(read_options(opt), scale=read_scale(opt))
             self.sharpened = read_gt_usm(opt)
         except OptionError as error:
-            raise OptionError(f"{request.option_file}: {error}") from error
+            raise locate(error, request.option_file) from error
 
     def degrade(self, name: PurePosixPath) -> _Result:
         """Degrade an image whose bottom and right are cropped to a multiple of the scale.

@@ -7,4 +7,5 @@ ruff check .
 ruff format --check .
 mypy
 python scripts/generate_options.py --check
+python scripts/generate_schema.py --check
 python -m pytest "$@"

@@ -21,7 +21,7 @@ Names = dict[str, Any]
 SKIP = "LMLT_SKIP_MENDS"
 """Environment variable with names of mends to leave out, comma separated: shows what a mend is good for."""
 
-HOMES = ("mends_import", "mends_distributed", "mends_training", "mends_losses", "mends_data")
+HOMES = ("mends_import", "mends_distributed", "mends_training", "mends_losses", "mends_data", "mends_options")
 
 applied: dict[str, str] = {}
 """Mends at work in this process: name and reason."""

@@ -1,5 +1,31 @@
 """Option files: what may stand in them, as typed structures, and what is said where something is wrong."""
 
+from lmlt_arch.options.checking import check_model_options, check_options, locate, option_mistakes, read_key
+from lmlt_arch.options.files import file_mistakes
+from lmlt_arch.options.mistakes import Mistake, OptionError
+from lmlt_arch.options.needed import degradation_mistakes
+from lmlt_arch.options.reading import load_option_file, read_option_file
+from lmlt_arch.options.sections import Dataset, Files, Logger, Options, Tile, Val
 from lmlt_arch.options.train import GradientPenalty, Train
 
-__all__ = ["GradientPenalty", "Train"]
+__all__ = [
+    "Dataset",
+    "Files",
+    "GradientPenalty",
+    "Logger",
+    "Mistake",
+    "OptionError",
+    "Options",
+    "Tile",
+    "Train",
+    "Val",
+    "check_model_options",
+    "check_options",
+    "degradation_mistakes",
+    "file_mistakes",
+    "load_option_file",
+    "locate",
+    "option_mistakes",
+    "read_key",
+    "read_option_file",
+]

@@ -88,10 +88,9 @@ def _gpus(value: Any) -> Any:
     raise ValueError(f"must be auto or a number of GPUs, 0 for the CPU; got {value!r}")
 
 
-def _names(value: Any) -> Any:
-    if isinstance(value, str) or (
-        isinstance(value, list) and value and all(isinstance(v, str) for v in value)
-    ):
+def _paths(value: Any) -> Any:
+    values = value if isinstance(value, list) else [value]
+    if values and all(isinstance(item, str) for item in values):
         return value
     raise ValueError(f"must be a path or a list of paths; got {value!r}")
 
@@ -105,7 +104,7 @@ Gpus = Annotated[
 
 Paths = Annotated[
     Any,
-    BeforeValidator(_names),
+    BeforeValidator(_paths),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
 """A path or several."""

@@ -1,11 +1,11 @@
 """Second-order degradation: LQ images of real-world training, as BasicSR's Real-ESRGAN makes them."""
 
+from lmlt_arch.options import OptionError
 from realsr.degradation.draws import Draws
 from realsr.degradation.filters import sharpen
 from realsr.degradation.log import rows
 from realsr.degradation.options import (
     DegradationOptions,
-    OptionError,
     read_gt_usm,
     read_options,
     read_scale,

@@ -135,9 +135,9 @@ def test_wrong_option_files(photo_folder: Path, tmp_path: Path, capsys: pytest.C
     broken.write_text("scale: [4\nname: x")
     wrong_type = official_options() | {"jpeg_range": 50}
     files = {
-        write_options(tmp_path / "a.yml", misspelt): "'datasets: train: sinc_prob' is missing; "
-        "did you mean it by 'datasets: train: sinc_propp'?",
-        write_options(tmp_path / "b.yml", wrong_type): "jpeg_range must be a list",
+        write_options(tmp_path / "a.yml", misspelt): "datasets: train: sinc_prob: is missing; "
+        "did you mean it by 'sinc_propp'?",
+        write_options(tmp_path / "b.yml", wrong_type): "jpeg_range: must be a list",
         broken: "is no YAML: while parsing a flow sequence",
         tmp_path / "absent.yml": "cannot be read: No such file",
     }

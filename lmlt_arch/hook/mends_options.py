@@ -1,0 +1,73 @@
+"""Mend for option files: every mistake is named before anything is created."""
+
+import argparse
+import os
+import sys
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from lmlt_arch.hook.mending import Names, always, mend_after
+
+
+@mend_after("basicsr.utils.options", needed=always)
+def option_files_checked_first(names: Names) -> None:
+    """Mistakes in an option file for our models come to light late or never.
+
+    All of them are named, with their lines, before `parse_options` does anything.
+    """
+    stock = names["parse_options"]
+
+    @wraps(stock)
+    def parse_options(root_path: str, is_train: bool = True) -> Any:
+        from lmlt_arch.options import OptionError
+
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("-opt", type=Path)
+        parser.add_argument("--force_yml", nargs="+", default=[])
+        given = parser.parse_known_args()[0]
+        if given.opt is not None:
+            try:
+                _check(given.opt, given.force_yml, names["_postprocess_yml_value"], is_train=is_train)
+            except OptionError as error:
+                print_it = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+                sys.exit(str(error) if print_it else 1)
+        return stock(root_path, is_train=is_train)
+
+    names["parse_options"] = parse_options
+
+
+def _check(file: Path, forced: list[str], value_of: Any, *, is_train: bool) -> None:
+    from lmlt_arch.options import Mistake, OptionError, option_mistakes, read_option_file
+    from lmlt_arch.options.files import file_mistakes
+    from lmlt_arch.options.looking import is_ours
+
+    content, lines, mistakes = read_option_file(file)
+    # Anybody else's models have keys of their own.
+    if not is_ours(content):
+        return
+    for entry in forced:
+        keys, equals, value = entry.partition("=")
+        *sections, key = [name.strip() for name in keys.split(":")]
+        part: Any = content
+        for name in sections:
+            part = part.get(name) if isinstance(part, dict) else None
+        if not equals or "=" in value:
+            mistakes.append(Mistake((), f"--force_yml {entry}: write section:key=value"))
+        elif not isinstance(part, dict):
+            mistakes.append(Mistake((), f"--force_yml {entry}: there is no section {':'.join(sections)!r}"))
+        else:
+            part[key] = value_of(value.strip())
+    mistakes += option_mistakes(content, is_train=is_train)
+    if _starts_a_run():
+        mistakes += file_mistakes(content)
+    if mistakes:
+        raise OptionError(mistakes, file, lines)
+
+
+def _starts_a_run() -> bool:
+    """Whether BasicSR's pipelines called, which go on to load what the file names."""
+    frame = sys._getframe(2)
+    while frame.f_globals.get("__package__") == __package__ and frame.f_back:
+        frame = frame.f_back
+    return "make_exp_dirs" in frame.f_globals

@@ -1,0 +1,134 @@
+"""All checks of an option file together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lmlt_arch.options.cross import cross_mistakes
+from lmlt_arch.options.files import file_mistakes
+from lmlt_arch.options.looking import at, model_family
+from lmlt_arch.options.mistakes import Mistake, OptionError, Place, mistakes_in, nearest
+from lmlt_arch.options.needed import degradation_mistakes, needed_mistakes
+from lmlt_arch.options.parts import part_mistakes
+from lmlt_arch.options.reading import read_option_file
+from lmlt_arch.options.registries import registered
+from lmlt_arch.options.sections import ADDED, Options
+
+# The data sets whose keys `Dataset` has.
+IMAGE_SETS = (
+    "PairedImageDataset",
+    "SingleImageDataset",
+    "RealESRGANDataset",
+    "RealESRGANPairedDataset",
+    "DownsampleImageDataset",
+    "HQImageDataset",
+)
+
+# The sections that models are built from.
+_BUILT = ("network_g", "network_d", "train", "tile", "degradation")
+
+
+def check_options(
+    opt: Mapping[str, Any],
+    file: Path | None = None,
+    *,
+    is_train: bool | None = None,
+    files: bool = True,
+) -> None:
+    """Check an option file, before anything is created.
+
+    Args:
+        opt: its content, also as BasicSR's `parse_options` returns it.
+        file: where it came from, to name it and its lines.
+        is_train: whether it is for training; default: what `parse_options` noted, or whether it has a section
+            `train`.
+        files: also look for the checkpoints that it names.
+
+    Raises:
+        OptionError: naming every mistake.
+    """
+    mistakes = option_mistakes(opt, is_train=is_train)
+    if files:
+        mistakes += file_mistakes(opt)
+    _refuse(mistakes, file)
+
+
+def check_model_options(opt: Mapping[str, Any]) -> None:
+    """Check what a model was given: as `check_options`, but what models do not need may be missing.
+
+    Raises:
+        OptionError: naming every mistake.
+    """
+    mistakes = option_mistakes(opt, is_train=opt["is_train"], whole=False)
+    _refuse([m for m in mistakes if m.kind != "missing" or (len(m.place) > 1 and m.place[0] in _BUILT)], None)
+
+
+def option_mistakes(
+    opt: Mapping[str, Any], *, is_train: bool | None = None, whole: bool = True
+) -> list[Mistake]:
+    """Every mistake in the options themselves, each once."""
+    training = opt.get("is_train", "train" in opt) if is_train is None else is_train
+    found = [m for m in mistakes_in(Options, _as_written(opt)) if not _is_foreign(opt, m)]
+    if not training:
+        found = [m for m in found if m.place[:1] != ("train",)]
+    found += _model_mistakes(opt)
+    found += part_mistakes(opt, is_train=training)
+    if whole:
+        found += needed_mistakes(opt, is_train=training)
+    if training and whole and model_family(opt).synthesizes:
+        found += degradation_mistakes(opt)
+    found += cross_mistakes(opt, is_train=training, whole_file=whole, known=found)
+    return list({(mistake.place, mistake.text): mistake for mistake in found}.values())
+
+
+def read_key(opt: object, key: str) -> Any:
+    """The checked value of a key at the top of an option file, or its default.
+
+    Raises:
+        OptionError: If it is wrong, or missing and has no default.
+    """
+    values = {key: opt[key]} if isinstance(opt, Mapping) and key in opt else {}
+    found = [m for m in mistakes_in(Options, values) if m.place[:1] == (key,)]
+    if found:
+        raise OptionError(found)
+    return values.get(key, Options.model_fields[key].default)
+
+
+def locate(error: OptionError, file: Path) -> OptionError:
+    """The same error with the file's name and the lines of its mistakes."""
+    return OptionError(error.mistakes, file, read_option_file(file).lines)
+
+
+def _refuse(mistakes: list[Mistake], file: Path | None) -> None:
+    if mistakes:
+        raise OptionError(mistakes, file, read_option_file(file).lines if file else None)
+
+
+def _as_written(opt: Mapping[str, Any], place: Place = ()) -> dict[str, Any]:
+    """A copy without what `parse_options` added."""
+    pattern = (*map(str, place[:1]), *("*" for _ in place[1:]))
+    added = ADDED.get(pattern, ())
+    return {
+        key: _as_written(value, (*place, key))
+        if isinstance(value, Mapping) and (not place or place == ("datasets",))
+        else value
+        for key, value in opt.items()
+        if key not in added
+    }
+
+
+def _is_foreign(opt: Mapping[str, Any], mistake: Mistake) -> bool:
+    """Whether it is about a key of a data set that we do not know: BasicSR's for videos, or a user's own."""
+    if mistake.kind != "extra_forbidden" or mistake.place[0] != "datasets" or len(mistake.place) != 3:
+        return False
+    kind = at(opt, *mistake.place[:2], "type")
+    return kind not in IMAGE_SETS and kind in (registered("DATASET_REGISTRY") or {})
+
+
+def _model_mistakes(opt: Mapping[str, Any]) -> list[Mistake]:
+    known, given = registered("MODEL_REGISTRY"), opt.get("model_type")
+    if known is None or given is None or not isinstance(given, str) or given in known:
+        return []
+    return [Mistake(("model_type",), f"unknown model {given!r}; {nearest(given, known)}")]

@@ -1,0 +1,191 @@
+"""Options that are right one by one, but not together."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from lmlt_arch.options.fields import with_numbers
+from lmlt_arch.options.looking import at, effective_model, model_family, section, whole
+from lmlt_arch.options.mistakes import Mistake
+from lmlt_arch.options.registries import registered
+
+_OF_GAN = (
+    ("network_d",),
+    ("train", "optim_d"),
+    ("train", "gan_opt"),
+    ("train", "gradient_penalty"),
+    ("train", "net_d_iters"),
+    ("train", "net_d_init_iters"),
+    ("path", "pretrain_network_d"),
+)
+_OF_REAL = (("gt_size",), ("queue_size",), ("gt_usm",), ("degradation",), ("high_order_degradation",))
+DEFAULT_CROP = 400
+
+
+def cross_mistakes(
+    opt: Mapping[str, Any], *, is_train: bool, whole_file: bool, known: list[Mistake]
+) -> list[Mistake]:
+    """Every contradiction; `known` are the mistakes that were found before."""
+    found = [*_scale(opt), *_multiple(("gt_size",), whole(opt, "gt_size"), whole(opt, "scale"))]
+    if is_train:
+        found += [*_batch(opt), *_losses(opt), *_devices(opt)]
+    if whole_file:
+        found += [*_without_effect(opt), *_sets(opt, is_train=is_train)]
+    if whole_file and is_train:
+        found += _rest(opt)
+        if model_family(opt).synthesizes:
+            found += _synthesis(opt, known=[*known, *found])
+    return found
+
+
+def _scale(opt: Mapping[str, Any]) -> Iterator[Mistake]:
+    network, known = section(opt, "network_g"), registered("ARCH_REGISTRY") or {}
+    scale, kind = whole(opt, "scale"), network.get("type")
+    if scale is None or kind not in known:
+        return
+    default = inspect.signature(known[kind]).parameters.get("upscaling_factor")
+    if default is not None:
+        factor = with_numbers(network.get("upscaling_factor", default.default))
+        if factor != scale:
+            yield Mistake(
+                ("scale",),
+                f"scale is {scale}, but network_g: upscaling_factor is {factor}; they must be equal",
+            )
+
+
+def _without_effect(opt: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Keys that this model does not read."""
+    family, model = model_family(opt), effective_model(opt)
+    for places, reads, other in (
+        (_OF_GAN, family.gan, "ESCRealGANModel"),
+        (_OF_REAL, family.real, "ESCRealMSEModel"),
+    ):
+        for place in places:
+            if reads is False and at(opt, *place) is not None:
+                text = f"is not read by {model}: remove it, or take model_type: {other}"
+                if place == ("gt_size",):
+                    text += "; the crops of this model are datasets: train: gt_size"
+                yield Mistake(place, text)
+
+
+def _sets(opt: Mapping[str, Any], *, is_train: bool) -> Iterator[Mistake]:
+    scale = whole(opt, "scale")
+    for phase, data in section(opt, "datasets").items():
+        place = ("datasets", phase)
+        role, roles = str(phase).split("_")[0], ("train", "val") if is_train else ("val", "test")
+        if role not in roles:
+            names = "train, val or val_..." if is_train else "test or test_..."
+            yield Mistake(place, f"a data set for {'training' if is_train else 'testing'} is called {names}")
+        if not isinstance(data, Mapping):
+            continue
+        workers = 0 if role != "train" else data.get("num_worker_per_gpu")
+        if data.get("persistent_workers") is True and workers == 0:
+            mend = "num_worker_per_gpu is 0" if role == "train" else "validation loads images itself"
+            yield Mistake((*place, "persistent_workers"), f"there are no workers to keep, {mend}: remove it")
+        if at(data, "io_backend", "type") == "lmdb":
+            for key in ("dataroot_gt", "dataroot_lq"):
+                for root in _several(data.get(key)):
+                    if isinstance(root, str) and not root.endswith(".lmdb"):
+                        text = f"must be a folder whose name ends with .lmdb; got {root!r}"
+                        yield Mistake((*place, key), f"{text}. For image files, write io_backend: type: disk")
+        for key in ("gt_size", "crop_pad_size"):
+            yield from _multiple((*place, key), whole(data, key), scale)
+
+
+def _multiple(place: tuple[Any, ...], size: int | None, scale: int | None) -> Iterator[Mistake]:
+    if size and scale and size % scale:
+        yield Mistake(
+            place,
+            f"must be a multiple of the scale, {scale}, such as {size // scale * scale or scale}; got {size}",
+        )
+
+
+def _batch(opt: Mapping[str, Any]) -> Iterator[Mistake]:
+    batch = whole(opt, "datasets", "train", "batch_size_per_gpu")
+    steps, queue = whole(opt, "train", "accumulation_steps"), whole(opt, "queue_size")
+    if not batch:
+        return
+    if steps and batch % steps:
+        yield Mistake(
+            ("train", "accumulation_steps"),
+            f"{steps} does not divide batch_size_per_gpu, {batch}: take one of {_divisors(batch)}",
+        )
+    if model_family(opt).synthesizes:
+        gpus = opt.get("num_gpu")
+        together = batch * (gpus if isinstance(gpus, int) and gpus > 1 and not opt.get("dist") else 1)
+        queue = 180 if opt.get("queue_size") is None else queue
+        if queue and queue % together:
+            fitting = -(-queue // together) * together
+            text = f"{queue} must be a multiple of the batch, {together}, such as {fitting}"
+            yield Mistake(("queue_size",), text)
+
+
+def _losses(opt: Mapping[str, Any]) -> Iterator[Mistake]:
+    train = section(opt, "train")
+    if train and not train.get("pixel_opt") and not train.get("perceptual_opt"):
+        yield Mistake(("train",), "'pixel_opt' or 'perceptual_opt' is missing; 'fft_opt' only joins one")
+
+
+def _devices(opt: Mapping[str, Any]) -> Iterator[Mistake]:
+    import torch
+
+    gpu = opt.get("num_gpu") != 0 and torch.cuda.is_available()
+    data = section(opt, "datasets", "train")
+    if data.get("prefetch_mode") == "cuda":
+        place = ("datasets", "train", "prefetch_mode")
+        if not gpu:
+            why = "num_gpu is 0" if opt.get("num_gpu") == 0 else "torch finds no GPU here"
+            yield Mistake(place, f"cuda needs a GPU, but {why}: write ~ or cpu")
+        if data.get("pin_memory") is not True:
+            yield Mistake(place, "cuda needs pin_memory: true beside it")
+    if at(opt, "train", "amp") == "bf16" and gpu and not torch.cuda.is_bf16_supported():
+        yield Mistake(("train", "amp"), "this GPU has no bf16: take fp16")
+    gpus = opt.get("num_gpu")
+    if (
+        at(opt, "train", "compile") is True
+        and opt.get("dist") is False
+        and isinstance(gpus, int)
+        and gpus > 1
+    ):
+        yield Mistake(
+            ("train", "compile"),
+            f"does not work with {gpus} GPUs in one process: start by torchrun --nproc_per_node={gpus}",
+        )
+
+
+def _rest(opt: Mapping[str, Any]) -> Iterator[Mistake]:
+    logger = section(opt, "logger")
+    if at(logger, "wandb", "project") and logger.get("use_tb_logger") is not True:
+        yield Mistake(("logger", "wandb"), "needs use_tb_logger: true")
+    total, warmup = whole(opt, "train", "total_iter"), whole(opt, "train", "warmup_iter")
+    if total and warmup and warmup > total:
+        yield Mistake(("train", "warmup_iter"), f"{warmup} is more than total_iter, {total}")
+
+
+def _synthesis(opt: Mapping[str, Any], *, known: list[Mistake]) -> list[Mistake]:
+    data, size = section(opt, "datasets", "train"), whole(opt, "gt_size")
+    if data.get("dataroot_lq") is not None:
+        return []  # pairs of one's own are not degraded
+    crop = whole(data, "crop_pad_size") or DEFAULT_CROP
+    if size and size > crop:
+        return [Mistake(("gt_size",), f"{size} is more than what is cut out of the photos, {crop}")]
+    if known:
+        return []
+    from realsr.degradation import Degradation, read_options, read_scale
+    from realsr.degradation.process import needed_side
+
+    needed = needed_side(Degradation(read_options(opt), scale=read_scale(opt)), sharpened=True)
+    if crop < needed:
+        text = f"{crop} is too small: this degradation needs at least {needed} pixels"
+        return [Mistake(("datasets", "train", "crop_pad_size"), text)]
+    return []
+
+
+def _divisors(number: int) -> str:
+    return ", ".join(str(n) for n in range(1, number + 1) if number % n == 0)
+
+
+def _several(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, list) else [value] if value is not None else []

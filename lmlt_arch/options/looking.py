@@ -1,0 +1,71 @@
+"""Looking into options that may still hold any mistake."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from lmlt_arch.hook.registration import PROVIDED
+from lmlt_arch.options.fields import with_numbers
+from lmlt_arch.options.registries import registered
+
+MODELS = PROVIDED["MODEL_REGISTRY"]
+"""Our model types."""
+
+
+class Family(NamedTuple):
+    """What kind of model the options are for; None: not known."""
+
+    real: bool | None
+    gan: bool | None
+    synthesizes: bool
+
+
+def model_family(opt: Mapping[str, Any]) -> Family:
+    """What kind of model the options are for."""
+    name = effective_model(opt)
+    if name not in MODELS:
+        return Family(None, None, False)
+    real = MODELS[name].startswith("realsr")
+    return Family(real, "GAN" in name, real and opt.get("high_order_degradation", True) is not False)
+
+
+def effective_model(opt: Mapping[str, Any]) -> str:
+    """The model type that is built: stock SRModel knows no FFT loss, so ours takes its place."""
+    name = opt.get("model_type")
+    return "LMLTModel" if name == "SRModel" and at(opt, "train", "fft_opt") else str(name)
+
+
+def at(opt: object, *keys: str | int) -> Any:
+    """The value at a place, or None."""
+    for key in keys:
+        opt = opt.get(key) if isinstance(opt, Mapping) else None
+    return opt
+
+
+def section(opt: object, *keys: str | int) -> Mapping[str, Any]:
+    """The section at a place; empty if there is none."""
+    found = at(opt, *keys)
+    return found if isinstance(found, Mapping) else {}
+
+
+def number(opt: object, *keys: str | int) -> Any:
+    """The number at a place, or None if there is none."""
+    value = with_numbers(at(opt, *keys))
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def whole(opt: object, *keys: str | int) -> int | None:
+    """The whole number above 0 at a place, or None if there is none."""
+    value = number(opt, *keys)
+    return int(value) if value is not None and value == value // 1 and value > 0 else None
+
+
+def is_ours(opt: Mapping[str, Any]) -> bool:
+    """Whether one of our models is asked for, perhaps misspelt."""
+    name = effective_model(opt)
+    if name in MODELS:
+        return True
+    known = registered("MODEL_REGISTRY") or {}
+    return name not in known and bool(difflib.get_close_matches(name, MODELS, n=1, cutoff=0.8))

@@ -1,0 +1,185 @@
+"""The sections that name a `type`: checked by its constructor's arguments, and by building it."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from lmlt_arch.options.fields import with_numbers
+from lmlt_arch.options.looking import at, number, section
+from lmlt_arch.options.mistakes import Mistake, Place, nearest
+from lmlt_arch.options.registries import keywords, optimizers, registered, schedulers
+
+LOSSES = ("pixel_opt", "fft_opt", "perceptual_opt", "gan_opt")
+# Its constructor reads a file of weights.
+_NOT_BUILT = "PerceptualLoss"
+# Parts that no option file can give.
+_GIVEN = ("params", "optimizer", "last_epoch")
+
+
+def part_mistakes(opt: Mapping[str, Any], *, is_train: bool) -> list[Mistake]:
+    """Unknown types and arguments, and what constructors refuse."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        found = [*_network(opt, "network_g"), *_network(opt, "network_d"), *_metrics(opt), *_data_sets(opt)]
+        if is_train:
+            found += _losses(opt) + _optimizers(opt)
+    return found
+
+
+def build_on_meta(opt: Mapping[str, Any], name: str) -> Any:
+    """A network without memory.
+
+    Raises:
+        Exception: what its constructor refuses.
+    """
+    import torch
+
+    given = with_numbers(section(opt, name))
+    known = registered("ARCH_REGISTRY") or {}
+    with torch.device("meta"):
+        return known[given["type"]](**{key: value for key, value in given.items() if key != "type"})
+
+
+def _network(opt: Mapping[str, Any], name: str) -> list[Mistake]:
+    given = section(opt, name)
+    known = registered("ARCH_REGISTRY")
+    if not given or known is None:
+        return []
+    found = _named((name,), given, known)
+    if found:
+        return found
+    built, refused = _built((name,), lambda: build_on_meta(opt, name))
+    ours = inspect.getmodule(known[given["type"]])
+    if refused and not (ours and ours.__name__.startswith("lmlt_arch.")):
+        return []  # others may have reasons not to build without memory
+    return refused or (_frozen(opt, built) if name == "network_g" else [])
+
+
+def _frozen(opt: Mapping[str, Any], network: Any) -> list[Mistake]:
+    names = [name for name, _ in network.named_parameters()]
+    prefixes = at(opt, "train", "freeze")
+    tops = sorted({name.split(".")[0] for name in names})
+    return [
+        Mistake(
+            ("train", "freeze"), f"no parameter of network_g is called {prefix!r}; {nearest(prefix, tops)}"
+        )
+        for prefix in (prefixes if isinstance(prefixes, list) else [])
+        if not any(name == prefix or name.startswith(f"{prefix}.") for name in names)
+    ]
+
+
+def _losses(opt: Mapping[str, Any]) -> list[Mistake]:
+    known = registered("LOSS_REGISTRY")
+    found: list[Mistake] = []
+    for name in LOSSES if known is not None else ():
+        given = section(opt, "train", name)
+        if given:
+            assert known is not None
+            wrong = _named(("train", name), given, known)
+            if not wrong and given["type"] != _NOT_BUILT:
+                _, wrong = _built(("train", name), lambda given=given: _call(known, given))  # type: ignore[misc]
+            found += wrong
+    return found
+
+
+def _optimizers(opt: Mapping[str, Any]) -> list[Mistake]:
+    import torch
+
+    found: list[Mistake] = []
+    optimizer: Any = None
+    for name in ("optim_g", "optim_d"):
+        given = section(opt, "train", name)
+        if not given:
+            continue
+        place: Place = ("train", name)
+        wrong = _named(place, given, optimizers())
+        if "lr" not in given:
+            wrong.append(Mistake((*place, "lr"), "is missing"))
+        if not wrong:
+            weights = [torch.nn.Parameter(torch.zeros(2, 2))]
+            optimizer, wrong = _built(place, lambda g=given, w=weights: _call(optimizers(), g, w))  # type: ignore[misc]
+        found += wrong
+    given, known = section(opt, "train", "scheduler"), schedulers()
+    if given and known is not None:
+        wrong = _named(("train", "scheduler"), given, known)
+        if not wrong and optimizer is not None:
+            _, wrong = _built(("train", "scheduler"), lambda: _call(known, given, optimizer))
+        found += wrong or _schedule(opt, given)
+    return found
+
+
+def _schedule(opt: Mapping[str, Any], given: Mapping[str, Any]) -> list[Mistake]:
+    place: Place = ("train", "scheduler")
+    total = number(opt, "train", "total_iter")
+    steps = with_numbers(given.get("milestones"))
+    if isinstance(steps, list) and any(b <= a for a, b in itertools.pairwise(steps)):
+        return [Mistake((*place, "milestones"), f"must increase from one to the next; got {steps}")]
+    periods = with_numbers(given.get("periods"))
+    if isinstance(periods, list) and total and sum(periods) < total:
+        text = f"add up to {sum(periods)}, but total_iter is {total}: they must last until the end"
+        return [Mistake((*place, "periods"), text)]
+    return []
+
+
+def _metrics(opt: Mapping[str, Any]) -> list[Mistake]:
+    known = registered("METRIC_REGISTRY")
+    return [
+        mistake
+        for name, given in section(opt, "val", "metrics").items()
+        if known is not None and isinstance(given, Mapping) and "type" in given
+        for mistake in _of_type(("val", "metrics", name), given["type"], known)
+    ]
+
+
+def _data_sets(opt: Mapping[str, Any]) -> list[Mistake]:
+    known = registered("DATASET_REGISTRY")
+    return [
+        mistake
+        for phase, given in section(opt, "datasets").items()
+        if known is not None and isinstance(given, Mapping) and "type" in given
+        for mistake in _of_type(("datasets", phase), given["type"], known)
+    ]
+
+
+def _of_type(place: Place, kind: object, known: Mapping[str, Any]) -> list[Mistake]:
+    if kind in known:
+        return []
+    return [Mistake((*place, "type"), f"unknown type {kind!r}; {nearest(kind, known)}")]
+
+
+def _named(place: Place, given: Mapping[str, Any], known: Mapping[str, Callable[..., Any]]) -> list[Mistake]:
+    """An unknown type, or arguments that its constructor does not have."""
+    if "type" not in given:
+        return [Mistake((*place, "type"), "is missing", "missing")]
+    wrong = _of_type(place, given["type"], known)
+    names = None if wrong else keywords(known[given["type"]])
+    if names is None:
+        return wrong
+    valid = [name for name in names if name not in _GIVEN]
+    return [
+        Mistake((*place, key), f"unknown key {key!r}; {nearest(key, ['type', *valid])}")
+        for key in given
+        if key != "type" and key not in valid
+    ]
+
+
+def _call(known: Mapping[str, Callable[..., Any]], given: Mapping[str, Any], *first: Any) -> Any:
+    arguments = {key: value for key, value in with_numbers(given).items() if key != "type"}
+    return known[given["type"]](*first, **arguments)
+
+
+def _built(place: Place, build: Callable[[], Any]) -> tuple[Any, list[Mistake]]:
+    try:
+        return build(), []
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        return None, [Mistake(place, f"cannot be built: {_plain(text, place)}")]
+
+
+def _plain(text: str, place: Iterable[object]) -> str:
+    """A constructor's message without Python's names of it."""
+    return text.replace(".__init__()", "").replace("keyword-only argument", "argument")

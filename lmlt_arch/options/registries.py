@@ -1,0 +1,58 @@
+"""What names in option files stand for: networks, losses, optimisers, schedules, data sets, measures."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+# The base class, and two that want a closure or sparse gradients.
+_UNFIT = ("Optimizer", "LBFGS", "SparseAdam")
+
+
+def registered(registry: str) -> dict[str, Any] | None:
+    """What a registry of BasicSR knows, by the names under which it finds things; None without BasicSR.
+
+    Its lookup tries the bare name, then the one with a suffix.
+    """
+    if find_spec("basicsr") is None:
+        return None
+    import_module("basicsr")
+    entries = dict(iter(getattr(import_module("basicsr.utils.registry"), registry)))
+    suffixed = {name: value for name, value in entries.items() if name.endswith("_basicsr")}
+    return {name.removesuffix("_basicsr"): value for name, value in suffixed.items()} | {
+        name: value for name, value in entries.items() if name not in suffixed
+    }
+
+
+@cache
+def optimizers() -> dict[str, Callable[..., Any]]:
+    """PyTorch's optimisers."""
+    import torch
+
+    return {
+        name: value
+        for name, value in vars(torch.optim).items()
+        if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer) and name not in _UNFIT
+    }
+
+
+def schedulers() -> dict[str, Callable[..., Any]] | None:
+    """BasicSR's schedules by the names that its models know; None without BasicSR."""
+    if find_spec("basicsr") is None:
+        return None
+    home = import_module("basicsr.models.lr_scheduler")
+    return {
+        "MultiStepLR": home.MultiStepRestartLR,
+        "MultiStepRestartLR": home.MultiStepRestartLR,
+        "CosineAnnealingRestartLR": home.CosineAnnealingRestartLR,
+    }
+
+
+def keywords(function: Callable[..., Any]) -> list[str] | None:
+    """The names of a function's arguments, or None if it takes any."""
+    parameters = inspect.signature(function).parameters.values()
+    return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else [p.name for p in parameters]
