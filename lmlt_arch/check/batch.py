@@ -1,0 +1,77 @@
+"""The first batch that a training would see, and a picture of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import default_collate
+
+from lmlt_arch.data.images import encode_png
+from lmlt_arch.files import write_atomic
+from lmlt_arch.options.looking import at, model_family, section, whole
+
+# Images of the batch on the picture, at most.
+SHOWN = 8
+_GAP = 4
+
+
+def first_batch(opt: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
+    """LQ (b, 3, h, w) and ground truth (b, 3, h * scale, w * scale), as training sees them.
+
+    Of a file for testing, the first pair of its first data set, or None if there are no LQ images.
+
+    Raises:
+        Exception: whatever the data set or the degradation raises.
+    """
+    from basicsr.data import build_dataset
+
+    phase = "train" if "train" in opt["datasets"] else next(iter(opt["datasets"]))
+    data = deepcopy(dict(opt["datasets"][phase]))
+    data |= {"phase": phase.split("_")[0], "scale": opt["scale"]}
+    dataset = build_dataset(data)
+    count = min(len(dataset), whole(data, "batch_size_per_gpu") or 1)
+    batch = default_collate([dataset[index] for index in range(count)])
+    if "lq" in batch:
+        return batch["lq"], batch["gt"]
+    if not model_family(opt).synthesizes or phase != "train":
+        return None
+    from realsr.degradation import Degradation, read_gt_usm, read_options, read_scale, sharpen
+    from realsr.models.pairs import degraded_crops
+
+    gt = batch["gt"]
+    degradation = Degradation(read_options(opt), scale=read_scale(opt))
+    source = sharpen(gt) if read_gt_usm(opt) else gt
+    generator = Generator().manual_seed(int(at(opt, "manual_seed") or 0))
+    return degraded_crops(gt, degradation, opt["gt_size"], generator, source=source)
+
+
+def draw_batch(lq: Tensor, gt: Tensor, path: Path) -> None:
+    """Write a PNG: each LQ image, its pixels enlarged, beside its ground truth.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    height, width = gt.shape[-2:]
+    enlarged = torch.nn.functional.interpolate(lq[:SHOWN], (height, width), mode="nearest")
+    shown = len(enlarged)
+    canvas = np.full((shown * (height + _GAP) - _GAP, 2 * width + _GAP, 3), 255, np.uint8)
+    for index in range(shown):
+        top = index * (height + _GAP)
+        for left, image in ((0, enlarged[index]), (width + _GAP, gt[index])):
+            pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+            canvas[top : top + height, left : left + width] = pixels
+    write_atomic(path, encode_png(canvas, compression_level=6))
+
+
+def training_patch(opt: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Batch and side of the LQ patches of a training, or None for a test."""
+    data = section(opt, "datasets", "train")
+    size = whole(opt, "gt_size") if model_family(opt).synthesizes else whole(data, "gt_size")
+    batch, scale = whole(data, "batch_size_per_gpu"), whole(opt, "scale")
+    return (batch, size // scale) if batch and size and scale else None

@@ -1,0 +1,119 @@
+"""What a training will need: memory by counting, time by measuring a little of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lmlt_arch.options.looking import at, section, whole
+from lmlt_arch.options.parts import build_on_meta
+from lmlt_arch.options.registries import registered
+
+# Tensors of a parameter's size that an optimiser keeps, where it is not two.
+_STATES = {"SGD": 1, "RMSprop": 1, "Adagrad": 1, "Rprop": 2, "ASGD": 1, "Adafactor": 0, "Adamax": 2}
+
+
+class Memory(NamedTuple):
+    """Bytes that a training needs, besides what the device's libraries take."""
+
+    activations: int
+    parameters: int
+    gradients: int
+    optimizer: int
+    average: int
+
+    @property
+    def total(self) -> int:
+        """All together."""
+        return sum(self)
+
+
+def estimate_memory(opt: Mapping[str, Any], batch: int, side: int) -> Memory:
+    """Count what a step keeps, on tensors without memory.
+
+    Activations are the tensors that backward needs; half of the size where mixed precision makes them so.
+
+    Args:
+        opt: options without mistakes.
+        batch: images per step.
+        side: of the LQ patches.
+    """
+    micro = batch // (whole(opt, "train", "accumulation_steps") or 1)
+    scale = whole(opt, "scale") or 1
+    images = torch.empty(micro, 3, side, side, device="meta")
+    network = build_on_meta(opt, "network_g")
+    activations = _saved(network, images, half=bool(at(opt, "train", "amp")))
+    trained, average = _size(network), _size(network) if at(opt, "train", "ema_decay") else 0
+    weights, states = trained, trained * _states(opt, "optim_g")
+    if section(opt, "network_d"):
+        judge = build_on_meta(opt, "network_d")
+        # The generator's step and the discriminator's come one after the other; the larger one counts.
+        enlarged = torch.empty(micro, 3, side * scale, side * scale, device="meta")
+        activations += _saved(judge, enlarged, half=bool(at(opt, "train", "amp")))
+        weights += _size(judge)
+        states += _size(judge) * _states(opt, "optim_d")
+    return Memory(activations, weights, weights, states, average)
+
+
+def measure_iteration(opt: Mapping[str, Any], batch: int, side: int) -> tuple[float, str]:
+    """Seconds for forward and backward of network_g, and what was measured for that."""
+    gpu = opt.get("num_gpu") != 0 and torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
+    # A core would take long for a whole batch.
+    measured, sample = (batch, side) if gpu else (1, min(side, 32))
+    given = {key: value for key, value in section(opt, "network_g").items() if key != "type"}
+    with torch.random.fork_rng(devices=[]):
+        network = (registered("ARCH_REGISTRY") or {})[section(opt, "network_g")["type"]](**given).to(device)
+        images = torch.rand(measured, 3, sample, sample, device=device)
+    seconds = min(_step(network, images) for _ in range(2))
+    where = torch.cuda.get_device_name() if gpu else f"the CPU with {torch.get_num_threads()} threads"
+    share = measured * sample**2 / (batch * side**2)
+    what = f"{measured} x {sample} x {sample} pixels of LQ on {where}"
+    scaled = "" if share == 1 else f", times {1 / share:g}"
+    return seconds / share, f"measured: {what}{scaled}; without losses, data and optimiser"
+
+
+def _step(network: nn.Module, images: Tensor) -> float:
+    start = time.perf_counter()
+    network(images).sum().backward()
+    if images.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _states(opt: Mapping[str, Any], name: str) -> int:
+    return _STATES.get(str(at(opt, "train", name, "type")), 2)
+
+
+def _size(network: nn.Module) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+
+
+def _saved(network: nn.Module, images: Tensor, *, half: bool) -> int:
+    """Bytes that a forward pass keeps for the backward pass, besides the parameters."""
+    own = {id(parameter) for parameter in network.parameters()}
+    with _counting(own) as kept, torch.enable_grad():
+        network(images)
+    total = sum(kept.values())
+    return total // 2 if half else total
+
+
+@contextmanager
+def _counting(own: set[int]) -> Iterator[dict[int, int]]:
+    kept: dict[int, int] = {}
+    alive = []  # an identity means something only as long as its storage lives
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if id(tensor) not in own and not isinstance(tensor, nn.Parameter):
+            alive.append(storage)
+            kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield kept
