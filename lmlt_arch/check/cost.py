@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lmlt_arch.options.looking import at, section, whole
-from lmlt_arch.options.parts import build_on_meta
-from lmlt_arch.options.registries import registered
+from lmlt_arch.options.parts import build, build_on_meta
 
 # Tensors of a parameter's size that an optimiser keeps, where it is not two.
 _STATES = {"SGD": 1, "RMSprop": 1, "Adagrad": 1, "Rprop": 2, "ASGD": 1, "Adafactor": 0, "Adamax": 2}
@@ -66,9 +65,8 @@ def measure_iteration(opt: Mapping[str, Any], batch: int, side: int) -> tuple[fl
     device = torch.device("cuda" if gpu else "cpu")
     # A core would take long for a whole batch.
     measured, sample = (batch, side) if gpu else (1, min(side, 32))
-    given = {key: value for key, value in section(opt, "network_g").items() if key != "type"}
     with torch.random.fork_rng(devices=[]):
-        network = (registered("ARCH_REGISTRY") or {})[section(opt, "network_g")["type"]](**given).to(device)
+        network = build(opt, "network_g").to(device)
         images = torch.rand(measured, 3, sample, sample, device=device)
     seconds = min(_step(network, images) for _ in range(2))
     where = torch.cuda.get_device_name() if gpu else f"the CPU with {torch.get_num_threads()} threads"

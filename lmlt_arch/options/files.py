@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lmlt_arch.options.looking import at
+from lmlt_arch.options.looking import at, section
 from lmlt_arch.options.mistakes import Mistake
-from lmlt_arch.options.parts import build_on_meta
+from lmlt_arch.options.parts import build
 
 
 def file_mistakes(opt: Mapping[str, Any]) -> list[Mistake]:
@@ -28,32 +28,29 @@ def _missing(opt: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _unfit(opt: Mapping[str, Any]) -> Iterator[Mistake]:
-    name = at(opt, "path", "pretrain_network_g")
+    path = section(opt, "path")
+    name, kind = path.get("pretrain_network_g"), at(opt, "network_g", "type")
     if not isinstance(name, str):
         return
-    from lmlt_arch.checkpoint import CheckpointError, describe_state, load_state
+    import torch
 
-    place = ("path", "pretrain_network_g")
-    key = at(opt, "path", "param_key_g")
+    from lmlt_arch.checkpoint import CheckpointError, describe_state, load_for_training, load_state
+
+    place, file = ("path", "pretrain_network_g"), Path(name).expanduser()
     try:
-        state = load_state(
-            Path(name).expanduser(), key=None if name.endswith(".safetensors") else key or None
-        )
-    except CheckpointError as error:
-        yield Mistake(place, str(error))
-        return
-    try:
-        found: Any = describe_state(state).arch
+        found: Any = describe_state(load_state(file)).arch
     except CheckpointError:
         found = None
-    kind = at(opt, "network_g", "type")
     if found is not None and found.__name__ != kind:
         yield Mistake(place, f"{name} is a checkpoint of {found.__name__}, but network_g is {kind}")
         return
     try:
-        network = build_on_meta(opt, "network_g")
+        with torch.random.fork_rng(devices=[]):
+            network = build(opt, "network_g")
     except Exception:
-        return  # reported elsewhere
-    own = network.state_dict()
-    if at(opt, "path", "strict_load_g") is not False and not set(own) & set(state):
-        yield Mistake(place, f"{name} holds nothing of {kind}; its tensors start {', '.join([*state][:3])}")
+        return  # named among the options
+    strict, key = path.get("strict_load_g") is not False, path.get("param_key_g", "params")
+    try:
+        load_for_training(network, file, key=key, strict=strict)
+    except CheckpointError as error:
+        yield Mistake(place, str(error))

@@ -102,13 +102,13 @@ def _wanted(kind: str, bounds: Mapping[str, Any], given: object, otherwise: str)
         case "dict_type" | "model_type" | "model_attributes_type":
             return "must hold keys and values"
         case "greater_than":
-            return f"must be above {bounds['gt']}"
+            return f"must be above {bounds['gt']:g}"
         case "greater_than_equal":
-            return f"must be at least {bounds['ge']}"
+            return f"must be at least {bounds['ge']:g}"
         case "less_than":
-            return f"must be below {bounds['lt']}"
+            return f"must be below {bounds['lt']:g}"
         case "less_than_equal":
-            return f"must be at most {bounds['le']}"
+            return f"must be at most {bounds['le']:g}"
         case "too_short":
             return "must not be empty"
         case "string_pattern_mismatch":

@@ -30,18 +30,21 @@ def part_mistakes(opt: Mapping[str, Any], *, is_train: bool) -> list[Mistake]:
     return found
 
 
-def build_on_meta(opt: Mapping[str, Any], name: str) -> Any:
-    """A network without memory.
+def build(opt: Mapping[str, Any], name: str) -> Any:
+    """A network of the options, as its constructor leaves it.
 
     Raises:
         Exception: what its constructor refuses.
     """
+    return _call(registered("ARCH_REGISTRY") or {}, section(opt, name))
+
+
+def build_on_meta(opt: Mapping[str, Any], name: str) -> Any:
+    """The same without memory."""
     import torch
 
-    given = with_numbers(section(opt, name))
-    known = registered("ARCH_REGISTRY") or {}
     with torch.device("meta"):
-        return known[given["type"]](**{key: value for key, value in given.items() if key != "type"})
+        return build(opt, name)
 
 
 def _network(opt: Mapping[str, Any], name: str) -> list[Mistake]:

@@ -1,0 +1,57 @@
+"""Broken option files given to BasicSR itself: one message, and nothing is created."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from throwaway import Environment
+
+STARTS: list[list[str]] = [["basicsr/train.py"], ["-m", "basicsr.train"]]
+
+
+def broken(path: Path, **changes: str) -> Path:
+    text = path.read_text()
+    for old, new in (("total_iter", "total_itr"), ("gamma", "gama"), *changes.items()):
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("start", STARTS, ids=" ".join)
+def test_all_mistakes_and_nothing_created(
+    installed: Environment, options: Callable[..., Path], repo_root: Path, tmp_path: Path, start: list[str]
+) -> None:
+    path = broken(options())
+    command = [str(repo_root / part) if part.endswith(".py") else part for part in start]
+    before = sorted(tmp_path.rglob("*"))
+    said = installed.run(*command, "-opt", path, cwd=tmp_path, fails=True)
+    assert "Traceback" not in said
+    found = [line for line in said.splitlines() if line.startswith(str(path))]
+    assert len(found) == 3
+    assert any("unknown key 'total_itr'; did you mean 'total_iter'?" in line for line in found)
+    assert any("unknown key 'gama'; did you mean 'gamma'?" in line for line in found)
+    assert any("train: total_iter: is missing" in line for line in found)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_forced_options_are_checked_too(
+    installed: Environment, options: Callable[..., Path], repo_root: Path, tmp_path: Path
+) -> None:
+    forced = ["train:total_itr=5", "trian:total_iter=5", "train:ema_decay=2"]
+    launcher = repo_root / "basicsr/train.py"
+    said = installed.run(launcher, "-opt", options(), "--force_yml", *forced, cwd=tmp_path, fails=True)
+    assert "Traceback" not in said
+    assert "unknown key 'total_itr'; did you mean 'total_iter'?" in said
+    assert "--force_yml trian:total_iter=5: there is no section 'trian'" in said
+    assert "train: ema_decay: must be below 1; got 2" in said
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_checkpoint_that_is_not_there(
+    installed: Environment, options: Callable[..., Path], repo_root: Path, tmp_path: Path
+) -> None:
+    path = options(weights="nowhere.pth")
+    said = installed.run(repo_root / "basicsr/train.py", "-opt", path, cwd=tmp_path, fails=True)
+    assert "path: pretrain_network_g: there is no file nowhere.pth" in said
+    assert not (tmp_path / "experiments").exists()
