@@ -48,7 +48,7 @@ class Workshop:
     def shipped(self, name: str, **more: Any) -> dict[str, Any]:
         """An option file of the repository, for this folder and a small network."""
         opt: dict[str, Any] = yaml.safe_load((self.root / "options" / f"{name}.yml").read_text())
-        opt |= {"network_g": NETWORK, "logger": {**opt.get("logger", {}), "print_freq": 1}}
+        opt["network_g"] = NETWORK
         for phase, data in opt["datasets"].items():
             if "dataroot_gt" in data and data["type"] == "PairedImageDataset":
                 data |= {f"dataroot_{kind}": str(self.folder / "pairs" / kind) for kind in ("gt", "lq")}
@@ -63,14 +63,13 @@ class Workshop:
         if "train" in opt:
             opt["train"]["total_iter"] = 4
             opt["logger"]["save_checkpoint_freq"] = opt["val"]["val_freq"] = 2
+            opt["logger"]["print_freq"] = 1
             opt["queue_size"] = 4
             if "gt_size" in opt:
                 opt["gt_size"] = 32
-            opt["network_d"] = DISCRIMINATOR
-            if "network_d" in yaml.safe_load((self.root / "options" / f"{name}.yml").read_text()):
+            if "network_d" in opt:
+                opt["network_d"] = DISCRIMINATOR
                 opt["path"]["vgg"] = str(self.vgg)
-            else:
-                del opt["network_d"]
         for key, value in more.items():
             opt[key] = {**opt[key], **value} if isinstance(value, dict) else value
         return opt
