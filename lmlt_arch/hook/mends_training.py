@@ -4,7 +4,7 @@ import random
 import sys
 import warnings
 import zipfile
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
 from typing import Any
@@ -106,6 +106,53 @@ def worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> No
     worker_seed = (torch.initial_seed() + num_workers * rank + seed) % 2**32
     np.random.seed(worker_seed)
     random.seed(worker_seed)
+
+
+@mend_after("basicsr.train", needed=always)
+def order_that_a_resume_can_repeat(names: Names) -> None:
+    """A resumed epoch starts anew and with other crops: nothing remembers its place and its random numbers.
+
+    Our models are given samples that depend on seed, epoch and place alone, and know the place.
+    """
+    stock_create, stock_build = names["create_train_val_dataloader"], names["build_model"]
+    orders: list[Any] = []
+
+    @wraps(stock_create)
+    def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> Any:
+        from lmlt_arch.data.training_order import SeededDataset, TrainingOrder
+        from lmlt_arch.options.looking import is_ours
+
+        orders.clear()
+        if not is_ours(opt):
+            return stock_create(opt, logger)
+        stock = {name: names[name] for name in ("EnlargedSampler", "build_dataset")}
+
+        def build_dataset(section: dict[str, Any]) -> Any:
+            dataset = stock["build_dataset"](section)
+            if section["phase"] != "train":
+                return dataset
+            return SeededDataset(dataset, skip_damaged=section.get("damaged_images") == "skip")
+
+        names["EnlargedSampler"] = partial(TrainingOrder, seed=opt["manual_seed"])
+        names["build_dataset"] = build_dataset
+        try:
+            created = stock_create(opt, logger)
+        finally:
+            names.update(stock)
+        loader, order = created[:2]
+        # So that beginning an epoch takes nothing from the global generator.
+        loader.generator = torch.Generator().manual_seed(opt["manual_seed"])
+        orders.append(order)
+        return created
+
+    @wraps(stock_build)
+    def build_model(opt: dict[str, Any]) -> Any:
+        model = stock_build(opt)
+        if orders and hasattr(model, "train_sampler"):
+            model.train_sampler = orders[0]
+        return model
+
+    names["create_train_val_dataloader"], names["build_model"] = create_train_val_dataloader, build_model
 
 
 @mend_after("basicsr.models", needed=lambda names: not uses(_sr_model().init_training_settings, "fft_opt"))

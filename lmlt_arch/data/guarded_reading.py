@@ -1,0 +1,132 @@
+"""Reading training samples so that a damaged image is named, and skipped if that is wanted."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from basicsr.utils import get_root_logger
+from PIL import Image
+
+from lmlt_arch.data.images import ImageError
+
+# In a row: then it is not a few images that are damaged.
+_MOST_SKIPPED = 100
+_END_MARKERS = {
+    b"\xff\xd8": b"\xff\xd9",  # JPEG
+    b"\x89P": b"IEND\xaeB`\x82",  # PNG
+}
+
+
+class TrainingDataError(RuntimeError):
+    """A sample that cannot be trained on; the message names its files, the cause and the mend."""
+
+    def __init__(self, message: str) -> None:
+        # PyTorch's loader makes the error of a worker anew from the text of its whole traceback.
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
+class GuardedReading:
+    """Reads samples of a data set of BasicSR.
+
+    Args:
+        dataset: with BasicSR's `paths` (or `images`, as in this package).
+        skip_damaged: take the next sample instead of a damaged one, and name it once in the log.
+    """
+
+    def __init__(self, dataset: Any, *, skip_damaged: bool) -> None:
+        self.dataset = dataset
+        self._skip = skip_damaged
+        # Shared with the loader's workers, so that an image is looked at and named once, not once for each.
+        self._looked_at = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
+        self._named = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
+
+    def get(self, index: int) -> Any:
+        """The sample, or the next one that can be read.
+
+        Raises:
+            TrainingDataError: it is damaged and not to be skipped; or something else is wrong with it.
+        """
+        for step in range(min(_MOST_SKIPPED, len(self.dataset))):
+            place = (index + step) % len(self.dataset)
+            try:
+                if damage := self._cut_off(place):
+                    raise ImageError(damage)
+                return self.dataset[place]
+            except Exception as error:
+                self._deal_with(place, error)
+        raise TrainingDataError(
+            f"{step + 1} images in a row are damaged, the last one {', '.join(self._files(place))}: "
+            "look at the data before training on it"
+        )
+
+    def _deal_with(self, place: int, error: Exception) -> None:
+        files = ", ".join(self._files(place))
+        damage = str(error) if isinstance(error, ImageError) else self._damage(place)
+        if damage is None:
+            cause = " ".join(f"{type(error).__name__}: {error}".split())
+            raise TrainingDataError(f"{files}: cannot be made a training sample ({cause})") from error
+        if not self._skip:
+            raise TrainingDataError(
+                f"{damage}. Replace or delete the file, or go on without it: 'damaged_images: skip' under "
+                "datasets: train"
+            ) from error
+        if not self._named[place]:
+            self._named[place] = True
+            get_root_logger().warning(f"Skipped: {damage}")
+
+    def _files(self, place: int) -> list[str]:
+        """Paths, or keys in an LMDB."""
+        images = getattr(self.dataset, "images", None)
+        if images is not None:
+            return [str(images.path(place))]
+        entry = self.dataset.paths[place]
+        if isinstance(entry, dict):
+            return [str(entry[key]) for key in ("gt_path", "lq_path") if key in entry]
+        return [str(entry)]
+
+    def _cut_off(self, place: int) -> str | None:
+        """What is wrong with a file on the disk whose end is missing: OpenCV decodes the rest in silence."""
+        if self._looked_at[place]:
+            return None
+        for name in self._files(place):
+            path = Path(name)
+            if path.is_file() and not _has_end(path) and (damage := _damage_of(path.read_bytes())):
+                return f"{name} is damaged: {damage}"
+        self._looked_at[place] = True
+        return None
+
+    def _damage(self, place: int) -> str | None:
+        """What is wrong with the files of a sample that cannot be loaded, if it is they."""
+        client = getattr(self.dataset, "file_client", None)
+        for name, kind in zip(self._files(place), ("gt", "lq"), strict=False):
+            try:
+                data = client.get(name, kind) if client is not None else Path(name).read_bytes()
+            except OSError as error:
+                return f"{name} cannot be read: {error.strerror or error}"
+            if data is None:
+                return f"{name} is not in the LMDB"
+            if damage := _damage_of(bytes(data)):
+                return f"{name} is damaged: {damage}"
+        return None
+
+
+def _has_end(path: Path) -> bool:
+    """Whether a file ends as its kind does; true for kinds that have no such mark."""
+    with path.open("rb") as file:
+        marker = _END_MARKERS.get(file.read(2))
+        if marker is None:
+            return True
+        file.seek(0, io.SEEK_END)
+        file.seek(max(0, file.tell() - 64))
+        return marker in file.read()
+
+
+def _damage_of(data: bytes) -> str | None:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except Exception as error:
+        # Damaged files make decoders raise nearly anything.
+        return "it is empty" if not data else " ".join(str(error).split())
+    return None

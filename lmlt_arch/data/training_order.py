@@ -1,0 +1,136 @@
+"""Training samples that depend on seed, epoch and place in the epoch alone: a resumed run repeats them.
+
+A sampler gives each index a seed; `SeededDataset` draws what a sample needs (crop, flips) from that seed.
+Neither the number of data workers nor the number of processes matters, and there is no state of workers to
+save.
+"""
+
+# mypy: allow-subclassing-any
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from basicsr.data.data_sampler import EnlargedSampler
+from torch.utils.data import Dataset
+
+from lmlt_arch.data.guarded_reading import GuardedReading
+
+
+class SeededIndex(int):
+    """The index of a sample, and the seed of what is drawn for it."""
+
+    seed: int
+
+    @classmethod
+    def of(cls, index: int, seed: int) -> "SeededIndex":
+        """An index with its seed."""
+        made = cls(index)
+        made.seed = seed
+        return made
+
+
+class TrainingOrder(EnlargedSampler):
+    """BasicSR's order of the training data, with seeds, and with a place to go on from.
+
+    Args:
+        dataset: the training data.
+        num_replicas: processes that share an epoch.
+        rank: which of them this is.
+        ratio: how often an epoch goes through the data.
+        seed: of everything drawn for samples.
+
+    Attributes:
+        epoch: the present one.
+        consumed: this process's samples of the epoch that were trained on; the model counts them, since
+            loaders read ahead.
+    """
+
+    def __init__(
+        self, dataset: Any, num_replicas: int, rank: int, ratio: float = 1, *, seed: int = 0
+    ) -> None:
+        super().__init__(dataset, num_replicas, rank, ratio)
+        self.seed = seed
+        self.consumed = 0
+        self._resumed: tuple[int, int] | None = None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch; the resumed one begins where it was left."""
+        super().set_epoch(epoch)
+        self.consumed = self._start()
+
+    def __iter__(self) -> Iterator[SeededIndex]:
+        indices = [*super().__iter__()]
+        for number in range(self._start(), len(indices)):
+            place = number * self.num_replicas + self.rank
+            yield SeededIndex.of(indices[number], _mixed(self.seed, self.epoch, place))
+
+    def state(self) -> dict[str, int]:
+        """The place in the epoch, in samples of all processes together."""
+        return {
+            "epoch": self.epoch,
+            "consumed": self.consumed * self.num_replicas,
+            "total_size": self.total_size,
+        }
+
+    def resume(self, state: Mapping[str, int]) -> bool:
+        """Begin that epoch at that place.
+
+        Returns:
+            False, changing nothing, if the place has lost its meaning: there are other data, or the epoch is
+            dealt to other processes so that its order is another.
+        """
+        if state.get("total_size") != self.total_size:
+            return False
+        self._resumed = state["epoch"], state["consumed"] // self.num_replicas
+        return True
+
+    def _start(self) -> int:
+        if self._resumed is None or self.epoch != self._resumed[0]:
+            return 0
+        return self._resumed[1]
+
+
+class SeededDataset(Dataset[Any]):
+    """Training data, each sample drawn from the seed that its index carries, damaged images dealt with.
+
+    Args:
+        dataset: of BasicSR, or like those.
+        skip_damaged: go on without images that are damaged; otherwise they are errors.
+    """
+
+    def __init__(self, dataset: Any, *, skip_damaged: bool = False) -> None:
+        self.dataset = dataset
+        self._reading = GuardedReading(dataset, skip_damaged=skip_damaged)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        if not isinstance(index, SeededIndex):
+            return self._reading.get(index)
+        with _seeded(index.seed):
+            return self._reading.get(int(index))
+
+
+def _mixed(*numbers: int) -> int:
+    """One number of 32 bits that depends on all of several."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators, which data sets draw from, and put them back afterwards."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    # Not `torch.manual_seed`, which would seed the GPUs too.
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])

@@ -1,0 +1,175 @@
+"""Kill a training at random moments, resume it, and compare the end with a run that was never killed.
+
+Small networks, real programs: `python basicsr/train.py -opt FILE`, SIGKILL to all of its processes,
+`--auto_resume`. Weights, averages, optimisers, schedules and random states must be equal bit for bit (CPU,
+float32, deterministic). Prints a line for each kill; exit status 1 if anything differs.
+
+  python scripts/prove_resume.py --kills 10 --seed 3
+"""
+
+import argparse
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[1]
+ITERATIONS, SAVE_EVERY, IMAGES = 22, 4, 12
+MODELS = ("LMLT", "ESCReal_MSE", "ESCReal_GAN")
+SMALL = {
+    "LMLT": {"dim": 12, "n_blocks": 1},
+    "ESCReal": {"dim": 8, "pdim": 4, "kernel_size": 5, "n_blocks": 1, "conv_blocks": 1, "num_heads": 2},
+}
+
+
+def main() -> int:
+    """Prove it or not."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=10, metavar="N", help="in all (default: 10)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="taken in turn")
+    parser.add_argument("--workers", type=int, default=2, help="of the data loader (default: 2)")
+    args = parser.parse_args()
+
+    draw = random.Random(args.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        _write_images(work / "images")
+        references: dict[str, dict[str, Tensor]] = {}
+        failures = 0
+        for number in range(1, args.kills + 1):
+            model = args.models[(number - 1) % len(args.models)]
+            options = _option_file(work, model, args.workers)
+            if model not in references:
+                whole = work / f"{model}_never_killed"
+                _run(options, whole)
+                references[model] = _ending(whole, model)
+            interrupted = work / f"{model}_{number}"
+            moment = draw.randrange(1, ITERATIONS), draw.random() * 0.2
+            reached = _run(options, interrupted, kill_at=moment)
+            _run(options, interrupted, "--auto_resume")
+            different = _differences(references[model], _ending(interrupted, model))
+            failures += bool(different)
+            verdict = f"DIFFERS in {', '.join(different[:3])}" if different else "equal bit for bit"
+            print(f"{number}. {model}: killed in iteration {reached + 1}, resumed: {verdict}", flush=True)
+    print(f"{args.kills - failures} of {args.kills} killed runs ended like the one that was never killed.")
+    return 1 if failures else 0
+
+
+def _write_images(folder: Path) -> None:
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for number in range(IMAGES):
+        coarse = Image.fromarray(draw.integers(0, 256, (9, 11, 3), dtype=np.uint8))
+        coarse.resize((110, 100), Image.Resampling.BICUBIC).save(folder / f"{number:02}.png")
+
+
+def _option_file(work: Path, model: str, workers: int) -> Path:
+    """The demo's options for the model, smaller."""
+    opt: dict[str, Any] = yaml.safe_load((ROOT / "options" / f"demo_{model}_x4.yml").read_text())
+    opt["name"] = model
+    opt["network_g"].update(SMALL[model.partition("_")[0]])
+    opt["path"] = {"pretrain_network_g": None, "resume_state": None}
+    opt["train"] |= {"total_iter": ITERATIONS, "warmup_iter": 3, "deterministic": True}
+    opt["train"].pop("perceptual_opt", None)
+    opt["logger"] |= {"print_freq": 1, "save_checkpoint_freq": SAVE_EVERY, "use_tb_logger": False}
+    # An epoch is nine iterations, so that kills fall into several.
+    data: dict[str, Any] = opt["datasets"]["train"]
+    data |= {"batch_size_per_gpu": 2, "dataset_enlarge_ratio": 1.5, "num_worker_per_gpu": workers}
+    data |= {"dataroot_gt": str(work / "images"), "io_backend": {"type": "disk"}}
+    if model == "LMLT":
+        data |= {"type": "DownsampleImageDataset", "gt_size": 32}
+        data.pop("dataroot_lq")
+    else:
+        opt |= {"gt_size": 32, "queue_size": 8}
+        data["crop_pad_size"] = 96
+    if "network_d" in opt:
+        opt["network_d"]["num_feat"] = 4
+        opt["train"]["net_d_init_iters"] = 2
+    path = work / f"{model}.yml"
+    path.write_text(yaml.safe_dump(opt))
+    return path
+
+
+def _run(options: Path, folder: Path, *more: str, kill_at: tuple[int, float] | None = None) -> int:
+    """Train in a folder, to the end or until a time after an iteration; returns the last iteration seen."""
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, str(ROOT / "basicsr" / "train.py"), "-opt", str(options), *more]
+    log, last = [], 0
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        for line in _lines(process):
+            log.append(line)
+            if found := re.search(r"iter: +(\d+),", line):
+                last = int(found[1])
+                if kill_at is not None and last >= kill_at[0]:
+                    time.sleep(kill_at[1])
+                    os.killpg(process.pid, signal.SIGKILL)
+                    break
+    if kill_at is None and process.returncode != 0:
+        sys.exit(f"The training itself failed:\n{''.join(log[-30:])}")
+    return last
+
+
+def _lines(process: "subprocess.Popen[str]") -> Iterator[str]:
+    assert process.stdout is not None
+    yield from process.stdout
+
+
+def _ending(folder: Path, model: str) -> dict[str, Tensor]:
+    """Everything that a run leaves behind, as named tensors."""
+    home = folder / "experiments" / model
+    last = ITERATIONS // SAVE_EVERY * SAVE_EVERY
+    files = sorted((home / "models").glob("*_latest.pth"))
+    files += [home / "training_states" / f"{last}{ending}" for ending in (".state", ".rank0.pth")]
+    return {
+        f"{path.name}: {name}": tensor
+        for path in files
+        for name, tensor in _tensors(torch.load(path, weights_only=True), "")
+    }
+
+
+def _tensors(content: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(content, Tensor):
+        yield name, content
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            yield from _tensors(value, f"{name}.{key}")
+    elif isinstance(content, list | tuple):
+        for number, value in enumerate(content):
+            yield from _tensors(value, f"{name}.{number}")
+    elif isinstance(content, int | float):
+        yield name, torch.tensor(content, dtype=torch.float64)
+
+
+def _differences(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+    missing = expected.keys() ^ found.keys()
+    return sorted(missing) + [
+        name for name in expected if name in found and not torch.equal(expected[name], found[name])
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
