@@ -55,3 +55,18 @@ def test_checkpoint_that_is_not_there(
     said = installed.run(repo_root / "basicsr/train.py", "-opt", path, cwd=tmp_path, fails=True)
     assert "path: pretrain_network_g: there is no file nowhere.pth" in said
     assert not (tmp_path / "experiments").exists()
+
+
+def test_without_the_mend_a_slip_leaves_folders_and_a_traceback(
+    installed: Environment, options: Callable[..., Path], repo_root: Path, tmp_path: Path
+) -> None:
+    said = installed.run(
+        repo_root / "basicsr/train.py",
+        "-opt",
+        broken(options()),
+        cwd=tmp_path,
+        fails=True,
+        skip=["option-files-checked-first"],
+    )
+    assert "Traceback" in said
+    assert (tmp_path / "experiments").exists()
