@@ -1,6 +1,7 @@
 """Mends for options, processes and the course of a training: stock code's failure, and the result."""
 
 # mypy: allow-subclassing-any
+import logging
 import pickle
 import socket
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,9 @@ import torch
 from stock_modules import mend, run_afresh
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+from lmlt_arch.data.images import encode_png
+from lmlt_arch.data.training_order import TrainingOrder
 
 Parse = Callable[..., dict[str, Any]]
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a fault of machines without a GPU")
@@ -278,3 +283,45 @@ def test_seeds_of_data_workers() -> None:
     assert two_epochs(0) == [first, second]
     assert two_epochs(1)[0] != first
     pickle.dumps(names["worker_init_fn"])
+
+
+def test_order_that_a_resume_can_repeat(tmp_path: Path) -> None:
+    names = run_afresh("basicsr.train")
+    (tmp_path / "0.png").write_bytes(encode_png(np.zeros((32, 32, 3), np.uint8), compression_level=1))
+    data = {
+        "name": "x",
+        "type": "HQImageDataset",
+        "phase": "train",
+        "dataroot_gt": str(tmp_path),
+        "crop_pad_size": 16,
+        "batch_size_per_gpu": 1,
+        "num_worker_per_gpu": 0,
+        "dataset_enlarge_ratio": 4,
+    }
+    opt = {"manual_seed": 3, "num_gpu": 0, "dist": False, "rank": 0, "world_size": 1}
+    opt |= {"datasets": {"train": data}, "train": {"total_iter": 1}, "model_type": "ESCRealMSEModel"}
+    model = SimpleNamespace(train_sampler=None)
+    names["build_model"] = lambda opt: model
+
+    def start(**more: object) -> tuple[Any, Any]:
+        model.train_sampler = None
+        loader, sampler, *_ = names["create_train_val_dataloader"]({**opt, **more}, logging.getLogger())
+        names["build_model"](opt)
+        return loader, sampler
+
+    assert "resume" not in dir(start()[1])
+    assert model.train_sampler is None
+    stock = names["EnlargedSampler"], names["build_dataset"]
+    mend("order-that-a-resume-can-repeat", names)
+    loader, sampler = start()
+    assert model.train_sampler is sampler
+    assert isinstance(sampler, TrainingOrder)
+    assert sampler.seed == 3
+    crops = [[batch["gt"] for batch in loader] for _ in range(2)]
+    assert len(crops[0]) == 4
+    for first, second in zip(*crops, strict=True):
+        assert torch.equal(first, second), "drawn from the place in the epoch alone"
+    assert (names["EnlargedSampler"], names["build_dataset"]) == stock
+    # Anybody else's model is left as it was.
+    assert not isinstance(start(model_type="SRModel")[1], TrainingOrder)
+    assert model.train_sampler is None
