@@ -41,6 +41,9 @@ Losses = OrderedDict[str, Tensor]
 
 _TERMINATED = 128 + 15
 
+# Of the state of a schedule, what is not a setting.
+_PROGRESS = ("base_lrs", "last_epoch", "_step_count", "_last_lr")
+
 
 class PluginModel(SRModel):
     """SRModel with an FFT loss, every optimiser of PyTorch, mixed precision, exact resuming and safe files.
@@ -438,8 +441,16 @@ class PluginModel(SRModel):
         save_whole(content, Path(self.opt["path"]["training_states"]) / f"{current_iter}.state")
 
     def resume_training(self, resume_state: Mapping[str, Any]) -> None:
-        """Put optimisers, schedules, scaler, place in the epoch and random generators back."""
-        super().resume_training(resume_state)
+        """Put optimisers, schedules, scaler, place in the epoch and random generators back.
+
+        A schedule goes on where it was, but as the options have it now: a run may be resumed with more
+        iterations.
+        """
+        schedulers = [
+            {key: value for key, value in state.items() if key in _PROGRESS}
+            for state in resume_state["schedulers"]
+        ]
+        super().resume_training({**resume_state, "schedulers": schedulers})
         kept = resume_state.get("plugin") or {}
         self.precision.load_state_dict(kept.get("scaler") or {})
         if kept.get("best_metrics"):

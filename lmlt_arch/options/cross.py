@@ -159,9 +159,6 @@ def _rest(opt: Mapping[str, Any]) -> Iterator[Mistake]:
     logger = section(opt, "logger")
     if at(logger, "wandb", "project") and logger.get("use_tb_logger") is not True:
         yield Mistake(("logger", "wandb"), "needs use_tb_logger: true")
-    total, warmup = whole(opt, "train", "total_iter"), whole(opt, "train", "warmup_iter")
-    if total and warmup and warmup > total:
-        yield Mistake(("train", "warmup_iter"), f"{warmup} is more than total_iter, {total}")
 
 
 def _synthesis(opt: Mapping[str, Any], *, known: list[Mistake]) -> list[Mistake]:

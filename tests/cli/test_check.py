@@ -73,7 +73,6 @@ PAIRED_OPTIONS: list[tuple[str, Any, str]] = [
     ("train:pixel_opt:reduction", "median", "train: pixel_opt: cannot be built: Unsupported reduction"),
     ("train:gan_opt", {"type": "GANLoss", "gan_type": "vanilla"}, "train: gan_opt: is not read by LMLTModel"),
     ("train:freeze", ["too_feat"], "no parameter of network_g is called 'too_feat'; did you mean 'to_feat'?"),
-    ("train:warmup_iter", 9, "train: warmup_iter: 9 is more than total_iter, 4"),
     ("gt_size", 64, "gt_size: is not read by LMLTModel: remove it, or take model_type: ESCRealMSEModel"),
     ("datasets:train:gt_size", 33, "gt_size: must be a multiple of the scale, 2, such as 32; got 33"),
     ("datasets:train:use_flip", True, "datasets: train: unknown key 'use_flip'; did you mean 'use_hflip'?"),

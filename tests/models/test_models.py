@@ -183,6 +183,24 @@ def test_official_file_with_the_stock_model_type_trains_with_its_fft_loss(
         assert list(model.get_current_log()) == ["l_pix", "l_fft"]
 
 
+def test_a_resumed_run_may_be_made_longer(make_options: Any, batch: dict[str, torch.Tensor]) -> None:
+    def cosine(iterations: int) -> dict[str, Any]:
+        schedule = {"type": "CosineAnnealingRestartLR", "periods": [iterations], "restart_weights": [1]}
+        return {"total_iter": iterations, "scheduler": {**schedule, "eta_min": 1e-5}}
+
+    model = LMLTModel(make_options("LMLT", train=cosine(2)))
+    for iteration in (1, 2):
+        step(model, batch, iteration)
+    model.save(epoch=0, current_iter=2)
+    state = Path(model.opt["path"]["training_states"]) / "2.state"
+    longer = LMLTModel(make_options("LMLT", train=cosine(6), path={"resume_state": str(state)}))
+    longer.resume_training(torch.load(state, weights_only=True))
+    for iteration in range(3, 7):
+        step(longer, batch, iteration)
+        expected = 1e-5 + (1e-3 - 1e-5) * (1 + np.cos(np.pi * (iteration - 1) / 6)) / 2
+        assert longer.get_current_learning_rate() == pytest.approx([expected])
+
+
 @pytest.mark.parametrize(("term", "train"), [("l_pix", {}), ("l_fft", {"fft_opt": {"type": "FFTLoss"}})])
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(
     make_options: Any, batch: dict[str, torch.Tensor], tmp_path: Path, term: str, train: dict[str, Any]

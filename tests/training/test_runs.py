@@ -1,0 +1,148 @@
+"""Whole runs that are killed, stopped, or meet a full disk, a damaged image or a loss that is not finite."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def options(repo_root: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Writes an option file of a small LMLT that trains on eight pictures."""
+    draw = np.random.default_rng(0)
+    (tmp_path / "HR").mkdir()
+    for number in range(8):
+        pixels = draw.integers(0, 256, (40, 44, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "HR" / f"{number}.png")
+
+    def write(train: dict[str, Any] | None = None, **data: Any) -> Path:
+        opt: dict[str, Any] = yaml.safe_load((repo_root / "options" / "demo_LMLT_x4.yml").read_text())
+        opt["name"] = "run"
+        opt["network_g"] |= {"dim": 12, "n_blocks": 1}
+        section = opt["datasets"]["train"]
+        section.pop("dataroot_lq")
+        section |= {"type": "DownsampleImageDataset", "dataroot_gt": str(tmp_path / "HR"), "gt_size": 32}
+        section |= {"io_backend": {"type": "disk"}, "batch_size_per_gpu": 2, "num_worker_per_gpu": 1, **data}
+        opt["logger"] |= {"print_freq": 1, "save_checkpoint_freq": 2, "use_tb_logger": False}
+        opt["train"] |= {"warmup_iter": -1, **(train or {})}
+        opt["train"]["scheduler"]["periods"] = [opt["train"]["total_iter"]]
+        (tmp_path / "run.yml").write_text(yaml.safe_dump(opt))
+        return tmp_path / "run.yml"
+
+    return write
+
+
+@pytest.fixture
+def start(repo_root: Path, tmp_path: Path) -> Start:
+    """Types the command, before it a bash command if one is given."""
+
+    def start(file: Path, *more: str, before: str = ":") -> "subprocess.Popen[str]":
+        train = [sys.executable, str(repo_root / "basicsr" / "train.py"), "-opt", str(file), *more]
+        return subprocess.Popen(
+            ["bash", "-c", f'{before}; exec "$@"', "train", *train],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo_root)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
+
+
+def test_killed_runs_end_like_one_that_was_not(repo_root: Path) -> None:
+    command = [sys.executable, str(repo_root / "scripts" / "prove_resume.py"), "--kills", "2", "--seed", "1"]
+    done = subprocess.run(
+        [*command, "--models", "LMLT", "ESCReal_GAN"], stdout=subprocess.PIPE, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("equal bit for bit") == 2
+
+
+def test_sigterm_saves_and_leaves(options: Callable[..., Path], start: Start, tmp_path: Path) -> None:
+    file = options(train={"total_iter": 100_000})
+    with start(file) as process:
+        assert process.stdout is not None
+        printed = []
+        for line in process.stdout:
+            printed.append(line)
+            if re.search(r"iter: +3,", line):
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == 143, "".join(printed)
+    (saved,) = re.findall(r"saved at iteration (\d+) and leaving", "".join(printed))
+    state = torch.load(tmp_path / f"experiments/run/training_states/{saved}.state", weights_only=True)
+    assert state["iter"] == int(saved) >= 3
+
+    with start(options(train={"total_iter": int(saved) + 1}), "--auto_resume") as process:
+        text = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, text
+    assert f"Resuming training from epoch: 0, iter: {saved}" in text
+    assert "starts anew" not in text
+    assert "inexactly" not in text
+
+
+def test_a_full_disk_keeps_the_checkpoints_before_it(
+    options: Callable[..., Path], start: Start, tmp_path: Path
+) -> None:
+    with start(options(train={"total_iter": 2})) as process:
+        assert process.wait(timeout=120) == 0
+    states = tmp_path / "experiments" / "run" / "training_states"
+    before = {path.name: path.read_bytes() for path in states.iterdir()}
+    assert "2.state" in before
+
+    # A limit on the size of files meets the writer half-way, as a full disk does. (What a loader shares with
+    # its workers would count too.)
+    alone = {"num_worker_per_gpu": 0, "persistent_workers": False}
+    with start(options(train={"total_iter": 4}, **alone), "--auto_resume", before="ulimit -f 40") as process:
+        text = process.communicate(timeout=120)[0]
+    assert process.returncode == 1
+    assert "Checkpoint 4 was not saved: cannot write" in text, text
+    assert text.rstrip().endswith("net_g_latest.pth: File too large"), "the end of a run must not pretend"
+    assert "Traceback" not in text
+    assert {path.name: path.read_bytes() for path in states.iterdir()} == before
+
+    with start(options(train={"total_iter": 4}), "--auto_resume") as process:
+        assert "iter: 2." in process.communicate(timeout=120)[0]
+    assert process.returncode == 0
+    assert (states / "4.state").is_file()
+
+
+@pytest.mark.parametrize("how", ["fatal", "skip"])
+def test_a_damaged_image(options: Callable[..., Path], start: Start, tmp_path: Path, how: str) -> None:
+    broken = tmp_path / "HR" / "5.png"
+    broken.write_bytes(broken.read_bytes()[:900])
+    with start(options(train={"total_iter": 8}, damaged_images=how)) as process:
+        text = process.communicate(timeout=120)[0]
+    assert "Traceback" not in text
+    assert text.count(f"{broken}") == 1
+    if how == "fatal":
+        assert process.returncode == 1
+        assert "go on without it: 'damaged_images: skip' under datasets: train" in text.splitlines()[-1]
+    else:
+        assert process.returncode == 0
+        assert f"Skipped: {broken}" in text
+
+
+def test_a_loss_that_is_not_finite(options: Callable[..., Path], start: Start, tmp_path: Path) -> None:
+    optimizer = {"type": "SGD", "lr": 1e30}
+    with start(options(train={"total_iter": 9, "optim_g": optimizer})) as process:
+        text = process.communicate(timeout=120)[0]
+    assert process.returncode == 1
+    assert "Traceback" not in text
+    last = text.splitlines()[-1]
+    found = re.search(r"iteration \d: l_pix is (?:nan|inf).*HR/\d\.png; it is kept in (\S+)\. Resume", last)
+    assert found, last
+    assert {path.name for path in Path(found[1]).iterdir()} == {"batch.pth", "lq.png", "gt.png"}
