@@ -20,5 +20,6 @@ python basicsr/test.py -opt options/demo_test_LMLT_x4.yml
 
 least=0.3
 if [ "$iterations" -lt 400 ]; then least=none; fi
-python scripts/demo_report.py --heldout datasets/demo --results results/demo_test_LMLT_x4/visualization/heldout \
+python scripts/demo_report.py --network LMLT --gt datasets/demo/heldout_HR_mod4 \
+    --lq datasets/demo/heldout_LR_bicubic/X4 --suffix x4 --results results/demo_test_LMLT_x4/visualization/heldout \
     --picture results/demo_test_LMLT_x4/comparison.png --least-gain "$least"

@@ -57,43 +57,62 @@ def picture(rows: list[list[tuple[str, Pixels]]]) -> Image.Image:
     return sheet
 
 
-def main() -> int:
-    """Print the table, write the picture; 1 if the gain is smaller than demanded."""
+def arguments() -> argparse.Namespace:
+    """What was typed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--heldout", type=Path, required=True, help="folder that `lmlt prepare` wrote below")
+    parser.add_argument("--network", required=True, help="name for the captions")
+    parser.add_argument("--gt", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("--lq", type=Path, required=True, help="folder of the same, a scale smaller")
+    parser.add_argument("--suffix", default="", help="what the names of LQ images have at their end")
     parser.add_argument("--results", type=Path, required=True, help="images that test.py saved")
+    parser.add_argument(
+        "--photo", type=Path, nargs=2, metavar=("LQ", "RESULT"), help="a photograph without ground truth"
+    )
     parser.add_argument("--picture", type=Path, required=True)
     parser.add_argument(
         "--least-gain", required=True, help="PSNR over bicubic in dB that is demanded, or none"
     )
-    args = parser.parse_args()
+    return parser.parse_args()
 
+
+def side_by_side(
+    name: str, lq: Pixels, bicubic: tuple[str, Pixels], result: tuple[str, Pixels], gt: Pixels | None
+) -> list[tuple[str, Pixels]]:
+    """The liveliest crop of a photograph: LQ, bicubic, result and, where there is one, ground truth."""
+    top, left = liveliest_crop(bicubic[1] if gt is None else gt)
+    cells = [(f"{name}: LQ", lq.repeat(SCALE, 0).repeat(SCALE, 1)), bicubic, result]
+    cells += [("no ground truth", np.full_like(bicubic[1], 255)) if gt is None else ("GT", gt)]
+    return [(caption, image[top : top + CROP, left : left + CROP]) for caption, image in cells]
+
+
+def main() -> int:
+    """Print the table, write the picture; 1 if the gain is smaller than demanded."""
+    args = arguments()
     table, rows = [], []
-    for gt_path in sorted((args.heldout / "heldout_HR_mod4").glob("*.png")):
-        gt = read(gt_path)
-        lq = read(args.heldout / "heldout_LR_bicubic" / f"X{SCALE}" / f"{gt_path.stem}x{SCALE}.png")
+    for gt_path in sorted(args.gt.glob("*.png")):
+        lq = read(args.lq / f"{gt_path.stem}{args.suffix}.png")
+        gt = read(gt_path)[: lq.shape[0] * SCALE, : lq.shape[1] * SCALE]
         bicubic = imresize(lq, SCALE)
-        (result_path,) = args.results.glob(f"{gt_path.stem}x{SCALE}_*.png")
+        (result_path,) = args.results.glob(f"{gt_path.stem}{args.suffix}_*.png")
         result = read(result_path)
         by_bicubic, by_network = scores(bicubic, gt), scores(result, gt)
         table.append((gt_path.stem, by_bicubic, by_network))
-        top, left = liveliest_crop(gt)
-        window = np.s_[top : top + CROP, left : left + CROP]
-        replicated = lq.repeat(SCALE, 0).repeat(SCALE, 1)
+        captions = (f"bicubic {by_bicubic[0]:.2f} dB", f"{args.network} {by_network[0]:.2f} dB")
+        rows.append(side_by_side(gt_path.stem, lq, (captions[0], bicubic), (captions[1], result), gt))
+    if args.photo:
+        lq, result = (read(path) for path in args.photo)
+        bicubic = imresize(lq, SCALE)
         rows.append(
-            [
-                (f"{gt_path.stem}: LQ", replicated[window]),
-                (f"bicubic {by_bicubic[0]:.2f} dB", bicubic[window]),
-                (f"LMLT {by_network[0]:.2f} dB", result[window]),
-                ("GT", gt[window]),
-            ]
+            side_by_side(
+                f"{args.photo[0].stem} as it is", lq, ("bicubic", bicubic), (args.network, result), None
+            )
         )
     args.picture.parent.mkdir(parents=True, exist_ok=True)
     picture(rows).save(args.picture)
 
     bicubic_mean, network_mean = (np.mean([line[i] for line in table], axis=0) for i in (1, 2))
     table.append(("mean", tuple(bicubic_mean), tuple(network_mean)))
-    print(f"\n{'held out':<12}{'bicubic':>18}{'LMLT':>18}{'gain':>10}")
+    print(f"\n{'held out':<12}{'bicubic':>18}{args.network:>18}{'gain':>10}")
     for name, (psnr_0, ssim_0), (psnr_1, ssim_1) in table:
         print(
             f"{name:<12}{psnr_0:>9.2f} /{ssim_0:.4f}{psnr_1:>10.2f} /{ssim_1:.4f}{psnr_1 - psnr_0:>+7.2f} dB"
@@ -102,7 +121,7 @@ def main() -> int:
 
     gain = float(network_mean[0] - bicubic_mean[0])
     if args.least_gain == "none":
-        print("So short a training is not expected to beat bicubic; nothing is demanded of it.")
+        print("So short a training is not expected to beat bicubic; no gain is demanded of it.")
         return 0
     if gain < float(args.least_gain):
         print(

@@ -15,6 +15,8 @@ OPTIONS = Path(__file__).resolve().parents[1] / "options"
 SCALES = (2, 3, 4)
 BENCHMARKS = ("Set5", "Set14", "B100", "Urban100", "Manga109")
 
+FOR_EDITORS = "# yaml-language-server: $schema=schema.json\n"
+
 TRAIN_FILE = """\
 # {title} x{scale}, trained on {data} {note}.
 {remarks}# {launch}
@@ -634,7 +636,7 @@ def option_files() -> dict[str, str]:
     for name, preset in REAL_MODELS.items():
         for scale in PRESETS[preset].scales:
             files |= _real_files(name, preset, scale)
-    return files
+    return {name: FOR_EDITORS + content for name, content in files.items()}
 
 
 def _train_file(model_name: str, model: Model, scale: int) -> str:

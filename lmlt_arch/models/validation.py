@@ -56,11 +56,14 @@ def validate(model: Any, dataloader: Any, current_iter: int | str, tb_logger: An
     if not metrics or model.opt["rank"] != 0:
         return
     name = dataloader.dataset.opt["name"]
-    means = dict(zip(metrics, figures.mean(0).tolist(), strict=True))
-    missing = [metric for metric, value in means.items() if math.isnan(value)]
-    if missing:
-        get_root_logger().warning(f"{name}: not measured, for want of ground truth: {', '.join(missing)}.")
-    model.metric_results = {metric: value for metric, value in means.items() if metric not in missing}
+    means = dict(zip(metrics, figures.nanmean(0).tolist(), strict=True))
+    for metric, missing in zip(metrics, figures.isnan().sum(0).tolist(), strict=True):
+        if missing:
+            get_root_logger().warning(
+                f"{name}: {metric} of {missing} of {len(figures)} images could not be measured: they have no "
+                "ground truth, or are too small."
+            )
+    model.metric_results = {metric: value for metric, value in means.items() if not math.isnan(value)}
     model._initialize_best_metric_results(name)
     for metric, value in model.metric_results.items():
         model._update_best_metric_result(name, metric, value, current_iter)
@@ -102,7 +105,7 @@ def _measure_share(model: Any, dataloader: Any, current_iter: int | str, save_im
 
 
 def _figure(options: Mapping[str, Any], result: Tensor, gt: Tensor | None) -> float:
-    """One metric of one image; NaN if it needs ground truth that is not there."""
+    """One metric of one image; NaN if ground truth is not there, or the image is too small for NIQE."""
     kind = options["type"]
     on_device = ON_DEVICE.get(kind)
     if gt is None and (on_device or _needs_gt(kind)):
@@ -113,7 +116,15 @@ def _figure(options: Mapping[str, Any], result: Tensor, gt: Tensor | None) -> fl
     data = {"img": _pixels(result)[..., ::-1]}
     if gt is not None:
         data["img2"] = _pixels(gt)[..., ::-1]
+    if kind == "calculate_niqe" and _niqe_blocks(result, options.get("crop_border", 0)) < 2:
+        return math.nan
     return float(calculate_metric(data, options))
+
+
+def _niqe_blocks(images: Tensor, border: int) -> int:
+    """How many blocks NIQE compares with its model: of fewer than two there is no covariance."""
+    height, width = ((side - 2 * border) // 96 for side in images.shape[-2:])
+    return max(height, 0) * max(width, 0)
 
 
 def _needs_gt(kind: str) -> bool:

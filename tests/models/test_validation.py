@@ -1,5 +1,6 @@
 """Validation: its figures, files and random numbers, on one process and on two."""
 
+import logging
 import os
 import random
 import re
@@ -110,11 +111,23 @@ def test_without_ground_truth(
     make_options: Any, loader: Any, pictures: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for path in (pictures / "LR").iterdir():
-        Image.open(path).resize((128, 112)).save(path)  # NIQE wants some size
+        Image.open(path).resize((102, 56)).save(path)  # NIQE wants two blocks of 96 pixels
     metrics = {"psnr": PSNR, "niqe": NIQE}
     model = validated(make_options, "LMLT", loader(type="SingleImageDataset"), val={"metrics": metrics})
     assert model.metric_results.keys() == {"niqe"}
-    assert 0 < model.metric_results["niqe"] < 1000
+    expected = model.metric_results["niqe"]
+    assert 0 < expected < 1000
+
+    Image.new("RGB", (40, 30)).save(pictures / "LR" / "too_small.png")
+    logger = logging.getLogger("basicsr")
+    logger.addHandler(caplog.handler)
+    try:
+        model = validated(make_options, "LMLT", loader(type="SingleImageDataset"), val={"metrics": metrics})
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert model.metric_results == {"niqe": pytest.approx(expected)}
+    assert "psnr of 6 of 6 images could not be measured" in caplog.text
+    assert "niqe of 1 of 6 images could not be measured" in caplog.text
 
 
 def test_pairs_of_wrong_sizes_are_named(make_options: Any, loader: Any, pictures: Path) -> None:
