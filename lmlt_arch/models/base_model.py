@@ -80,22 +80,13 @@ class PluginModel(SRModel):
     # Building
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
-        """Move a network to its device; freeze, lay out and compile what is trained.
-
-        Raises:
-            ValueError: a name in `freeze` fits no parameter, or DataParallel was to run a compiled network.
-        """
+        """Move a network to its device; freeze, lay out and compile what is trained."""
         if self.is_train:
             if net is self.net_g:
                 _freeze(net, self.train_options.freeze)
             if self.train_options.channels_last:
                 _lay_out(net)
             if self.train_options.compile:
-                if self.opt["num_gpu"] > 1 and not self.opt["dist"]:
-                    raise ValueError(
-                        "train: compile does not work with several GPUs in one process: start one process "
-                        f"for each, torchrun --nproc_per_node={self.opt['num_gpu']} ... --launcher pytorch"
-                    )
                 # In place, so that parameters keep their names in checkpoints.
                 net.compile()
         return super().model_to_device(net)
@@ -482,20 +473,7 @@ def _lay_out(net: nn.Module) -> None:
 
 
 def _freeze(net: nn.Module, prefixes: Iterable[str]) -> None:
-    """Train nothing below these names.
-
-    Raises:
-        ValueError: one of them names nothing, or they name everything.
-    """
-    names = dict(net.named_parameters())
-    for prefix in prefixes:
-        below = [name for name in names if name == prefix or name.startswith(f"{prefix}.")]
-        if not below:
-            known = dict.fromkeys(name.split(".")[0] for name in names)
-            raise ValueError(
-                f"train: freeze: nothing is called {prefix!r}; there are {', '.join(known)}, ..."
-            )
-        for name in below:
-            names[name].requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in names.values()):
-        raise ValueError("train: freeze leaves nothing to train")
+    """Train nothing below these names."""
+    for name, parameter in net.named_parameters():
+        if any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes):
+            parameter.requires_grad_(False)

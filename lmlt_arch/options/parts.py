@@ -65,13 +65,16 @@ def _network(opt: Mapping[str, Any], name: str) -> list[Mistake]:
 def _frozen(opt: Mapping[str, Any], network: Any) -> list[Mistake]:
     names = [name for name, _ in network.named_parameters()]
     prefixes = at(opt, "train", "freeze")
+    prefixes = [p for p in prefixes if isinstance(p, str)] if isinstance(prefixes, list) else []
     tops = sorted({name.split(".")[0] for name in names})
+    below = {p: [name for name in names if name == p or name.startswith(f"{p}.")] for p in prefixes}
+    place = ("train", "freeze")
+    if {name for some in below.values() for name in some} == {*names}:
+        return [Mistake(place, "leaves nothing of network_g to train")]
     return [
-        Mistake(
-            ("train", "freeze"), f"no parameter of network_g is called {prefix!r}; {nearest(prefix, tops)}"
-        )
-        for prefix in (prefixes if isinstance(prefixes, list) else [])
-        if not any(name == prefix or name.startswith(f"{prefix}.") for name in names)
+        Mistake(place, f"no parameter of network_g is called {prefix!r}; {nearest(prefix, tops)}")
+        for prefix, some in below.items()
+        if not some
     ]
 
 
