@@ -80,6 +80,7 @@ def _measure_share(model: Any, dataloader: Any, current_iter: int | str, save_im
     share = range(rank, len(dataset), world)
     loader = DataLoader(dataset, batch_size=1, sampler=share, num_workers=dataloader.num_workers)
     figures = torch.zeros(len(dataset), len(metrics), dtype=torch.float64, device=model.device)
+    _forget_batch(model)  # that of training, whose ground truth these images may not replace
     hidden = rank != 0 or not options.get("pbar", False)
     bar = tqdm(loader, desc=dataset.opt["name"], unit="image", disable=hidden, file=sys.stderr)
     for index, data in zip(share, bar, strict=True):
@@ -88,8 +89,7 @@ def _measure_share(model: Any, dataloader: Any, current_iter: int | str, save_im
         model.test()
         result = _eight_bits(model.output)
         gt = _eight_bits(model.gt) if hasattr(model, "gt") else None
-        for name in ("lq", "gt", "output"):
-            vars(model).pop(name, None)
+        _forget_batch(model)
         if gt is not None and gt.shape != result.shape:
             raise ValueError(
                 f"{path}: the output is {result.shape[-1]}x{result.shape[-2]}, its ground truth "
@@ -102,6 +102,11 @@ def _measure_share(model: Any, dataloader: Any, current_iter: int | str, save_im
         for column, metric in enumerate(metrics.values()):
             figures[index, column] = _figure(metric, result, gt)
     return figures
+
+
+def _forget_batch(model: Any) -> None:
+    for name in ("lq", "gt", "output"):
+        vars(model).pop(name, None)
 
 
 def _figure(options: Mapping[str, Any], result: Tensor, gt: Tensor | None) -> float:

@@ -130,6 +130,13 @@ def test_without_ground_truth(
     assert "niqe of 1 of 6 images could not be measured" in caplog.text
 
 
+def test_ground_truth_of_training_is_not_that_of_validation(make_options: Any, loader: Any) -> None:
+    model = LMLTModel({**make_options("LMLT"), "val": {"metrics": {"psnr": PSNR}}})
+    model.feed_data({"lq": torch.rand(1, 3, 32, 32), "gt": torch.rand(1, 3, 64, 64)})
+    model.validation(loader(type="SingleImageDataset"), 1, None, False)
+    assert model.metric_results == {}
+
+
 def test_pairs_of_wrong_sizes_are_named(make_options: Any, loader: Any, pictures: Path) -> None:
     Image.new("RGB", (30, 40)).save(pictures / "HR" / "p3.png")
     with pytest.raises(ValueError, match=r"p3\.png: the output is 52x50, its ground truth 30x40"):
