@@ -2,7 +2,8 @@
 
 Small networks, real programs: `python basicsr/train.py -opt FILE`, SIGKILL to all of its processes,
 `--auto_resume`. Weights, averages, optimisers, schedules and random states must be equal bit for bit (CPU,
-float32, deterministic). Prints a line for each kill; exit status 1 if anything differs.
+float32, deterministic), and so must the logged losses of the iterations after the resume. Prints a line for
+each kill; exit status 1 if anything differs or a run did not go on from a checkpoint.
 
   python scripts/prove_resume.py --kills 10 --seed 3
 """
@@ -28,6 +29,7 @@ from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 ITERATIONS, SAVE_EVERY, IMAGES = 22, 4, 12
+Losses = dict[int, str]
 MODELS = ("LMLT", "ESCReal_MSE", "ESCReal_GAN")
 SMALL = {
     "LMLT": {"dim": 12, "n_blocks": 1},
@@ -50,23 +52,29 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         _write_images(work / "images")
-        references: dict[str, dict[str, Tensor]] = {}
+        references: dict[str, tuple[dict[str, Tensor], Losses]] = {}
         failures = 0
         for number in range(1, args.kills + 1):
             model = args.models[(number - 1) % len(args.models)]
             options = _option_file(work, model, args.workers)
             if model not in references:
                 whole = work / f"{model}_never_killed"
-                _run(options, whole)
-                references[model] = _ending(whole, model)
+                log = _run(options, whole)
+                references[model] = _ending(whole, model), _losses(log)
             interrupted = work / f"{model}_{number}"
-            moment = draw.randrange(1, ITERATIONS), draw.random() * 0.2
-            reached = _run(options, interrupted, kill_at=moment)
-            _run(options, interrupted, "--auto_resume")
-            different = _differences(references[model], _ending(interrupted, model))
+            # After the first checkpoint: before it, there is nothing to resume from.
+            moment = draw.randrange(SAVE_EVERY + 1, ITERATIONS), draw.random() * 0.2
+            _run(options, interrupted, kill_at=moment)
+            log = _run(options, interrupted, "--auto_resume")
+            ending, losses = references[model]
+            different = _differences(ending, _ending(interrupted, model))
+            different += _not_resumed(log) + [
+                f"losses of iteration {i}" for i, terms in _losses(log).items() if terms != losses[i]
+            ]
             failures += bool(different)
             verdict = f"DIFFERS in {', '.join(different[:3])}" if different else "equal bit for bit"
-            print(f"{number}. {model}: killed in iteration {reached + 1}, resumed: {verdict}", flush=True)
+            start = min(_losses(log)) - 1
+            print(f"{number}. {model}: killed, resumed from iteration {start}: {verdict}", flush=True)
     print(f"{args.kills - failures} of {args.kills} killed runs ended like the one that was never killed.")
     return 1 if failures else 0
 
@@ -106,11 +114,11 @@ def _option_file(work: Path, model: str, workers: int) -> Path:
     return path
 
 
-def _run(options: Path, folder: Path, *more: str, kill_at: tuple[int, float] | None = None) -> int:
-    """Train in a folder, to the end or until a time after an iteration; returns the last iteration seen."""
+def _run(options: Path, folder: Path, *more: str, kill_at: tuple[int, float] | None = None) -> list[str]:
+    """Train in a folder, to the end or until a time after an iteration; returns what was printed."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, str(ROOT / "basicsr" / "train.py"), "-opt", str(options), *more]
-    log, last = [], 0
+    log: list[str] = []
     with subprocess.Popen(
         command,
         cwd=folder,
@@ -122,15 +130,26 @@ def _run(options: Path, folder: Path, *more: str, kill_at: tuple[int, float] | N
     ) as process:
         for line in _lines(process):
             log.append(line)
-            if found := re.search(r"iter: +(\d+),", line):
-                last = int(found[1])
-                if kill_at is not None and last >= kill_at[0]:
-                    time.sleep(kill_at[1])
-                    os.killpg(process.pid, signal.SIGKILL)
-                    break
+            if kill_at is not None and max(_losses([line]), default=0) >= kill_at[0]:
+                time.sleep(kill_at[1])
+                os.killpg(process.pid, signal.SIGKILL)
+                break
     if kill_at is None and process.returncode != 0:
         sys.exit(f"The training itself failed:\n{''.join(log[-30:])}")
-    return last
+    return log
+
+
+def _losses(log: list[str]) -> Losses:
+    """Loss terms by iteration, as they were printed."""
+    found = (re.search(r"iter: +([\d,]+), .*\)\] (l_.*)", line) for line in log)
+    return {int(match[1].replace(",", "")): match[2].strip() for match in found if match}
+
+
+def _not_resumed(log: list[str]) -> list[str]:
+    """What the log says against the run's having gone on from a checkpoint exactly."""
+    text = "".join(log)
+    found = [] if "Resuming training from epoch" in text else ["it started over"]
+    return found + [words for words in ("starts anew", "inexactly") if words in text]
 
 
 def _lines(process: "subprocess.Popen[str]") -> Iterator[str]:

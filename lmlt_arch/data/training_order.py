@@ -7,6 +7,7 @@ save.
 
 # mypy: allow-subclassing-any
 import random
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -73,10 +74,11 @@ class TrainingOrder(EnlargedSampler):
             "epoch": self.epoch,
             "consumed": self.consumed * self.num_replicas,
             "total_size": self.total_size,
+            "seed": self.seed,
         }
 
     def resume(self, state: Mapping[str, int]) -> bool:
-        """Begin that epoch at that place.
+        """Begin that epoch at that place, with the seed of then: without `manual_seed` each start draws one.
 
         Returns:
             False, changing nothing, if the place has lost its meaning: there are other data, or the epoch is
@@ -84,6 +86,7 @@ class TrainingOrder(EnlargedSampler):
         """
         if state.get("total_size") != self.total_size:
             return False
+        self.seed = state["seed"]
         self._resumed = state["epoch"], state["consumed"] // self.num_replicas
         return True
 
@@ -113,6 +116,14 @@ class SeededDataset(Dataset[Any]):
             return self._reading.get(index)
         with _seeded(index.seed):
             return self._reading.get(int(index))
+
+
+def survive_the_first_sigterm(worker_id: int) -> None:
+    """Let a data worker live on when a whole process group is told to end: the main process has to save.
+
+    The second SIGTERM ends it, which is how PyTorch gets rid of a worker that hangs.
+    """
+    signal.signal(signal.SIGTERM, lambda signum, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def _mixed(*numbers: int) -> int:

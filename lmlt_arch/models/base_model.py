@@ -87,8 +87,8 @@ class PluginModel(SRModel):
             if self.train_options.channels_last:
                 _lay_out(net)
             if self.train_options.compile:
-                # In place, so that parameters keep their names in checkpoints.
-                net.compile()
+                # In place, so that parameters keep their names in checkpoints. All batches have one size.
+                net.compile(dynamic=False)
         return super().model_to_device(net)
 
     def load_network(

@@ -137,6 +137,7 @@ def test_channels_last_changes_the_layout_only(
 @pytest.mark.slow
 @pytest.mark.parametrize("network", MODELS)
 def test_compiling_keeps_results_and_names(make_options: Any, four: dict[str, Tensor], network: str) -> None:
+    torch._dynamo.reset()  # of what other tests compiled
     plain = trained(make_options, network, four)
     compiled = trained(make_options, network, four, compile=True)
     assert list(compiled.net_g.state_dict()) == list(plain.net_g.state_dict())

@@ -58,6 +58,7 @@ def start(repo_root: Path, tmp_path: Path) -> Start:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
 
     return start
@@ -72,7 +73,10 @@ def test_killed_runs_end_like_one_that_was_not(repo_root: Path) -> None:
     assert done.stdout.count("equal bit for bit") == 2
 
 
-def test_sigterm_saves_and_leaves(options: Callable[..., Path], start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_sigterm_saves_and_leaves(
+    options: Callable[..., Path], start: Start, tmp_path: Path, whole_group: bool
+) -> None:
     file = options(train={"total_iter": 100_000})
     with start(file) as process:
         assert process.stdout is not None
@@ -80,7 +84,8 @@ def test_sigterm_saves_and_leaves(options: Callable[..., Path], start: Start, tm
         for line in process.stdout:
             printed.append(line)
             if re.search(r"iter: +3,", line):
-                process.send_signal(signal.SIGTERM)
+                send = os.killpg if whole_group else os.kill
+                send(process.pid, signal.SIGTERM)
     assert process.returncode == 143, "".join(printed)
     (saved,) = re.findall(r"saved at iteration (\d+) and leaving", "".join(printed))
     state = torch.load(tmp_path / f"experiments/run/training_states/{saved}.state", weights_only=True)
