@@ -8,6 +8,7 @@ save.
 # mypy: allow-subclassing-any
 import random
 import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,10 @@ from basicsr.data.data_sampler import EnlargedSampler
 from torch.utils.data import Dataset
 
 from lmlt_arch.data.guarded_reading import GuardedReading
+
+
+# BasicSR's `prefetch_mode: cpu` reads in threads, of which two may live at the beginning of an epoch.
+_drawing = threading.Lock()
 
 
 class SeededIndex(int):
@@ -134,14 +139,15 @@ def _mixed(*numbers: int) -> int:
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Seed the global generators, which data sets draw from, and put them back afterwards."""
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    # Not `torch.manual_seed`, which would seed the GPUs too.
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
+    with _drawing:
+        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        random.seed(seed)
+        np.random.seed(seed)
+        # Not `torch.manual_seed`, which would seed the GPUs too.
+        torch.default_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            torch.set_rng_state(before[2])
