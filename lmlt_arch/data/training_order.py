@@ -20,7 +20,6 @@ from torch.utils.data import Dataset
 
 from lmlt_arch.data.guarded_reading import GuardedReading
 
-
 # BasicSR's `prefetch_mode: cpu` reads in threads, of which two may live at the beginning of an epoch.
 _drawing = threading.Lock()
 

@@ -142,6 +142,13 @@ def _devices(opt: Mapping[str, Any]) -> Iterator[Mistake]:
             yield Mistake(place, "cuda needs pin_memory: true beside it")
     if at(opt, "train", "amp") == "bf16" and gpu and not torch.cuda.is_bf16_supported():
         yield Mistake(("train", "amp"), "this GPU has no bf16: take fp16")
+    if at(opt, "train", "compile") is True and not gpu and torch.get_num_threads() > 1:
+        # Seen with torch 2.13: the compiled backward pass of ESC writes past its memory, however small it is.
+        yield Mistake(
+            ("train", "compile"),
+            "on a CPU, PyTorch's compiled training may crash with several threads: leave it out, or set "
+            "OMP_NUM_THREADS=1 in the environment",
+        )
     gpus = opt.get("num_gpu")
     if (
         at(opt, "train", "compile") is True

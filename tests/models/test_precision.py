@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._inductor.config
 from torch import Tensor, nn
 
 from lmlt_arch.models import ESCModel, LMLTModel
@@ -134,15 +135,38 @@ def test_channels_last_changes_the_layout_only(
     assert all(tensor.is_contiguous() for tensor in saved.values())
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """And nothing compiled by other tests, perhaps for several threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch._dynamo.reset()
+    with torch._inductor.config.patch(force_disable_caches=True):
+        yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("network", MODELS)
-def test_compiling_keeps_results_and_names(make_options: Any, four: dict[str, Tensor], network: str) -> None:
-    torch._dynamo.reset()  # of what other tests compiled
+def test_compiling_keeps_results_and_names(
+    make_options: Any, four: dict[str, Tensor], one_thread: None, network: str
+) -> None:
     plain = trained(make_options, network, four)
     compiled = trained(make_options, network, four, compile=True)
     assert list(compiled.net_g.state_dict()) == list(plain.net_g.state_dict())
     torch.testing.assert_close(weights(compiled), weights(plain), rtol=0, atol=2e-3)
     assert compiled.get_current_log()["l_pix"] == pytest.approx(plain.get_current_log()["l_pix"], rel=1e-4)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a fault of CPUs")
+def test_compiling_for_several_threads_is_refused(make_options: Any) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ValueError, match=r"compile: on a CPU, .* OMP_NUM_THREADS=1"):
+            LMLTModel(make_options("LMLT", train={"compile": True}))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_several_gpus_in_one_process_do_not_compile(make_options: Any) -> None:
