@@ -6,11 +6,13 @@ save.
 """
 
 # mypy: allow-subclassing-any
+import atexit
 import random
 import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -122,12 +124,26 @@ class SeededDataset(Dataset[Any]):
             return self._reading.get(int(index))
 
 
-def survive_the_first_sigterm(worker_id: int) -> None:
-    """Let a data worker live on when a whole process group is told to end: the main process has to save.
+class WorkersOutlastSigterm:
+    """For a loader's `worker_init_fn`: a SIGTERM to the whole process group leaves the data workers alive.
 
-    The second SIGTERM ends it, which is how PyTorch gets rid of a worker that hangs.
+    The main process has to save, and may need them for the iteration it is in. Once it exits, SIGTERM ends
+    them again: that is how Python gets rid of daemon processes, and it waits for them without limit.
     """
-    signal.signal(signal.SIGTERM, lambda signum, frame: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+    def __init__(self) -> None:
+        self._exiting = torch.zeros(1, dtype=torch.bool).share_memory_()
+        # Callbacks run in reverse order: this one before that of multiprocessing, which importing torch made.
+        atexit.register(self._exiting.fill_, True)
+
+    def __call__(self, worker_id: int) -> None:
+        """Prepare a worker; runs in it."""
+        signal.signal(signal.SIGTERM, self._end_if_exiting)
+
+    def _end_if_exiting(self, signum: int, frame: FrameType | None) -> None:
+        if self._exiting:
+            signal.signal(signum, signal.SIG_DFL)
+            signal.raise_signal(signum)
 
 
 def _mixed(*numbers: int) -> int:

@@ -119,11 +119,7 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
 
     @wraps(stock_create)
     def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> Any:
-        from lmlt_arch.data.training_order import (
-            SeededDataset,
-            TrainingOrder,
-            survive_the_first_sigterm,
-        )
+        from lmlt_arch.data.training_order import SeededDataset, TrainingOrder, WorkersOutlastSigterm
         from lmlt_arch.options.looking import is_ours
 
         orders.clear()
@@ -147,7 +143,7 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
         # So that beginning an epoch takes nothing from the global generator.
         loader.generator = torch.Generator().manual_seed(opt["manual_seed"])
         # In place of BasicSR's seeds, which samples with seeds of their own do not need.
-        loader.worker_init_fn = survive_the_first_sigterm
+        loader.worker_init_fn = WorkersOutlastSigterm()
         orders.append(order)
         return created
 

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,12 @@ def photos(tmp_path: Path, photo_arrays: dict[str, NDArray[np.uint8]]) -> Path:
 
 
 @pytest.fixture
-def command(tmp_path: Path, repo_root: Path) -> Callable[..., "subprocess.Popen[str]"]:
-    """Start `lmlt prepare` with some arguments in the folder above `datasets`."""
+def command(tmp_path: Path, repo_root: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Start `lmlt prepare` with some arguments in the folder above `datasets`; end it with the test."""
+    started = []
 
     def start(*args: object, **options: Any) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "lmlt_arch.cli", "prepare", *map(str, args)],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(repo_root), "OMP_NUM_THREADS": "1"},
@@ -49,5 +50,10 @@ def command(tmp_path: Path, repo_root: Path) -> Callable[..., "subprocess.Popen[
             stderr=subprocess.PIPE,
             **options,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

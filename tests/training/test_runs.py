@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,13 @@ def options(repo_root: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def start(repo_root: Path, tmp_path: Path) -> Start:
-    """Types the command, before it a bash command if one is given."""
+def start(repo_root: Path, tmp_path: Path) -> Iterator[Start]:
+    """Types the command, before it a bash command if one is given; kills what still runs after the test."""
+    started = []
 
     def start(file: Path, *more: str, before: str = ":") -> "subprocess.Popen[str]":
         train = [sys.executable, str(repo_root / "basicsr" / "train.py"), "-opt", str(file), *more]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             ["bash", "-c", f'{before}; exec "$@"', "train", *train],
             cwd=tmp_path,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo_root)},
@@ -60,8 +61,14 @@ def start(repo_root: Path, tmp_path: Path) -> Start:
             text=True,
             start_new_session=True,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def test_killed_runs_end_like_one_that_was_not(repo_root: Path) -> None:
@@ -78,21 +85,21 @@ def test_sigterm_saves_and_leaves(
     options: Callable[..., Path], start: Start, tmp_path: Path, whole_group: bool
 ) -> None:
     file = options(train={"total_iter": 100_000})
-    with start(file) as process:
-        assert process.stdout is not None
-        printed = []
-        for line in process.stdout:
-            printed.append(line)
-            if re.search(r"iter: +3,", line):
-                send = os.killpg if whole_group else os.kill
-                send(process.pid, signal.SIGTERM)
-    assert process.returncode == 143, "".join(printed)
+    process = start(file)
+    assert process.stdout is not None
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        if re.search(r"iter: +3,", line):
+            send = os.killpg if whole_group else os.kill
+            send(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=120) == 143, "".join(printed)
     (saved,) = re.findall(r"saved at iteration (\d+) and leaving", "".join(printed))
     state = torch.load(tmp_path / f"experiments/run/training_states/{saved}.state", weights_only=True)
     assert state["iter"] == int(saved) >= 3
 
-    with start(options(train={"total_iter": int(saved) + 1}), "--auto_resume") as process:
-        text = process.communicate(timeout=120)[0]
+    process = start(options(train={"total_iter": int(saved) + 1}), "--auto_resume")
+    text = process.communicate(timeout=120)[0]
     assert process.returncode == 0, text
     assert f"Resuming training from epoch: 0, iter: {saved}" in text
     assert "starts anew" not in text
@@ -102,8 +109,8 @@ def test_sigterm_saves_and_leaves(
 def test_a_full_disk_keeps_the_checkpoints_before_it(
     options: Callable[..., Path], start: Start, tmp_path: Path
 ) -> None:
-    with start(options(train={"total_iter": 2})) as process:
-        assert process.wait(timeout=120) == 0
+    process = start(options(train={"total_iter": 2}))
+    assert process.wait(timeout=120) == 0
     states = tmp_path / "experiments" / "run" / "training_states"
     before = {path.name: path.read_bytes() for path in states.iterdir()}
     assert "2.state" in before
@@ -111,16 +118,16 @@ def test_a_full_disk_keeps_the_checkpoints_before_it(
     # A limit on the size of files meets the writer half-way, as a full disk does. (What a loader shares with
     # its workers would count too.)
     alone = {"num_worker_per_gpu": 0, "persistent_workers": False}
-    with start(options(train={"total_iter": 4}, **alone), "--auto_resume", before="ulimit -f 40") as process:
-        text = process.communicate(timeout=120)[0]
+    process = start(options(train={"total_iter": 4}, **alone), "--auto_resume", before="ulimit -f 40")
+    text = process.communicate(timeout=120)[0]
     assert process.returncode == 1
     assert "Checkpoint 4 was not saved: cannot write" in text, text
     assert text.rstrip().endswith("net_g_latest.pth: File too large"), "the end of a run must not pretend"
     assert "Traceback" not in text
     assert {path.name: path.read_bytes() for path in states.iterdir()} == before
 
-    with start(options(train={"total_iter": 4}), "--auto_resume") as process:
-        assert "iter: 2." in process.communicate(timeout=120)[0]
+    process = start(options(train={"total_iter": 4}), "--auto_resume")
+    assert "iter: 2." in process.communicate(timeout=120)[0]
     assert process.returncode == 0
     assert (states / "4.state").is_file()
 
@@ -129,8 +136,8 @@ def test_a_full_disk_keeps_the_checkpoints_before_it(
 def test_a_damaged_image(options: Callable[..., Path], start: Start, tmp_path: Path, how: str) -> None:
     broken = tmp_path / "HR" / "5.png"
     broken.write_bytes(broken.read_bytes()[:900])
-    with start(options(train={"total_iter": 8}, damaged_images=how)) as process:
-        text = process.communicate(timeout=120)[0]
+    process = start(options(train={"total_iter": 8}, damaged_images=how))
+    text = process.communicate(timeout=120)[0]
     assert "Traceback" not in text
     assert text.count(f"{broken}") == 1
     if how == "fatal":
@@ -143,8 +150,8 @@ def test_a_damaged_image(options: Callable[..., Path], start: Start, tmp_path: P
 
 def test_a_loss_that_is_not_finite(options: Callable[..., Path], start: Start, tmp_path: Path) -> None:
     optimizer = {"type": "SGD", "lr": 1e30}
-    with start(options(train={"total_iter": 9, "optim_g": optimizer})) as process:
-        text = process.communicate(timeout=120)[0]
+    process = start(options(train={"total_iter": 9, "optim_g": optimizer}))
+    text = process.communicate(timeout=120)[0]
     assert process.returncode == 1
     assert "Traceback" not in text
     last = text.splitlines()[-1]
