@@ -18,7 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lmlt_arch.checkpoint import load_for_training
 from lmlt_arch.files import OutputError, make_folder
-from lmlt_arch.inference.tiles import tiled
+from lmlt_arch.inference.statistics import SharedStatistics
+from lmlt_arch.inference.tiles import TiledNetwork, Tiling
 from lmlt_arch.losses.vgg_weights import vgg_weights
 from lmlt_arch.metrics import prepare_metrics
 from lmlt_arch.models.nonfinite import keep_batch
@@ -298,14 +299,13 @@ class PluginModel(SRModel):
         """Run a bare network on whole images, in tiles if the options ask for them."""
         tile = self.opt.get("tile")
         if tile:
-            return tiled(
-                net.forward,
-                lq,
-                tile_size=tile["tile_size"],
-                tile_pad=tile["tile_pad"],
+            tiling = Tiling(
+                size=tile["tile_size"] + 2 * tile["tile_pad"],
+                overlap=2 * tile["tile_pad"],
                 scale=self.opt["scale"],
                 multiple=getattr(net, "pad_multiple", 1),
             )
+            return TiledNetwork(net.forward, tiling, SharedStatistics(net))(lq)
         # Not `net(lq)`: a compiled network would be compiled anew for the sizes of images.
         return net.forward(lq)
 
