@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lmlt_arch.archs import ESC, ESCFP, LMLT, ESCReal, ESCRealM
     from lmlt_arch.checkpoint import load_model
+    from lmlt_arch.inference.upscaler import Upscaler
 
 __version__ = "0.1.0"
 
-__all__ = ["ESC", "ESCFP", "LMLT", "ESCReal", "ESCRealM", "load_model"]
+__all__ = ["ESC", "ESCFP", "LMLT", "ESCReal", "ESCRealM", "Upscaler", "load_model"]
 
-_HOME = {"load_model": "lmlt_arch.checkpoint"}
+_HOME = {"Upscaler": "lmlt_arch.inference.upscaler", "load_model": "lmlt_arch.checkpoint"}
 
 
 def __getattr__(name: str) -> Any:

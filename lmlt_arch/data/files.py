@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 
-def list_images(folder: Path) -> list[PurePosixPath]:
+def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[PurePosixPath]:
     """The images below a folder, at any depth, sorted, as paths relative to it.
 
     Hidden files and folders (leading dot) are passed over.
@@ -26,7 +26,7 @@ def list_images(folder: Path) -> list[PurePosixPath]:
         found += [
             PurePosixPath(relative.as_posix(), name)
             for name in names
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+            if not name.startswith(".") and Path(name).suffix.lower() in suffixes
         ]
     return sorted(found)
 

@@ -58,14 +58,14 @@ def decode_image(data: bytes, *, name: str) -> NDArray[np.uint8]:
 
 def _refusal(file: Image.Image, data: bytes) -> str | None:
     """Why an opened, not yet decoded image cannot be used, or None."""
-    if _has_deep_channels(file, data):
+    if has_deep_channels(file, data):
         return "has more than 8 bits per channel: convert it to 8 bits first"
     if file.mode not in PLAIN_MODES | ALPHA_MODES:
         return f"has colour mode {file.mode}: convert it to 8-bit RGB first"
     return None
 
 
-def _has_deep_channels(file: Image.Image, data: bytes) -> bool:
+def has_deep_channels(file: Image.Image, data: bytes) -> bool:
     """Whether channels have more than 8 bits, by the header: Pillow opens 16-bit RGB as plain RGB."""
     if data.startswith(PNG_SIGNATURE):
         depth: int = struct.unpack_from("B", data, 24)[0]

@@ -1,0 +1,272 @@
+"""`lmlt upscale INPUT... -o OUTPUT --model FILE`: enlarge images, folders and videos."""
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lmlt_arch.inference.pipeline import Result
+
+DESCRIPTION = """\
+Enlarge images with a trained network.
+
+  lmlt upscale photo.jpg -o photo_x4.png --model LMLT_tiny_x4.pth
+  lmlt upscale photos 'scans/**/*.tif' -o enlarged --model ESC_Real_x4.pth --format png
+  find . -name '*.webp' | lmlt upscale - -o enlarged --model ESC_x2.safetensors --outscale 1.5
+  torchrun --nproc_per_node=4 --no-python lmlt upscale photos -o enlarged --model ESC_x2.pth
+
+Inputs are files, folders (searched at any depth, their structure is kept), patterns, or - for a list on
+standard input. PNG, JPEG, WebP, TIFF, BMP and AVIF with 8 or 16 bits or float per channel, gray, palette or
+colour, with or without transparency; EXIF data, colour profile and resolution are kept, the orientation is
+applied. More than 8 bits, and images too large for the memory, need `pip install "basicsr-lmlt[images]"`.
+
+Outputs that are there already are skipped, so an interrupted run goes on when it is typed again. They appear
+when they are whole. Several processes of torchrun share the work.
+"""
+# What lies in memory for each pixel of a result while it is made, resized, rounded and encoded; twice, since
+# half of the memory is left to others.
+_BYTES_PER_RESULT_PIXEL = 2 * 64
+
+EPILOG = "Exit status: 0 all done, 1 some image could not be enlarged, 2 usage, 130 interrupted."
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `upscale` to the command."""
+    parser = subparsers.add_parser(
+        "upscale",
+        help="enlarge images and folders with a trained network",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, pattern, or - for a list")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder, or file for one input")
+    parser.add_argument("--model", type=Path, required=True, metavar="FILE", help=".pth or .safetensors")
+    parser.add_argument("--key", help="state dict in a .pth (default: params_ema, else params)")
+
+    size = parser.add_argument_group("size").add_mutually_exclusive_group()
+    size.add_argument("--outscale", type=float, metavar="X", help="resize the network's result to X times")
+    size.add_argument(
+        "--size", type=_size, metavar="WxH", help="resize it to this; Wx and xH keep the aspect"
+    )
+
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--format", choices=("png", "jpg", "webp", "tiff", "bmp", "avif"), help="default: as input"
+    )
+    files.add_argument("--depth", choices=("8", "16", "float"), help="per channel (default: as input)")
+    files.add_argument(
+        "--quality", type=int, default=95, metavar="Q", help="of JPEG, WebP, AVIF (default: 95)"
+    )
+    files.add_argument("--suffix", default="", help="added to names, as in photo_x4.png")
+    files.add_argument("--background", type=_color, metavar="RRGGBB", help="put under transparent images")
+    files.add_argument("--overwrite", action="store_true", help="replace outputs that are there")
+    files.add_argument(
+        "--max-pixels", type=float, default=2**28, metavar="N", help="refuse larger inputs (default: 2^28)"
+    )
+
+    network = parser.add_argument_group("network")
+    network.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
+    network.add_argument("--dtype", choices=("fp32", "fp16", "bf16"), default="fp32")
+    network.add_argument(
+        "--tile", type=_tile, default="auto", help="pixels of input; 0: never cut (default: auto)"
+    )
+    network.add_argument("--overlap", type=int, default=64, help="of tiles, in pixels of input (default: 64)")
+    network.add_argument("--ensemble", action="store_true", help="average of eight turned versions (x8)")
+    network.add_argument("--compile", action="store_true", help="torch.compile; for many images of one size")
+    files.add_argument(
+        "--in-memory",
+        type=float,
+        metavar="N",
+        help="largest result in pixels to make in memory (default: auto)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Enlarge everything and name what could not be."""
+    from lmlt_arch.checkpoint import CheckpointError
+    from lmlt_arch.files import OutputError
+    from lmlt_arch.inference.jobs import UsageError
+
+    try:
+        return _run(args)
+    except (UsageError, CheckpointError, FileNotFoundError, ValueError) as error:
+        print(f"lmlt upscale: error: {error}", file=sys.stderr)
+        return 2
+    except OutputError as error:
+        print(f"lmlt upscale: error: {error}; what is done is kept, start again to go on", file=sys.stderr)
+        return 1
+
+
+def _run(args: argparse.Namespace) -> int:
+    import torch
+    from PIL import Image
+    from tqdm import tqdm
+
+    from lmlt_arch.inference.jobs import UsageError, find_jobs
+    from lmlt_arch.inference.large import enlarge_large
+    from lmlt_arch.inference.memory import available_memory
+    from lmlt_arch.inference.pictures import Encoding
+    from lmlt_arch.inference.pipeline import Plan, Settings, enlarge_files
+    from lmlt_arch.inference.processes import Processes
+    from lmlt_arch.inference.upscaler import Upscaler
+
+    if not 1 <= args.quality <= 100:
+        raise UsageError(f"--quality must lie in 1..100, not {args.quality}")
+    if args.outscale is not None and not 0 < args.outscale < 1000:
+        raise UsageError(f"--outscale must be above 0, not {args.outscale}")
+    # Our own limit takes the place of Pillow's.
+    Image.MAX_IMAGE_PIXELS = None
+    # What it warns of is either an error too, or no matter for the result.
+    warnings.filterwarnings("ignore", module="PIL")
+    inputs = [part for text in args.inputs for part in (_listed() if text == "-" else [text])]
+    jobs = find_jobs(inputs, args.output, format=args.format, ending=args.suffix)
+    processes = Processes.from_environment()
+    upscaler = Upscaler(
+        args.model,
+        key=args.key,
+        device=processes.device(args.device),
+        dtype=args.dtype,
+        tile=args.tile,
+        overlap=args.overlap,
+        ensemble=args.ensemble,
+        compile=args.compile,
+        notice=lambda message: tqdm.write(f"lmlt upscale: {message}", file=sys.stderr),
+    )
+    settings = Settings(
+        encoding=Encoding(
+            format=args.format,
+            depth={None: None, "8": 8, "16": 16, "float": 32}[args.depth],
+            quality=args.quality,
+            background=args.background,
+        ),
+        resize=_resizing(args.outscale, args.size),
+        overwrite=args.overwrite,
+        max_pixels=args.max_pixels,
+        in_memory=args.in_memory or available_memory(torch.device("cpu")) / _BYTES_PER_RESULT_PIXEL,
+    )
+    own = processes.share(jobs)
+    results: list[Result] = []
+    start = time.perf_counter()
+    bar = tqdm(
+        total=len(own),
+        unit="image",
+        bar_format="{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]",
+        disable=processes.rank != 0 or None,
+    )
+
+    def large(plan: Plan) -> None:
+        enlarge_large(
+            plan.job.source,
+            plan.job.target,
+            upscaler,
+            after=plan.after,
+            format=plan.format,
+            encoding=settings.encoding,
+            progress=bar.update,
+        )
+
+    with bar:
+        for result in enlarge_files(own, upscaler, settings, large=large, progress=bar.update):
+            results.append(result)
+            if result.status != "done":
+                bar.update()
+            if args.json:
+                print(json.dumps(_as_json(result)), flush=True)
+    results = processes.gathered(results)
+    if processes.rank != 0:
+        return 0  # torchrun would end the first process before it has reported
+    _report(args, results, time.perf_counter() - start)
+    return 1 if any(result.status == "failed" for result in results) else 0
+
+
+def _listed() -> list[str]:
+    return [line for line in sys.stdin.read().splitlines() if line.strip()]
+
+
+def _as_json(result: "Result") -> dict[str, Any]:
+    return {
+        "input": str(result.job.source),
+        "output": str(result.job.target),
+        "status": result.status,
+        "size": list(reversed(result.before)) if result.before else None,
+        "output_size": list(reversed(result.after)) if result.after else None,
+        "error": result.error,
+    }
+
+
+def _report(args: argparse.Namespace, results: "list[Result]", seconds: float) -> None:
+    done = [result for result in results if result.status == "done"]
+    failed = [result for result in results if result.status == "failed"]
+    skipped = len(results) - len(done) - len(failed)
+    if args.json:
+        counts = {"done": len(done), "skipped": skipped, "failed": len(failed), "seconds": round(seconds, 3)}
+        print(json.dumps(counts))
+        return
+    for result in failed:
+        print(f"lmlt upscale: {result.error}", file=sys.stderr)
+    words = [f"{len(done)} enlarged to {args.output} in {seconds:.1f} s"]
+    if skipped:
+        words.append(f"{skipped} skipped, being there already (--overwrite replaces them)")
+    if failed:
+        words.append(f"{len(failed)} failed")
+    print(", ".join(words))
+
+
+def _resizing(
+    outscale: float | None, size: tuple[int, int] | None
+) -> Callable[[tuple[int, int]], tuple[int, int]] | None:
+    """What turns the size of an input into that of its output, if it is not the network's scale."""
+    if outscale is not None:
+        factor = outscale
+        return lambda before: (max(1, round(before[0] * factor)), max(1, round(before[1] * factor)))
+    if size is None:
+        return None
+    width, height = size
+
+    def resize(before: tuple[int, int]) -> tuple[int, int]:
+        return (
+            height or max(1, round(before[0] * width / before[1])),
+            width or max(1, round(before[1] * height / before[0])),
+        )
+
+    return resize
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Width and height; 0 where it follows from the aspect."""
+    width, cross, height = text.lower().partition("x")
+    try:
+        size = int(width or 0), int(height or 0)
+    except ValueError:
+        size = (0, 0)
+    if not cross or max(size) < 1 or min(size) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write 1920x1080, 1920x or x1080")
+    return size
+
+
+def _color(text: str) -> tuple[int, int, int]:
+    try:
+        red, green, blue = bytes.fromhex(text.removeprefix("#"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no colour: write FFFFFF for white") from error
+    return red, green, blue
+
+
+def _tile(text: str) -> int | str:
+    if text == "auto":
+        return text
+    try:
+        tile = int(text)
+    except ValueError:
+        tile = -1
+    if tile < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size of tiles: write auto, 0 or a number of pixels")
+    return tile

@@ -1,0 +1,104 @@
+"""How much memory there is, and how much a network takes for each pixel."""
+
+import contextlib
+import os
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+# Side of the image that a network's memory is measured on, in pixels of lq.
+_PROBE = 64
+
+# Taken to be free where the system does not say (Windows).
+_UNKNOWN = 4 * 2**30
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that can still be taken on a device, limits of containers and processes considered."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + cached)
+    return min(_system(), *_container(), *_process())
+
+
+def bytes_per_pixel(network: Callable[[Tensor], Tensor], device: torch.device, dtype: torch.dtype) -> float:
+    """Peak of the memory that a forward pass takes for each input pixel, input and output included."""
+    image = torch.rand(1, 3, _PROBE, _PROBE, device=device, dtype=dtype)
+    with _Peak() as peak, torch.no_grad():
+        network(image)
+    return (peak.most + image.nbytes) / _PROBE**2
+
+
+class _Peak(TorchDispatchMode):
+    """Adds up the storages that operators make, as long as they live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 0
+        self._now = 0
+        self._users: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        for result in tree_leaves(results):
+            if isinstance(result, Tensor):
+                self._note(result)
+        return results
+
+    def _note(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        place, size = storage._cdata, storage.nbytes()
+        if place not in self._users:
+            self._users[place] = 0
+            self._now += size
+            self.most = max(self.most, self._now)
+        self._users[place] += 1
+        weakref.finalize(tensor, self._forget, place, size)
+
+    def _forget(self, place: int, size: int) -> None:
+        self._users[place] -= 1
+        if not self._users[place]:
+            del self._users[place]
+            self._now -= size
+
+
+def _system() -> int:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        # Where there is no /proc (macOS): half of what is built in.
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return _UNKNOWN
+
+
+def _container() -> list[int]:
+    """What control groups leave, version 2 and 1."""
+    found = []
+    for limit, usage in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            found.append(int(Path(limit).read_text()) - int(Path(usage).read_text()))
+    return found
+
+
+def _process() -> list[int]:
+    """What the address space may still grow by (`ulimit -v`)."""
+    with contextlib.suppress(ImportError, OSError):
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            return [limit - pages * resource.getpagesize()]
+    return []

@@ -1,0 +1,325 @@
+"""Decoding, network and encoding of many images at the same time."""
+
+import errno
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from queue import SimpleQueue
+
+from torch import Tensor
+
+from lmlt_arch.data.images import ImageError
+from lmlt_arch.files import OutputError, make_folder, write_atomic
+from lmlt_arch.inference.jobs import Job
+from lmlt_arch.inference.pictures import (
+    DEFAULT_MAX_PIXELS,
+    DEPTHS,
+    FORMATS,
+    Encoding,
+    Format,
+    Picture,
+    check_size,
+    decode_picture,
+    depth_for,
+    encode_picture,
+    format_of,
+    prepared,
+    read_bytes,
+    read_header,
+)
+from lmlt_arch.inference.upscaler import Upscaler, resized, to_pixels
+
+Size = tuple[int, int]
+"""Height and width."""
+
+# Pixels that may wait decoded for the network, and enlarged for their encoding.
+_WAITING = 64_000_000
+_ENCODERS = 4
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a job.
+
+    Attributes:
+        job: the job.
+        status: `done`, `skipped` (the output was there), or `failed`.
+        before: size of the input.
+        after: size of the output.
+        error: why it failed; names the file.
+    """
+
+    job: Job
+    status: str
+    before: Size | None = None
+    after: Size | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How images are enlarged and written.
+
+    Attributes:
+        encoding: of the outputs.
+        resize: the size that the result for an input of a size is to get; None takes the network's.
+        overwrite: replace outputs that are there.
+        max_pixels: larger inputs are refused.
+        in_memory: results of more pixels are not made in memory but given to `large`.
+    """
+
+    encoding: Encoding
+    resize: Callable[[Size], Size] | None = None
+    overwrite: bool = False
+    max_pixels: float = DEFAULT_MAX_PIXELS
+    in_memory: float = float("inf")
+
+    def size_after(self, before: Size, scale: int) -> Size:
+        """Size of the result for an input."""
+        return self.resize(before) if self.resize else (before[0] * scale, before[1] * scale)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An input that can be enlarged, and what it becomes.
+
+    Attributes:
+        job: the files.
+        before: size of the input.
+        after: size of the output.
+        format: of the output.
+        picture: the input; None where it is too large for memory.
+    """
+
+    job: Job
+    before: Size
+    after: Size
+    format: Format
+    picture: Picture | None
+
+
+Large = Callable[[Plan], None]
+"""Enlarges an input that is too large for memory."""
+
+
+def enlarge_files(
+    jobs: Iterable[Job],
+    upscaler: Upscaler,
+    settings: Settings,
+    *,
+    large: Large,
+    progress: Callable[[float], object] = lambda images: None,
+) -> Iterator[Result]:
+    """Enlarge files; one that cannot be enlarged does not stop the others.
+
+    Args:
+        jobs: the files.
+        upscaler: enlarges.
+        settings: how to write.
+        large: for results of more than `settings.in_memory` pixels.
+        progress: is told what part of an image, or how many, have been done.
+
+    Yields:
+        The results, more or less in the order of the jobs.
+
+    Raises:
+        OutputError: the disk is full.
+    """
+    work = _Work(upscaler, settings, progress)
+    groups: SimpleQueue[list[Plan] | Result | None] = SimpleQueue()
+    written: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(1) as decoder, ThreadPoolExecutor(_ENCODERS) as encoders:
+        decoding = decoder.submit(work.load_all, jobs, groups.put)
+        try:
+            while (group := groups.get()) is not None:
+                if isinstance(group, Result):
+                    yield group
+                elif group[0].picture is None:
+                    yield work.attempt(group[0], partial(large, group[0]))
+                else:
+                    for plan, planes in work.enlarge(group):
+                        if isinstance(planes, Result):
+                            yield planes
+                        else:
+                            work.outgoing.take(planes.numel())
+                            written.append(encoders.submit(work.write, plan, planes))
+                while written and written[0].done():
+                    yield written.popleft().result()
+            decoding.result()
+            while written:
+                yield written.popleft().result()
+        finally:
+            work.stop()
+            encoders.shutdown(wait=True, cancel_futures=True)
+
+
+class _Work:
+    """The three stages, each in threads of its own."""
+
+    def __init__(self, upscaler: Upscaler, settings: Settings, progress: Callable[[float], object]) -> None:
+        self._upscaler = upscaler
+        self._settings = settings
+        self._progress = progress
+        self._stopped = False
+        self.incoming = _Budget(_WAITING)
+        self.outgoing = _Budget(3 * _WAITING)
+
+    def stop(self) -> None:
+        """Let waiting threads go, and load nothing more."""
+        self._stopped = True
+        self.incoming.close()
+        self.outgoing.close()
+
+    def load_all(self, jobs: Iterable[Job], put: Callable[[list[Plan] | Result | None], None]) -> None:
+        """Read files in order; put neighbours of one size together, as many as the network takes at once."""
+        group: list[Plan] = []
+        try:
+            for job in jobs:
+                if self._stopped:
+                    return
+                entry = self._plan(job)
+                joins = isinstance(entry, Plan) and group and entry.before == group[0].before
+                if group and not joins:
+                    # Before anything is waited for: what the group holds is only given back when it is done.
+                    put(group)
+                    group = []
+                if isinstance(entry, Plan) and not self._is_large(entry.before):
+                    entry = self._decoded(entry)
+                if isinstance(entry, Result):
+                    put(entry)
+                    continue
+                group.append(entry)
+                if entry.picture is None or len(group) >= self._most(entry.before):
+                    put(group)
+                    group = []
+            if group:
+                put(group)
+        finally:
+            put(None)
+
+    def _most(self, size: Size) -> int:
+        """Images of a size in a group: what they hold together must be there to be had."""
+        return max(1, min(self._upscaler.batch(*size), _WAITING // 2 // (size[0] * size[1])))
+
+    def _plan(self, job: Job) -> Plan | Result:
+        """Look at a file, and refuse at once what could not be written."""
+        settings = self._settings
+        if job.target.is_dir():
+            return Result(job, "failed", error=f"{job.target} is a folder")
+        if job.target.exists() and not settings.overwrite:
+            return Result(job, "skipped")
+        try:
+            name = str(job.source)
+            header = read_header(job.source, name, max_pixels=settings.max_pixels)
+            before = (header.height, header.width)
+            after = settings.size_after(before, self._upscaler.scale)
+            chosen = FORMATS[settings.encoding.format or format_of(job.target) or header.format]
+            check_size(after, chosen, name)
+            depth_for(chosen, settings.encoding.depth, 8)
+        except ImageError as error:
+            return Result(job, "failed", error=str(error))
+        return Plan(job, before, after, chosen, None)
+
+    def _is_large(self, size: Size) -> bool:
+        return size[0] * size[1] * self._upscaler.scale**2 > self._settings.in_memory
+
+    def _decoded(self, plan: Plan) -> Plan | Result:
+        settings, name = self._settings, str(plan.job.source)
+        pixels = plan.before[0] * plan.before[1]
+        self.incoming.take(pixels)
+        try:
+            data = read_bytes(plan.job.source)
+            picture = decode_picture(data, name, max_pixels=settings.max_pixels)
+            return replace(plan, picture=prepared(picture, plan.format, settings.encoding, name))
+        except (ImageError, MemoryError) as error:
+            self.incoming.give(pixels)
+            return _failed(plan, str(error) or f"{name}: not enough memory to decode it")
+
+    def enlarge(self, plans: list[Plan]) -> Iterator[tuple[Plan, Tensor | Result]]:
+        """Run the network on inputs of one size."""
+        pictures = [plan.picture for plan in plans if plan.picture is not None]
+        images = [picture.pixels() for picture in pictures]
+        height, width = plans[0].before
+        pixels = height * width * sum(self._upscaler.passes(image) for image in images)
+        try:
+            outputs = self._upscaler.enlarge_planes(
+                images, lambda done: self._progress(done / pixels * len(images))
+            )
+        except (RuntimeError, MemoryError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error) else "not enough memory"
+            yield from ((plan, _failed(plan, f"{plan.job.source}: {reason}")) for plan in plans)
+            return
+        finally:
+            for plan in plans:
+                self.incoming.give(plan.before[0] * plan.before[1])
+        yield from zip(plans, outputs, strict=True)
+
+    def write(self, plan: Plan, planes: Tensor) -> Result:
+        """Resize, round, encode and write."""
+        taken = planes.numel()
+        try:
+            return self.attempt(plan, lambda: self._write(plan, planes))
+        finally:
+            self.outgoing.give(taken)
+
+    def _write(self, plan: Plan, planes: Tensor) -> None:
+        picture, encoding = plan.picture, self._settings.encoding
+        assert picture is not None
+        depth = depth_for(plan.format, encoding.depth, picture.depth)
+        result = picture.with_pixels(to_pixels(resized(planes, *plan.after), DEPTHS[depth]))
+        data = encode_picture(result, plan.format, encoding.quality)
+        make_folder(plan.job.target.parent)
+        write_atomic(plan.job.target, data)
+
+    def attempt(self, plan: Plan, action: Callable[[], None]) -> Result:
+        """The result of an action on a file.
+
+        Raises:
+            OutputError: the disk is full, so that all others would fail too.
+        """
+        try:
+            action()
+        except OutputError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return _failed(plan, str(error))
+        except ImageError as error:
+            return _failed(plan, str(error))
+        return Result(plan.job, "done", plan.before, plan.after)
+
+
+def _failed(plan: Plan, error: str) -> Result:
+    return Result(plan.job, "failed", plan.before, error=error)
+
+
+class _Budget:
+    """Something of which only so much may be in use; one that is larger than all of it gets it alone."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._used = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def take(self, amount: int) -> None:
+        """Wait until there is so much."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or not self._used or self._used + amount <= self._most
+            )
+            self._used += amount
+
+    def give(self, amount: int) -> None:
+        """Give back."""
+        with self._changed:
+            self._used -= amount
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let everyone have it."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

@@ -1,0 +1,52 @@
+"""Sharing work among the processes that torchrun has started."""
+
+import os
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among others.
+
+    Attributes:
+        rank: which one it is.
+        world_size: how many there are.
+        local_rank: which one it is on this machine.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+    @classmethod
+    def from_environment(cls) -> "Processes":
+        """As torchrun says; alone, if it says nothing."""
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+        return cls(
+            *(int(os.environ.get(name, default)) for name, default in zip(names, (0, 1, 0), strict=True))
+        )
+
+    def device(self, name: str) -> str:
+        """The device for a name: each process takes a GPU of its own."""
+        if name in ("auto", "cuda") and self.world_size > 1 and torch.cuda.is_available():
+            return f"cuda:{self.local_rank % torch.cuda.device_count()}"
+        return name
+
+    def share(self, work: list[_T]) -> list[_T]:
+        """This process's part of the work."""
+        return work[self.rank :: self.world_size]
+
+    def gathered(self, results: list[_T]) -> list[_T]:
+        """The results of all processes; waits for all, since torchrun ends the others when one fails."""
+        if self.world_size == 1:
+            return results
+        torch.distributed.init_process_group("gloo")
+        parts: list[list[_T]] = [[] for _ in range(self.world_size)]
+        torch.distributed.all_gather_object(parts, results)
+        torch.distributed.destroy_process_group()
+        return [result for part in parts for result in part]

@@ -1,0 +1,141 @@
+"""A network ready to run: on its device, in its precision."""
+
+import copy
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lmlt_arch.archs import SRNetwork
+from lmlt_arch.checkpoint import CheckpointError, load_model
+from lmlt_arch.inference.statistics import SharedStatistics
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Runner(Protocol):
+    """What enlarges images.
+
+    Attributes:
+        scale: output size over input size.
+        multiple: side of the network's windows in pixels of lq.
+        device: where it computes.
+        statistics: what it averages over whole images, if that can be shared by tiles.
+    """
+
+    scale: int
+    multiple: int
+    device: torch.device
+    statistics: SharedStatistics | None
+
+    def __call__(self, lq: Tensor) -> Tensor:
+        """Map (B, 3, h, w), float32 in [0, 1], to (B, 3, h * scale, w * scale), float32, on `device`."""
+        ...
+
+
+class NetworkRunner:
+    """Runs a network of this package.
+
+    Args:
+        network: is copied if another precision is asked for, and moved to the device.
+        device: where to compute.
+        dtype: in what; the result is float32 in any case.
+        compile: use `torch.compile`; worth it for many images or tiles of one size.
+    """
+
+    def __init__(
+        self,
+        network: SRNetwork,
+        *,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        compile: bool = False,
+    ) -> None:
+        self.scale = network.upscaling_factor
+        self.multiple = network.pad_multiple
+        self.device = device
+        self._dtype = dtype
+        self._network = copy.deepcopy(network).to(device, dtype).eval().requires_grad_(False)
+        self.statistics: SharedStatistics | None = SharedStatistics(self._network)
+        if compile:
+            self._network.compile()
+
+    def __call__(self, lq: Tensor) -> Tensor:
+        """Enlarge."""
+        with torch.no_grad():
+            return self._network(lq.to(self.device, self._dtype)).float()
+
+
+class EnsembleRunner:
+    """The average over the eight symmetries of the square (geometric self-ensemble, "+" in papers)."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.scale, self.multiple = runner.scale, runner.multiple
+        self.device, self.statistics = runner.device, runner.statistics
+
+    def __call__(self, lq: Tensor) -> Tensor:
+        """Enlarge eight times."""
+        total: Tensor | None = None
+        for turns in range(4):
+            for mirrored in (False, True):
+                seen = torch.rot90(lq, turns, (-2, -1))
+                output = self._runner(seen.flip(-1) if mirrored else seen)
+                output = torch.rot90(output.flip(-1) if mirrored else output, -turns, (-2, -1))
+                total = output.clone() if total is None else total.add_(output)
+        assert total is not None
+        return total / 8
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; `auto` is the first GPU, else Apple's, else the CPU.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    if name == "auto":
+        places = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        name = next(place for place, there in places.items() if there)
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except Exception as error:
+        # An unknown word, a GPU that is not there, torch without CUDA: each has an error of its own.
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used here ({reason}): try --device cpu") from error
+    return device
+
+
+def load_runner(
+    path: str | Path,
+    *,
+    key: str | None = None,
+    device: str = "auto",
+    dtype: str = "fp32",
+    compile: bool = False,
+) -> Runner:
+    """Make a runner of a checkpoint.
+
+    Args:
+        path: `.pth` or `.safetensors`, see `lmlt_arch.load_model`.
+        key: which of its state dicts.
+        device: `auto`, or a device of PyTorch.
+        dtype: key of `DTYPES`.
+        compile: use `torch.compile`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointError: not a checkpoint of this package's networks, or its weights are not finite.
+        ValueError: no such device or precision.
+    """
+    chosen = choose_device(device)
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    network = load_model(path, key=key)
+    for name, weight in network.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise CheckpointError(
+                f"{path}: {name} is not finite; the training has failed before it was saved"
+            )
+    return NetworkRunner(network, device=chosen, dtype=DTYPES[dtype], compile=compile)

@@ -1,0 +1,251 @@
+"""Enlarging images of any size, kind and depth with a trained network."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from lmlt_arch.archs import SRNetwork
+from lmlt_arch.data.images import ALPHA_MODES
+from lmlt_arch.inference.alpha import fill_transparent
+from lmlt_arch.inference.memory import available_memory, bytes_per_pixel
+from lmlt_arch.inference.runner import (
+    DTYPES,
+    EnsembleRunner,
+    NetworkRunner,
+    Runner,
+    choose_device,
+    load_runner,
+)
+from lmlt_arch.inference.tiles import WHOLE, Progress, Read, TiledNetwork, Tiling
+
+DEFAULT_OVERLAP = 64
+# Of what is free, what tiles may take: estimates are not exact, and others live on the machine too.
+_SHARE_OF_MEMORY = 0.5
+# Larger tiles are no faster, and smaller ones finish sooner what a progress bar shows.
+_LARGEST_TILE = {"cpu": 512, "cuda": 2048, "mps": 1024}
+_MOST_TOGETHER = 16
+
+
+class Upscaler:
+    """Enlarges images with a trained network.
+
+    Images that need more memory than there is are cut into overlapping tiles; when memory runs out all the
+    same, tiles become smaller and the work goes on. Results do not depend on images before.
+
+    Args:
+        model: a checkpoint, a network, or anything else that runs, see `Runner`.
+        key: which of a checkpoint's state dicts, see `lmlt_arch.load_model`.
+        device: `auto`, or a device of PyTorch.
+        dtype: `fp32`, `fp16` or `bf16`; what the network computes in.
+        tile: side of the tiles in pixels of lq; `auto` goes by the memory, 0 never cuts.
+        overlap: what neighbouring tiles have in common, in pixels of lq.
+        ensemble: average over eight turned and mirrored versions: better by a little, eight times slower.
+        compile: use `torch.compile`.
+        notice: is told what a user should know, such as that memory ran out.
+
+    Attributes:
+        scale: output size over input size.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        CheckpointError: not a checkpoint of this package's networks.
+        ValueError: another argument is unusable; the message names it.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | SRNetwork | Runner,
+        *,
+        key: str | None = None,
+        device: str = "auto",
+        dtype: str = "fp32",
+        tile: int | Literal["auto"] = "auto",
+        overlap: int = DEFAULT_OVERLAP,
+        ensemble: bool = False,
+        compile: bool = False,
+        notice: Callable[[str], object] = lambda message: None,
+    ) -> None:
+        runner: Runner
+        if isinstance(model, (str, Path)):
+            runner = load_runner(model, key=key, device=device, dtype=dtype, compile=compile)
+        elif isinstance(model, SRNetwork):
+            runner = NetworkRunner(model, device=choose_device(device), dtype=DTYPES[dtype], compile=compile)
+        else:
+            runner = model
+        self._runner: Runner = EnsembleRunner(runner) if ensemble else runner
+        self.scale = runner.scale
+        tiling = self._automatic(overlap) if tile == "auto" else self._fixed(tile, overlap)
+        self._tiles = TiledNetwork(self._runner, tiling, runner.statistics, notice)
+
+    @property
+    def tile(self) -> int:
+        """Side of the tiles in pixels of lq."""
+        return self._tiles.tiling.size
+
+    def batch(self, height: int, width: int) -> int:
+        """How many images of a size run as one batch."""
+        return self._tiles.batch(height, width)
+
+    def passes(self, pixels: NDArray[Any]) -> int:
+        """How often the network runs for an image (H, W, 1 to 4): twice where transparency varies."""
+        return len(_parts(from_pixels(pixels)))
+
+    def enlarge(self, lq: Tensor, progress: Progress = lambda pixels: None) -> Tensor:
+        """Enlarge a batch of RGB images.
+
+        Args:
+            lq: (B, 3, H, W), float32 in [0, 1], any size from 1 x 1.
+            progress: is told how many pixels of lq are done.
+
+        Returns:
+            (B, 3, H * scale, W * scale), float32, not clamped, on the network's device.
+
+        Raises:
+            RuntimeError: memory does not even suffice for small tiles.
+        """
+        return self._tiles(lq.to(self._runner.device), progress)
+
+    def bands(
+        self, read: Read, height: int, width: int, progress: Progress = lambda pixels: None
+    ) -> Iterator[Tensor]:
+        """Enlarge an image that never is in memory as a whole, see `TiledNetwork.bands`."""
+        yield from self._tiles.bands(read, height, width, progress)
+
+    def __call__(self, image: Any) -> Any:
+        """Enlarge one image.
+
+        Args:
+            image: an array (H, W), (H, W, 3) or (H, W, 4), RGB and perhaps alpha: uint8, uint16, or float in
+                [0, 1]; or an image of Pillow.
+
+        Returns:
+            The same kind, `scale` times as large.
+
+        Raises:
+            TypeError: of another kind.
+            ValueError: an array of another shape.
+        """
+        if isinstance(image, Image.Image):
+            alpha = image.mode in ALPHA_MODES or "transparency" in image.info
+            gray = image.mode in ("1", "L")
+            mode = "RGBA" if alpha else "L" if gray else "RGB"
+            return Image.fromarray(self(np.asarray(image.convert(mode))))
+        if not isinstance(image, np.ndarray):
+            raise TypeError(f"expected an array or an image of Pillow, got {type(image).__name__}")
+        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
+            raise ValueError(f"expected an image (H, W), (H, W, 3) or (H, W, 4), got {image.shape}")
+        pixels = image[..., None] if image.ndim == 2 else image
+        (planes,) = self.enlarge_planes([pixels])
+        result = to_pixels(planes, pixels.dtype)
+        return result[..., 0] if image.ndim == 2 else result
+
+    def enlarge_planes(
+        self, images: list[NDArray[Any]], progress: Progress = lambda pixels: None
+    ) -> list[Tensor]:
+        """Enlarge images of one size as one batch.
+
+        Transparency is enlarged by the network too. Colours that nobody sees do not bleed into those that are
+        seen.
+
+        Args:
+            images: (H, W, 1 to 4) each: gray or RGB, perhaps alpha; integers, or float in [0, 1].
+            progress: is told how many pixels of lq are done.
+
+        Returns:
+            (channels, H * scale, W * scale) each, float32 in [0, 1], on the CPU.
+        """
+        planes = [from_pixels(pixels) for pixels in images]
+        parts = [part for image in planes for part in _parts(image)]
+        outputs = iter(self.enlarge(torch.stack(parts), progress).clamp(0, 1).cpu())
+        return [_assembled(image, outputs) for image in planes]
+
+    def _fixed(self, tile: int, overlap: int) -> Tiling:
+        if tile == 0:
+            return Tiling(WHOLE, 0, self.scale, self._runner.multiple)
+        return Tiling(tile, overlap, self.scale, self._runner.multiple)
+
+    def _automatic(self, overlap: int) -> Tiling:
+        """The largest tiles that surely fit, and as many at once as fit."""
+        runner = self._runner
+        device, multiple = runner.device, runner.multiple
+        each = bytes_per_pixel(runner, device, torch.float32)
+        pixels = _SHARE_OF_MEMORY * available_memory(device) / each
+        least = Tiling(max(2 * overlap, multiple, 1), overlap, self.scale, multiple)
+        side = min(_LARGEST_TILE.get(device.type, _LARGEST_TILE["cpu"]), math.isqrt(int(pixels)))
+        size = max(side // multiple * multiple, least.size)
+        together = max(1, min(_MOST_TOGETHER, int(pixels / size**2))) if device.type != "cpu" else 1
+        return Tiling(size, overlap, self.scale, multiple, together)
+
+
+def _parts(planes: Tensor) -> list[Tensor]:
+    """What the network is to enlarge of an image, as RGB: the colours, and alpha if it varies."""
+    color, alpha = split(planes)
+    if alpha is None:
+        return [color.expand(3, -1, -1)]
+    parts = [fill_transparent(color, alpha).expand(3, -1, -1)]
+    return [*parts, alpha.expand(3, -1, -1)] if _varies(alpha) else parts
+
+
+def _assembled(planes: Tensor, outputs: Iterator[Tensor]) -> Tensor:
+    """The enlarged image, from what the network made of its parts."""
+    color, alpha = split(planes)
+    enlarged = next(outputs)
+    if len(color) == 1:
+        enlarged = enlarged.mean(0, keepdim=True)
+    if alpha is None:
+        return enlarged
+    if _varies(alpha):
+        return torch.cat([enlarged, next(outputs).mean(0, keepdim=True)])
+    return torch.cat([enlarged, alpha[:, :1, :1].expand(1, *enlarged.shape[-2:])])
+
+
+def _varies(alpha: Tensor) -> bool:
+    return bool(alpha.min() != alpha.max())
+
+
+def resized(planes: Tensor, height: int, width: int) -> Tensor:
+    """Resize (C, H, W) in [0, 1] by antialiased bicubic interpolation."""
+    if planes.shape[-2:] == (height, width):
+        return planes
+    result = F.interpolate(planes[None], size=(height, width), mode="bicubic", antialias=True)
+    return result[0].clamp(0, 1)
+
+
+def split(planes: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Colour (1 or 3, H, W), and alpha (1, H, W) if there is one."""
+    colors = 3 if len(planes) >= 3 else 1
+    return planes[:colors], planes[colors:] if len(planes) > colors else None
+
+
+def from_pixels(pixels: NDArray[Any]) -> Tensor:
+    """(H, W, C) of integers or float in [0, 1] to (C, H, W), float32 in [0, 1].
+
+    Raises:
+        TypeError: of another type.
+    """
+    if pixels.dtype.kind == "f":
+        values = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
+    elif pixels.dtype in (np.uint8, np.uint16):
+        values = torch.from_numpy(pixels.astype(np.float32)) / float(np.iinfo(pixels.dtype).max)
+    else:
+        raise TypeError(f"expected an image of uint8, uint16 or float, got {pixels.dtype}")
+    return values.permute(2, 0, 1)
+
+
+def to_pixels(planes: Tensor, dtype: Any) -> NDArray[Any]:
+    """(C, H, W) in [0, 1] to (H, W, C); the only place where values are rounded."""
+    values = planes.permute(1, 2, 0).clamp(0, 1)
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return values.contiguous().numpy().astype(kind, copy=False)
+    # In place: images are large.
+    scaled = values.mul(float(np.iinfo(kind).max)).round_()
+    return scaled.contiguous().numpy().astype(kind)
