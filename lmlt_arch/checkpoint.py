@@ -266,7 +266,8 @@ def load_model(
         raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:
         # Missing or reshaped tensors surface in a constructor or in load_state_dict, which lists them.
-        raise CheckpointError(f"{path}: incomplete or changed tensors ({error})") from error
+        listed = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: incomplete or changed tensors ({listed:.400})") from error
     return network.to(device).eval()
 
 

@@ -1,22 +1,21 @@
-"""LMLT, ESC, ESCFP, ESCReal and ESCRealM for spandrel, and with it for every program that loads through it.
+"""LMLT, ESC, ESCFP, ESCReal and ESCRealM for spandrel, and so for every program that loads through it.
 
-import spandrel
-from lmlt_arch import spandrel_support
-
-spandrel_support.install()
-model = spandrel.ModelLoader().load_from_file("LMLT_tiny_x4.pth")
+Call `install()` once; from then on `spandrel.ModelLoader().load_from_file(...)` takes their checkpoints.
 """
 
 # mypy: allow-subclassing-any
 from typing import Any
 
-try:
-    from spandrel import MAIN_REGISTRY, Architecture, ArchSupport, ImageModelDescriptor, ModelTiling
-except ImportError as error:
-    raise ImportError('spandrel is not installed: pip install "basicsr-lmlt[spandrel]"') from error
-
 from lmlt_arch.archs import ESC, ESCFP, LMLT, ESCReal, ESCRealM, SRNetwork
 from lmlt_arch.checkpoint import CheckpointError, describe_state
+from lmlt_arch.hook import mending
+
+try:
+    # It imports torchvision, which may need the same mend here as under BasicSR.
+    with mending.during("spandrel", {}):
+        from spandrel import MAIN_REGISTRY, Architecture, ArchSupport, ImageModelDescriptor, ModelTiling
+except ImportError as error:
+    raise ImportError(f'spandrel cannot be used ({error}): pip install "basicsr-lmlt[spandrel]"') from error
 
 NETWORKS: tuple[type[SRNetwork], ...] = (LMLT, ESC, ESCFP, ESCReal, ESCRealM)
 

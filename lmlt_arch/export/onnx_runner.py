@@ -98,7 +98,9 @@ class OnnxRunner:
         try:
             return onnxruntime.InferenceSession(str(self._path), options, providers=[provider])
         except Exception as error:
-            raise self._error(f"damaged or not an ONNX file ({_first_line(error)})") from error
+            raise self._error(
+                f"damaged, not an ONNX file, or none for this onnxruntime ({_first_line(error)})"
+            ) from error
 
     def _check_signature(self) -> tuple["onnxruntime.NodeArg", torch.dtype]:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
