@@ -234,6 +234,21 @@ def load_state(path: str | Path, *, key: str | None = None) -> StateDict:
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({error!r:.200})") from error
 
 
+def check_finite(state: Mapping[str, Tensor], what: object) -> None:
+    """Refuse weights that are not numbers.
+
+    Args:
+        state: names and tensors.
+        what: where they come from, for the message.
+
+    Raises:
+        CheckpointError: it names the first such tensor.
+    """
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{what}: weights are not finite ({name})")
+
+
 def load_model(
     path: str | Path,
     *,

@@ -10,7 +10,8 @@ from safetensors.torch import save as to_safetensors
 
 from lmlt_arch.archs import ESC, ESCFP, ESCReal, ESCRealM, SRNetwork
 from lmlt_arch.archs.esc_layers import SymmetricKernelNetwork
-from lmlt_arch.checkpoint import StateDict, describe_state, load_model, load_state
+from lmlt_arch.checkpoint import StateDict, check_finite, describe_state, load_model, load_state
+from lmlt_arch.export.verify import relative_difference
 from lmlt_arch.facts import NetworkFacts
 from lmlt_arch.files import TEMPORARY_SUFFIX, writing
 
@@ -75,13 +76,13 @@ def convert(request: Request) -> Converted:
     """
     before = load_model(request.source, key=request.key)
     state = load_state(request.source, key=request.key)
-    _check_finite(state, request.source)
+    check_finite(state, request.source)
     if request.network is not None:
         state = _to_class(before, state, request.network)
     if request.scale is not None:
         state = _to_scale(before, state, request.scale)
     if request.bake:
-        state = _baked(before, state)
+        state = _baked(state)
     with writing(request.output, suffix=f"{TEMPORARY_SUFFIX}{request.output.suffix}") as temporary:
         temporary.write_bytes(_file_content(request, state))
         after = load_model(temporary, key=None if _is_safetensors(request.output) else request.wrapper)
@@ -90,12 +91,6 @@ def convert(request: Request) -> Converted:
 
 def _is_safetensors(path: Path) -> bool:
     return path.suffix.lower() == SAFETENSORS
-
-
-def _check_finite(state: StateDict, path: Path) -> None:
-    for name, tensor in state.items():
-        if not torch.isfinite(tensor).all():
-            raise ConversionError(f"{path}: weights are not finite ({name})")
 
 
 def _file_content(request: Request, state: StateDict) -> bytes:
@@ -126,7 +121,7 @@ def _prove(before: SRNetwork, after: SRNetwork, tolerance: float) -> Converted:
     exact = before.upscaling_factor == after.upscaling_factor
     if not exact:
         expected = F.interpolate(expected, size=found.shape[-2:], mode="bilinear", antialias=True)
-    difference = ((found - expected).abs().max() / expected.abs().max()).item()
+    difference = relative_difference(found, expected)
     if exact and not difference <= tolerance:
         raise ConversionError(
             f"the converted network's output differs by {difference:.1e} of its largest value, more than "
@@ -147,16 +142,15 @@ def _to_scale(network: SRNetwork, state: StateDict, scale: int) -> StateDict:
     return resized.state_dict()
 
 
-def _baked(network: SRNetwork, state: StateDict) -> StateDict:
+def _baked(state: StateDict) -> StateDict:
     """The state with the averaged large kernel, which averaging leaves as it is."""
+    network = _built(state)
     if not isinstance(network, SymmetricKernelNetwork):
         raise ConversionError(
             f"--bake: {type(network).__name__} averages no large kernel; ESC, ESCReal and ESCRealM do"
         )
-    baked = _built(state)
-    assert isinstance(baked, SymmetricKernelNetwork)
-    baked.convert()
-    return {**state, "plk_filter": baked.plk_filter}
+    network.convert()
+    return {**state, "plk_filter": network.plk_filter}
 
 
 def _to_class(network: SRNetwork, state: StateDict, name: str) -> StateDict:

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 SUFFIXES = (".pth", ".safetensors")
+# A last layer for more would hold nearly all of the weights.
+MAX_SCALE = 16
 DESCRIPTION = """\
 Write a checkpoint in another format or form. Both networks are run on noise, and the output file appears only
 if the new one computes the same: to the bit, with --bake up to rounding. Only --scale makes another network:
@@ -57,8 +59,8 @@ def _usage_error(args: argparse.Namespace) -> str | None:
         return f"{args.output}: name it .pth or .safetensors"
     if suffix == ".safetensors" and args.wrapper:
         return "--as is for .pth: a .safetensors file has no keys around its weights"
-    if args.scale is not None and args.scale < 1:
-        return f"--scale must be at least 1, not {args.scale}"
+    if args.scale is not None and not 1 <= args.scale <= MAX_SCALE:
+        return f"--scale must lie in 1..{MAX_SCALE}, not {args.scale}"
     if args.output.exists() and args.source.exists() and args.output.samefile(args.source):
         return f"{args.output} is the checkpoint itself: give the output another name"
     return None

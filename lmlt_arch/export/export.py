@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch.export import ExportedProgram
 
-from lmlt_arch.checkpoint import load_model
-from lmlt_arch.export.trace import check_finite, prepare, trace
+from lmlt_arch.checkpoint import check_finite, load_model
+from lmlt_arch.export.trace import prepare, trace
 from lmlt_arch.export.verify import Agreement, Runnable, verify
 from lmlt_arch.facts import NetworkFacts
 from lmlt_arch.files import TEMPORARY_SUFFIX, writing
@@ -44,14 +44,14 @@ def export_model(
 
     Raises:
         FileNotFoundError: no such checkpoint.
-        CheckpointError: it is unusable.
+        CheckpointError: it is unusable, or its weights are not finite, or not in `dtype`.
         ImportError: the extra `export` is not installed.
-        ExportError: weights that are not finite, or a file that does not agree with the network.
+        ExportError: the file does not agree with the network.
         OutputError: the file cannot be written.
     """
     save = _save_onnx if output.suffix.lower() == ".onnx" else _save_pt2
     network = load_model(checkpoint, key=key)
-    check_finite(network, str(checkpoint))
+    check_finite(network.state_dict(), checkpoint)
     with writing(output, suffix=f"{TEMPORARY_SUFFIX}{output.suffix}") as temporary:
         prepared = copy.deepcopy(network)
         prepare(prepared, dtype)

@@ -7,22 +7,7 @@ from torch.export import Dim, ExportedProgram
 
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.archs.esc_layers import SymmetricKernelNetwork
-from lmlt_arch.export.errors import ExportError
-
-
-def check_finite(network: SRNetwork, what: str) -> None:
-    """Refuse a network with weights that are not numbers.
-
-    Args:
-        network: any.
-        what: where it comes from, for the message.
-
-    Raises:
-        ExportError: it names the first such tensor.
-    """
-    for name, tensor in network.state_dict().items():
-        if not torch.isfinite(tensor).all():
-            raise ExportError(f"{what}: weights are not finite ({name})")
+from lmlt_arch.checkpoint import check_finite
 
 
 def prepare(network: SRNetwork, dtype: torch.dtype) -> None:
@@ -33,14 +18,14 @@ def prepare(network: SRNetwork, dtype: torch.dtype) -> None:
         dtype: of weights, input and output.
 
     Raises:
-        ExportError: the weights are too large for `dtype`.
+        CheckpointError: the weights are too large for `dtype`.
     """
     if isinstance(network, SymmetricKernelNetwork):
         # In float32, and once, rather than by every run of the program.
         network.convert()
     network.attn_type = "SDPA"
     network.eval().requires_grad_(False).to(dtype)
-    check_finite(network, f"as {str(dtype).removeprefix('torch.')}")
+    check_finite(network.state_dict(), f"as {str(dtype).removeprefix('torch.')}")
 
 
 def trace(network: SRNetwork) -> ExportedProgram:
