@@ -9,6 +9,8 @@ import torch
 from torch.export import ExportedProgram
 
 from lmlt_arch.checkpoint import check_finite, load_model
+from lmlt_arch.export import onnx_file, pt2_file
+from lmlt_arch.export.onnx_runner import OnnxRunner
 from lmlt_arch.export.trace import prepare, trace
 from lmlt_arch.export.verify import Agreement, Runnable, verify
 from lmlt_arch.facts import NetworkFacts
@@ -49,7 +51,10 @@ def export_model(
         ExportError: the file does not agree with the network.
         OutputError: the file cannot be written.
     """
-    save = _save_onnx if output.suffix.lower() == ".onnx" else _save_pt2
+    save = _save_pt2
+    if output.suffix.lower() == ".onnx":
+        onnx_file.require_extra()
+        save = _save_onnx
     network = load_model(checkpoint, key=key)
     check_finite(network.state_dict(), checkpoint)
     with writing(output, suffix=f"{TEMPORARY_SUFFIX}{output.suffix}") as temporary:
@@ -65,15 +70,10 @@ def export_model(
 
 
 def _save_onnx(program: ExportedProgram, facts: NetworkFacts, path: Path) -> Runnable:
-    from lmlt_arch.export.onnx_file import save_onnx
-    from lmlt_arch.export.onnx_runner import OnnxRunner
-
-    save_onnx(program, facts, path)
+    onnx_file.save_onnx(program, facts, path)
     return OnnxRunner(path)
 
 
 def _save_pt2(program: ExportedProgram, facts: NetworkFacts, path: Path) -> Runnable:
-    from lmlt_arch.export.pt2_file import load_own_pt2, save_pt2
-
-    save_pt2(program, facts, path)
-    return load_own_pt2(path)
+    pt2_file.save_pt2(program, facts, path)
+    return pt2_file.load_own_pt2(path)

@@ -20,6 +20,17 @@ INPUT, OUTPUT = "lq", "sr"
 AXES = {0: "batch", 2: "height", 3: "width"}
 
 
+def require_extra() -> None:
+    """Refuse to start what would fail at its end.
+
+    Raises:
+        ImportError: the extra `export` is not installed.
+    """
+    for needed in ("onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(needed) is None:
+            raise ImportError(MISSING.format(name=needed))
+
+
 def save_onnx(program: ExportedProgram, facts: NetworkFacts, path: Path) -> None:
     """Write a traced network as one ONNX file with all of its weights.
 
@@ -27,13 +38,7 @@ def save_onnx(program: ExportedProgram, facts: NetworkFacts, path: Path) -> None
         program: see `lmlt_arch.export.trace`.
         facts: go into the file's metadata.
         path: the file.
-
-    Raises:
-        ImportError: the extra `export` is not installed.
     """
-    for needed in ("onnx", "onnxscript"):
-        if importlib.util.find_spec(needed) is None:
-            raise ImportError(MISSING.format(name=needed))
     # It reports on every step, and names operators of torchvision that no network here has.
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -170,3 +170,18 @@ def test_an_output_that_was_there_stays_whole(checkpoint: Path, tmp_path: Path) 
     assert output.read_text() == "mine"
     assert main(["convert", str(checkpoint), "-o", str(output)]) == 0
     assert output.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_without_the_extra(
+    package: str,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(COMMANDS["export"](str(checkpoint), str(tmp_path / "out.onnx"))) == 1
+    expected = f'lmlt export: error: {package} is not installed: pip install "basicsr-lmlt[export]"\n'
+    assert capsys.readouterr().err == expected
+    assert [*tmp_path.iterdir()] == [checkpoint]

@@ -15,12 +15,14 @@ from lmlt_arch.export.export import export_model
 from lmlt_arch.export.onnx_runner import OnnxRunner
 from lmlt_arch.facts import NetworkFacts
 
+# Every class and upsampler; what differs otherwise is of no matter here.
+NETWORKS = [name for name in SMALL if name not in ("ESC-norms", "ESCReal-x3")]
 # Other sizes than those that the export itself tries.
 SHAPES = [(2, 1, 70), (1, 9, 2), (4, 30, 21)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("checkpoint", SMALL, indirect=True)
+@pytest.mark.parametrize("checkpoint", NETWORKS, indirect=True)
 def test_every_network(checkpoint: Path, tmp_path: Path) -> None:
     network = load_model(checkpoint)
     folder = tmp_path / "out"
