@@ -61,7 +61,7 @@ def test_every_network(checkpoint: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("checkpoint", ["LMLT", "ESCRealM-x2", "ESCReal-dysample"], indirect=True)
+@pytest.mark.parametrize("checkpoint", ["ESCRealM-x2", "ESCReal-dysample"], indirect=True)
 def test_half_precision(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "half.onnx"
     assert main(["export", "--model", str(checkpoint), "-o", str(path), "--dtype", "fp16"]) == 0
