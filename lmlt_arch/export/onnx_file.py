@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import onnx_ir
 
 INPUT, OUTPUT = "lq", "sr"
-AXES = {0: "batch", 2: "height", 3: "width"}
 
 
 def require_extra() -> None:
@@ -49,7 +48,12 @@ def save_onnx(program: ExportedProgram, facts: NetworkFacts, path: Path) -> None
             # The optimizer of the exporter takes time that grows with the square of the graph: minutes for
             # ESC-Real. What it does beyond `_simplify`, runtimes do themselves when they load a file.
             exported = torch.onnx.export(
-                program, input_names=[INPUT], output_names=[OUTPUT], optimize=False, verbose=False
+                program,
+                dynamo=True,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                optimize=False,
+                verbose=False,
             )
     finally:
         logger.setLevel(level)

@@ -4,6 +4,7 @@ There is no class that runs them as `OnnxRunner` runs ONNX: `torch.export.load` 
 it is for files that one has made oneself.
 """
 
+import io
 import json
 from pathlib import Path
 
@@ -29,8 +30,10 @@ def save_pt2(program: ExportedProgram, facts: NetworkFacts, path: Path) -> None:
     for node in program.graph.nodes:
         # Full of this machine's paths.
         node.meta.pop("stack_trace", None)
-    with path.open("wb") as file:
-        torch.export.save(program, file, extra_files={FACTS: json.dumps(facts.to_metadata())})
+    # Into memory first: on a full disk the writer of torch raises errors that say nothing.
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files={FACTS: json.dumps(facts.to_metadata())})
+    path.write_bytes(buffer.getvalue())
 
 
 def load_own_pt2(path: Path) -> Runnable:

@@ -118,23 +118,31 @@ def test_unusable_outputs(
     assert sorted(tmp_path.rglob("*")) == there
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file system with a full device")
-def test_a_full_disk(checkpoint: Path, tmp_path: Path) -> None:
-    """A real limit on the size of files, as the kernel enforces it."""
-    output = tmp_path / "out.safetensors"
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files there")
+@pytest.mark.parametrize(
+    ("command", "suffix"),
+    [
+        ("convert", "safetensors"),
+        ("convert", "pth"),
+        pytest.param("export", "pt2", marks=pytest.mark.slow),
+    ],
+)
+def test_a_full_disk(command: str, suffix: str, checkpoint: Path, tmp_path: Path) -> None:
+    """A real limit on the size of files, which the kernel enforces."""
+    output = tmp_path / f"out.{suffix}"
     limited = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
         "from lmlt_arch.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     found = subprocess.run(
-        [sys.executable, "-c", limited, *COMMANDS["convert"](str(checkpoint), str(output))],
+        [sys.executable, "-c", limited, *COMMANDS[command](str(checkpoint), str(output))],
         capture_output=True,
         text=True,
         check=False,
     )
     assert found.returncode == 1
-    assert found.stderr == f"lmlt convert: error: cannot write {output}: File too large\n"
+    assert found.stderr == f"lmlt {command}: error: cannot write {output}: File too large\n"
     assert [*tmp_path.iterdir()] == [checkpoint]
 
 
