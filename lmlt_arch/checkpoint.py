@@ -234,6 +234,21 @@ def load_state(path: str | Path, *, key: str | None = None) -> StateDict:
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({error!r:.200})") from error
 
 
+def check_finite(state: Mapping[str, Tensor], what: object) -> None:
+    """Refuse weights that are not numbers.
+
+    Args:
+        state: names and tensors.
+        what: where they come from, for the message.
+
+    Raises:
+        CheckpointError: it names the first such tensor.
+    """
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{what}: weights are not finite ({name})")
+
+
 def load_model(
     path: str | Path,
     *,
@@ -266,7 +281,8 @@ def load_model(
         raise CheckpointError(f"{path}: {error}") from error
     except Exception as error:
         # Missing or reshaped tensors surface in a constructor or in load_state_dict, which lists them.
-        raise CheckpointError(f"{path}: incomplete or changed tensors ({error})") from error
+        listed = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: incomplete or changed tensors ({listed:.400})") from error
     return network.to(device).eval()
 
 

@@ -1,6 +1,9 @@
 """Writing files whole or not at all."""
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -22,14 +25,34 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
     Raises:
         OutputError: If the disk is full, the folder is not writable, and so on; it names the file.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    with writing(path) as temporary, temporary.open("wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def writing(path: Path, *, suffix: str = TEMPORARY_SUFFIX) -> Iterator[Path]:
+    """A temporary neighbour that takes the name of a file if the block ends well, and goes away if not.
+
+    Args:
+        path: the file.
+        suffix: what the neighbour's name ends in, for writers and readers that go by it.
+
+    Yields:
+        The neighbour: an empty file, so that a folder that cannot be written to shows before the work.
+
+    Raises:
+        OutputError: If the disk is full, the folder is not writable, and so on; it names the file.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
+            temporary.touch()
+            yield temporary
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)

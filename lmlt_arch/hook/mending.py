@@ -46,12 +46,12 @@ _after: list[Mend] = []
 
 
 def mend_during(
-    module: str, *, needed: Callable[[Names], bool]
+    *modules: str, needed: Callable[[Names], bool]
 ) -> Callable[[Callable[[], AbstractContextManager[None]]], Callable[[], AbstractContextManager[None]]]:
-    """Enter the decorated context manager while `module` is imported."""
+    """Enter the decorated context manager while each of `modules` is imported."""
 
     def enter(run: Callable[[], AbstractContextManager[None]]) -> Callable[[], AbstractContextManager[None]]:
-        _during.append(_mend(run, (module,), needed))
+        _during.append(_mend(run, modules, needed))
         return run
 
     return enter

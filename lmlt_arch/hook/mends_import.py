@@ -29,7 +29,7 @@ def _torchvision_has_no_library(names: Names) -> bool:
     return not hasattr(torch.ops.torchvision, "nms")
 
 
-@mend_during("basicsr", needed=_torchvision_has_no_library)
+@mend_during("basicsr", "spandrel", needed=_torchvision_has_no_library)
 @contextmanager
 def torchvision_library() -> Iterator[None]:
     """Torchvision's wheel from PyPI beside a CPU torch cannot load its `_C` library.

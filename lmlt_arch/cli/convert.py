@@ -1,0 +1,101 @@
+"""`lmlt convert`: checkpoints in other formats and forms."""
+
+import argparse
+import sys
+from pathlib import Path
+
+SUFFIXES = (".pth", ".safetensors")
+# A last layer for more would hold nearly all of the weights.
+MAX_SCALE = 16
+DESCRIPTION = """\
+Write a checkpoint in another format or form. Both networks are run on noise, and the output file appears only
+if the new one computes the same: to the bit, with --bake up to rounding. Only --scale makes another network:
+it resizes the last layer, which is a start for training, not a trained network.
+
+    .pth          a dict with the weights under the key that --as names
+    .safetensors  weights only, with the network's name and arguments in the header
+"""
+EPILOG = "Exit status: 0 done, 1 failed (no file is left), 2 usage, 130 interrupted."
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `convert` to the command."""
+    parser = subparsers.add_parser(
+        "convert",
+        help="write a checkpoint in another format or form",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", type=Path, metavar="IN", help=".pth or .safetensors")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help=".pth or .safetensors"
+    )
+    parser.add_argument("--key", help="state dict in IN (default: params_ema, then params)")
+    parser.add_argument(
+        "--as",
+        dest="wrapper",
+        choices=("params", "params_ema", "bare"),
+        help="where a .pth holds the weights (default: params)",
+    )
+    parser.add_argument("--scale", type=int, metavar="N", help="for another scale (ESC, ESCFP)")
+    parser.add_argument(
+        "--bake",
+        action="store_true",
+        help="average the large kernel over its eight symmetries once (ESC, ESCReal, ESCRealM)",
+    )
+    parser.add_argument(
+        "--to",
+        dest="network",
+        choices=("ESCReal", "ESCRealM"),
+        help="as the other of these classes, where both enlarge by DySample",
+    )
+    parser.set_defaults(run=run)
+
+
+def _usage_error(args: argparse.Namespace) -> str | None:
+    suffix = args.output.suffix.lower()
+    if suffix not in SUFFIXES:
+        return f"{args.output}: name it .pth or .safetensors"
+    if suffix == ".safetensors" and args.wrapper:
+        return "--as is for .pth: a .safetensors file has no keys around its weights"
+    if args.scale is not None and not 1 <= args.scale <= MAX_SCALE:
+        return f"--scale must lie in 1..{MAX_SCALE}, not {args.scale}"
+    if args.output.exists() and args.source.exists() and args.output.samefile(args.source):
+        return f"{args.output} is the checkpoint itself: give the output another name"
+    return None
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert and say how the outputs compare."""
+    if mistake := _usage_error(args):
+        print(f"lmlt convert: error: {mistake}", file=sys.stderr)
+        return 2
+
+    from lmlt_arch.convert import ConversionError, Request, convert
+    from lmlt_arch.files import OutputError
+
+    wrapper = args.wrapper or "params"
+    request = Request(
+        source=args.source,
+        output=args.output,
+        key=args.key,
+        wrapper=None if wrapper == "bare" else wrapper,
+        scale=args.scale,
+        bake=args.bake,
+        network=args.network,
+    )
+    try:
+        made = convert(request)
+    except (OSError, ValueError, ConversionError, OutputError) as error:
+        print(f"lmlt convert: error: {error}", file=sys.stderr)
+        return 1
+    print(f"{args.output}: {made.facts.name} x{made.facts.scale}, ", end="")
+    if made.exact:
+        print(f"computes the same: largest difference {made.difference:.1e} of the largest value")
+    else:
+        print(
+            "a start for training, not a trained network: on noise it differs by "
+            f"{made.difference:.1e} of the largest value from the old output resized"
+        )
+    return 0

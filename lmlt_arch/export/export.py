@@ -1,0 +1,79 @@
+"""From a checkpoint to a verified file."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.export import ExportedProgram
+
+from lmlt_arch.checkpoint import check_finite, load_model
+from lmlt_arch.export import onnx_file, pt2_file
+from lmlt_arch.export.onnx_runner import OnnxRunner
+from lmlt_arch.export.trace import prepare, trace
+from lmlt_arch.export.verify import Agreement, Runnable, verify
+from lmlt_arch.facts import NetworkFacts
+from lmlt_arch.files import TEMPORARY_SUFFIX, writing
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written and verified."""
+
+    facts: NetworkFacts
+    agreement: Agreement
+
+
+def export_model(
+    checkpoint: Path,
+    output: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    key: str | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Exported:
+    """Write a network as a file for other programs; the file appears only if it agrees with PyTorch.
+
+    Batch, height and width are free. Input and output are in `dtype`.
+
+    Args:
+        checkpoint: see `lmlt_arch.checkpoint.load_model`.
+        output: `.onnx` or `.pt2`.
+        dtype: float32 or float16, of weights, input and output.
+        key: which of the checkpoint's state dicts.
+        progress: told each step that takes a while.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        CheckpointError: it is unusable, or its weights are not finite, or not in `dtype`.
+        ImportError: the extra `export` is not installed.
+        ExportError: the file does not agree with the network.
+        OutputError: the file cannot be written.
+    """
+    save = _save_pt2
+    if output.suffix.lower() == ".onnx":
+        onnx_file.require_extra()
+        save = _save_onnx
+    network = load_model(checkpoint, key=key)
+    check_finite(network.state_dict(), checkpoint)
+    with writing(output, suffix=f"{TEMPORARY_SUFFIX}{output.suffix}") as temporary:
+        prepared = copy.deepcopy(network)
+        prepare(prepared, dtype)
+        facts = NetworkFacts.of(prepared)
+        progress("tracing")
+        program = trace(prepared)
+        progress("writing")
+        exported = save(program, facts, temporary)
+        progress("verifying")
+        return Exported(facts, verify(exported, network, dtype))
+
+
+def _save_onnx(program: ExportedProgram, facts: NetworkFacts, path: Path) -> Runnable:
+    onnx_file.save_onnx(program, facts, path)
+    return OnnxRunner(path)
+
+
+def _save_pt2(program: ExportedProgram, facts: NetworkFacts, path: Path) -> Runnable:
+    pt2_file.save_pt2(program, facts, path)
+    return pt2_file.load_own_pt2(path)

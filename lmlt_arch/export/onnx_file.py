@@ -1,0 +1,94 @@
+"""Writing ONNX."""
+
+import importlib.util
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch.export import ExportedProgram
+
+from lmlt_arch import __version__
+from lmlt_arch.export.errors import MISSING
+from lmlt_arch.facts import NetworkFacts
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+INPUT, OUTPUT = "lq", "sr"
+
+
+def require_extra() -> None:
+    """Refuse to start what would fail at its end.
+
+    Raises:
+        ImportError: the extra `export` is not installed.
+    """
+    for needed in ("onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(needed) is None:
+            raise ImportError(MISSING.format(name=needed))
+
+
+def save_onnx(program: ExportedProgram, facts: NetworkFacts, path: Path) -> None:
+    """Write a traced network as one ONNX file with all of its weights.
+
+    Args:
+        program: see `lmlt_arch.export.trace`.
+        facts: go into the file's metadata.
+        path: the file.
+    """
+    # It reports on every step, and names operators of torchvision that no network here has.
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # The optimizer of the exporter takes time that grows with the square of the graph: minutes for
+            # ESC-Real. What it does beyond `_simplify`, runtimes do themselves when they load a file.
+            exported = torch.onnx.export(
+                program,
+                dynamo=True,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                optimize=False,
+                verbose=False,
+            )
+    finally:
+        logger.setLevel(level)
+    if exported is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    model = exported.model
+    _simplify(model)
+    _name_axes(model, facts.scale)
+    model.producer_name, model.producer_version = "basicsr-lmlt", __version__
+    model.metadata_props.update(facts.to_metadata())
+    exported.save(path, external_data=False)
+
+
+def _simplify(model: "onnx_ir.Model") -> None:
+    """Fold constants, drop and merge what is there for nothing or twice."""
+    from onnx_ir.passes import common
+    from onnxscript import optimizer
+
+    optimizer.fold_constants(model)
+    for cleaning in (
+        common.RemoveUnusedNodesPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        # Stack traces: large, and full of this machine's paths.
+        common.ClearMetadataAndDocStringPass(),
+    ):
+        cleaning(model)
+
+
+def _name_axes(model: "onnx_ir.Model", scale: int) -> None:
+    """Free sizes under names that say what they are, instead of the tracer's symbols."""
+    import onnx_ir
+
+    (lq,), (sr,) = model.graph.inputs, model.graph.outputs
+    factor = f"{scale}*" if scale > 1 else ""
+    lq.shape = onnx_ir.Shape(["batch", 3, "height", "width"])
+    sr.shape = onnx_ir.Shape(["batch", 3, f"{factor}height", f"{factor}width"])

@@ -1,0 +1,48 @@
+"""Writing programs of `torch.export`.
+
+There is no class that runs them as `OnnxRunner` runs ONNX: `torch.export.load` executes what a file says, so
+it is for files that one has made oneself.
+"""
+
+import io
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from lmlt_arch.export.verify import Runnable
+from lmlt_arch.facts import NetworkFacts
+
+# Name of the metadata inside the file, for the argument `extra_files` of `torch.export.load`.
+FACTS = "lmlt.json"
+
+
+def save_pt2(program: ExportedProgram, facts: NetworkFacts, path: Path) -> None:
+    """Write a traced network as a program that `torch.export.load` reads.
+
+    Args:
+        program: see `lmlt_arch.export.trace`.
+        facts: go into the file as JSON under the name `FACTS`.
+        path: the file.
+    """
+    for node in program.graph.nodes:
+        # Full of this machine's paths.
+        node.meta.pop("stack_trace", None)
+    # Into memory first: on a full disk the writer of torch raises errors that say nothing.
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files={FACTS: json.dumps(facts.to_metadata())})
+    path.write_bytes(buffer.getvalue())
+
+
+def load_own_pt2(path: Path) -> Runnable:
+    """Read back what `save_pt2` wrote; nobody else's files."""
+    with path.open("rb") as file:
+        program = torch.export.load(file).module()
+
+    def run(lq: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return program(lq)
+
+    return run

@@ -1,0 +1,71 @@
+"""What a file says of the network in it, beside the weights: text for the headers of several formats."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lmlt_arch import __version__
+from lmlt_arch.archs import SRNetwork
+from lmlt_arch.checkpoint import describe_state
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """A network in a few words.
+
+    Attributes:
+        name: its class.
+        kwargs: all constructor arguments that shape it.
+        scale: output size over input size.
+        multiple: side in input pixels of what it works on at once; see `SRNetwork.pad_multiple`.
+        dtype: of weights, input and output.
+    """
+
+    name: str
+    kwargs: dict[str, Any]
+    scale: int
+    multiple: int
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, network: SRNetwork) -> "NetworkFacts":
+        """The facts of a network; floating-point parameters of one dtype."""
+        return cls(
+            name=type(network).__name__,
+            kwargs=describe_state(network.state_dict()).kwargs,
+            scale=network.upscaling_factor,
+            multiple=network.pad_multiple,
+            dtype=next(network.parameters()).dtype,
+        )
+
+    def to_metadata(self) -> dict[str, str]:
+        """As a header holds them."""
+        return {
+            "network": self.name,
+            "kwargs": json.dumps(self.kwargs),
+            "scale": str(self.scale),
+            "multiple": str(self.multiple),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "range": "RGB, 0 to 1, not clamped",
+            "license": "MIT",
+            "producer": f"basicsr-lmlt {__version__}",
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> "NetworkFacts | None":
+        """Read them back; None from a header that another program wrote or that was changed."""
+        try:
+            return cls(
+                name=metadata["network"],
+                kwargs=json.loads(metadata["kwargs"]),
+                scale=int(metadata["scale"]),
+                multiple=int(metadata["multiple"]),
+                dtype={str(dtype): dtype for dtype in DTYPES.values()}[f"torch.{metadata['dtype']}"],
+            )
+        except (KeyError, ValueError):
+            return None

@@ -1,0 +1,38 @@
+"""Programs of torch.export."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from numerics import assert_close
+from small_networks import image
+
+from lmlt_arch import load_model
+from lmlt_arch.cli import main
+from lmlt_arch.facts import NetworkFacts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("checkpoint", "dtype"),
+    [("LMLT", "fp32"), ("ESCRealM-x2", "fp32"), ("ESC", "fp16")],
+    indirect=["checkpoint"],
+)
+def test_a_program_serves_every_size(checkpoint: Path, dtype: str, tmp_path: Path) -> None:
+    path = tmp_path / "network.pt2"
+    assert main(["export", "--model", str(checkpoint), "-o", str(path), "--dtype", dtype]) == 0
+    assert sorted(tmp_path.iterdir()) == sorted([checkpoint, path])
+    assert str(Path(__file__).parents[2]).encode() not in path.read_bytes(), "names no path of this machine"
+
+    extra = {"lmlt.json": ""}
+    program = torch.export.load(path, extra_files=extra).module()
+    network = load_model(checkpoint)
+    facts = NetworkFacts.from_metadata(json.loads(extra["lmlt.json"]))
+    assert facts is not None
+    assert (facts.name, facts.scale) == (type(network).__name__, network.upscaling_factor)
+    assert facts.dtype is {"fp32": torch.float32, "fp16": torch.float16}[dtype]
+    for batch, height, width in [(2, 1, 70), (1, 9, 2), (3, 30, 21)]:
+        x = image(height, width, batch=batch, dtype=torch.float32).cpu()
+        with torch.no_grad():
+            assert_close(program(x.to(facts.dtype)), network(x))
