@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lmlt_arch import __version__
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.archs.presets import find_preset
 from lmlt_arch.checkpoint import describe_state, load_model
@@ -136,6 +137,16 @@ def choose_device(name: str) -> torch.device:
         # Backends raise what they like: RuntimeError, AssertionError, NotImplementedError.
         raise UsageError(f"--device {name} cannot be used here; give cpu, or leave it out") from error
     return device
+
+
+def describe_environment(device: torch.device) -> dict[str, str]:
+    """What figures may depend on."""
+    where = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type}, {torch.get_num_threads()} threads"
+    )
+    return {"lmlt": __version__, "torch": str(torch.__version__), "device": where}
 
 
 def full_precision() -> AbstractContextManager[None]:
