@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from lmlt_arch import __version__
-from lmlt_arch.cli import benchmark, check, compare, degrade, doctor, info, prepare
+from lmlt_arch.cli import benchmark, check, compare, degrade, doctor, info, prepare, profile
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -13,7 +13,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lmlt", description="LMLT and ESC super-resolution for BasicSR.")
     parser.add_argument("--version", action="version", version=f"lmlt {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (prepare, check, degrade, info, benchmark, compare, doctor):
+    for module in (prepare, check, degrade, info, benchmark, profile, compare, doctor):
         module.add_parser(subparsers)
     return parser
 

@@ -101,8 +101,8 @@ def load_models(
     """
     if not texts:
         raise UsageError("no network to look at: give --model FILE at least once")
-    files = [_name_and_path(text) for text in texts]
-    names = _distinct_names(files)
+    files = [(name, Path(path)) for name, path in map(split_name, texts)]
+    names = distinct_names(files)
     return [
         _load(name, path, key, device or torch.device("cpu"))
         for name, (_, path) in zip(names, files, strict=True)
@@ -157,17 +157,26 @@ def full_precision() -> AbstractContextManager[None]:
     return manager
 
 
-def _name_and_path(text: str) -> tuple[str | None, Path]:
-    name, sign, path = text.partition("=")
+def split_name(text: str) -> tuple[str | None, str]:
+    """The parts of NAME=WHAT, or None and the text where there is no name.
+
+    Raises:
+        UsageError: one part is missing.
+    """
+    name, sign, rest = text.partition("=")
     if not sign or Path(text).exists():
-        return None, Path(text)
-    if not name or not path:
+        return None, text
+    if not name or not rest:
         raise UsageError(f"--model {text}: give FILE or NAME=FILE")
-    return name, Path(path)
+    return name, rest
 
 
-def _distinct_names(files: Sequence[tuple[str | None, Path]]) -> list[str]:
-    """Names as given, else of the files; with their folders' where those are the same."""
+def distinct_names(files: Sequence[tuple[str | None, Path]]) -> list[str]:
+    """Names as given, else of the files; with their folders' where those are the same.
+
+    Raises:
+        UsageError: two are the same all the same.
+    """
     stems = [name or path.stem for name, path in files]
     longer = [name or f"{path.absolute().parent.name}/{path.stem}" for name, path in files]
     names = [long if stems.count(stem) > 1 else stem for stem, long in zip(stems, longer, strict=True)]
