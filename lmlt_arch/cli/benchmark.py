@@ -92,8 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(args: argparse.Namespace) -> "list[Result]":
     """Everything that can be wrong with the request comes before the first image."""
-    from tqdm import tqdm
-
+    from lmlt_arch.cli.progress import progress_bar
     from lmlt_arch.evaluation.benchmark import prepare_measures, run_benchmark
     from lmlt_arch.evaluation.datasets import find_data_set
     from lmlt_arch.evaluation.errors import UsageError
@@ -111,7 +110,7 @@ def _measure(args: argparse.Namespace) -> "list[Result]":
     ]
     prepare_measures(metrics)
     results = []
-    with tqdm(total=sum(len(data.items) for data, _ in work), desc="benchmark", unit="image") as bar:
+    with progress_bar("benchmark", "image", sum(len(data.items) for data, _ in work)) as bar:
         for data, group in work:
             bar.set_postfix_str(f"{data.name} x{data.scale}")
             results.append(

@@ -108,8 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _compare(args: argparse.Namespace) -> "list[tuple[Comparison, list[Crop]]]":
     """Each image with the crops to show of it."""
-    from tqdm import tqdm
-
+    from lmlt_arch.cli.progress import progress_bar
     from lmlt_arch.evaluation.comparison import Crop, check_crop, choose_crops, compare
     from lmlt_arch.evaluation.errors import UsageError
     from lmlt_arch.evaluation.models import choose_device, common_scale, load_models
@@ -121,10 +120,12 @@ def _compare(args: argparse.Namespace) -> "list[tuple[Comparison, list[Crop]]]":
     models = load_models(args.model, key=args.key, device=choose_device(args.device))
     common_scale(models)
     sheets = []
-    for lq, gt in tqdm(pairs, desc="compare", unit="image", disable=len(pairs) == 1):
-        comparison = compare(models, lq, gt, tile=args.tile)
-        crops = [Crop(*numbers) for numbers in args.crop or []]
-        for crop in crops:
-            check_crop(crop, comparison)
-        sheets.append((comparison, crops or choose_crops(comparison, args.crops)))
+    with progress_bar("compare", "image", len(pairs)) as bar:
+        for lq, gt in pairs:
+            comparison = compare(models, lq, gt, tile=args.tile)
+            crops = [Crop(*numbers) for numbers in args.crop or []]
+            for crop in crops:
+                check_crop(crop, comparison)
+            sheets.append((comparison, crops or choose_crops(comparison, args.crops)))
+            bar.update()
     return sheets

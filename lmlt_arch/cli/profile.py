@@ -112,9 +112,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _profile(args: argparse.Namespace) -> "tuple[list[Row], Setting]":
     """Everything that can be wrong with the request comes before the first run."""
-    from tqdm import tqdm
-
     from lmlt_arch.archs.attention import resolve_attn_type
+    from lmlt_arch.cli.progress import progress_bar
     from lmlt_arch.evaluation.errors import UsageError
     from lmlt_arch.evaluation.models import choose_device
     from lmlt_arch.evaluation.profile_tables import check_baseline
@@ -142,6 +141,6 @@ def _profile(args: argparse.Namespace) -> "tuple[list[Row], Setting]":
         find_subjects(args.model), scales=args.scale, dtypes=args.dtype, attns=attns, batches=args.batch
     )
     check_baseline(rows, args.baseline)
-    with tqdm(total=steps(rows, setting), desc="profile", unit="run") as bar:
+    with progress_bar("profile", "run", steps(rows, setting)) as bar:
         profile(rows, setting, bar.update)
     return rows, setting

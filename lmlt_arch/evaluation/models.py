@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lmlt_arch import __version__
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.archs.presets import find_preset
 from lmlt_arch.checkpoint import describe_state, load_model
-from lmlt_arch.evaluation.errors import DataError, UsageError
+from lmlt_arch.evaluation.errors import DataError, UsageError, is_out_of_memory
 from lmlt_arch.inference.tiles import tiled
 
 Pixels = NDArray[np.uint8]
@@ -61,27 +62,35 @@ class LoadedModel:
             (h * scale, w * scale, 3).
 
         Raises:
-            DataError: the network's output is not finite.
+            DataError: the network's output is not finite, or there is not enough memory.
         """
-        network = self.network
-        device = next(network.parameters()).device
-        image = torch.tensor(lq, device=device).permute(2, 0, 1)[None].float() / 255
-        with torch.inference_mode(), full_precision():
-            if tile is None:
-                result = network(image)
-            else:
-                result = tiled(
-                    network,
-                    image,
-                    tile_size=tile,
-                    tile_pad=TILE_PAD,
-                    scale=self.scale,
-                    multiple=network.pad_multiple,
-                )
-            if not result.isfinite().all():
-                raise DataError(f"{self.path}: the network's output is not finite; its weights are damaged")
-            rounded = (result[0].clamp(0, 1) * 255).round().to(torch.uint8)
+        image = torch.tensor(lq, device=next(self.network.parameters()).device)
+        try:
+            with torch.inference_mode(), full_precision():
+                result = self._run(image.permute(2, 0, 1)[None].float() / 255, tile)[0].clamp(0, 1)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            size = f"{lq.shape[1]}x{lq.shape[0]}"
+            raise DataError(
+                f"{self.name} needs more memory than there is for {size} pixels: give --tile, or a smaller N"
+            ) from error
+        if not result.isfinite().all():
+            raise DataError(f"{self.path}: the network's output is not finite; its weights are damaged")
+        rounded = (result * 255).round().to(torch.uint8)
         return np.ascontiguousarray(rounded.permute(1, 2, 0).cpu().numpy())
+
+    def _run(self, image: Tensor, tile: int | None) -> Tensor:
+        if tile is None:
+            return self.network(image)
+        return tiled(
+            self.network,
+            image,
+            tile_size=tile,
+            tile_pad=TILE_PAD,
+            scale=self.scale,
+            multiple=self.network.pad_multiple,
+        )
 
 
 def load_models(

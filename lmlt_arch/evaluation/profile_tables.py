@@ -36,9 +36,10 @@ def to_markdown(
         memory += ", as the resident memory of a process above idle, which varies by some percent"
     notes = [
         f"Output of {setting.width}x{setting.height} pixels. Multiply-adds are those of convolutions, linear "
-        "layers and attention, activations the outputs of convolutions and linear layers, for one image.",
-        f"Latency is of a whole batch: median and quartiles of {setting.repeats} runs after {setting.warm_up} "
-        f"to warm up; in each round every network ran once. Memory is the peak of {memory}.",
+        "layers and attention, activations the outputs of convolutions and linear layers, for an image.",
+        f"Latency is of a whole batch: median and quartiles of {setting.repeats} runs after "
+        f"{setting.warm_up} to warm up; in each round every network ran once.",
+        f"Memory is the peak of {memory}.",
         "; ".join(f"{name}: {value}" for name, value in environment.items()),
     ]
     lines = [_line(row, _of_baseline(rows, row, baseline), bool(baseline)) for row in rows]

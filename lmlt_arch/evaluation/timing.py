@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lmlt_arch.evaluation.errors import is_out_of_memory
+
 
 def run_once(network: nn.Module, image: Tensor) -> float:
     """Seconds of one forward pass; on CUDA between two events on the device."""
@@ -50,9 +52,7 @@ def run_for_memory(network: nn.Module, image: Tensor) -> Ran:
 def describe_problem(error: Exception) -> str:
     """Why something did not run, in a few words."""
     text = str(error).strip() or repr(error)
-    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in text:
-        return "out of memory"
-    return text.splitlines()[0][:100]
+    return "out of memory" if is_out_of_memory(error) else text.splitlines()[0][:100]
 
 
 def _synchronize(device: torch.device) -> None:

@@ -13,10 +13,12 @@ from PIL import Image
 from small_evaluations import checkpoint, photo, save
 
 from lmlt_arch import load_model
+from lmlt_arch.archs import LMLT
 from lmlt_arch.cli import main
 from lmlt_arch.data.imresize import imresize
 from lmlt_arch.evaluation.comparison import Comparison, Crop, Version, choose_crops, compare
-from lmlt_arch.evaluation.models import load_models
+from lmlt_arch.evaluation.errors import DataError
+from lmlt_arch.evaluation.models import LoadedModel, load_models
 from lmlt_arch.evaluation.pairs import Scores
 from lmlt_arch.evaluation.sheet import COLOURS, draw_sheets
 
@@ -206,9 +208,10 @@ def test_what_cannot_be_compared_is_said_in_one_line(
     before = sorted(tmp_path.rglob("*"))
     for arguments, status, message in cases:
         assert main(["compare", *arguments]) == status, arguments
-        error = capsys.readouterr().err.splitlines()
-        assert len(error) == 1 and error[0].startswith("lmlt compare: error: "), error
-        assert message in error[0]
+        # A bar that shows progress may stand before it.
+        lines = capsys.readouterr().err.splitlines()
+        (error,) = (line for line in lines if line and not line.startswith("compare:"))
+        assert error.startswith("lmlt compare: error: ") and message in error
     assert sorted(tmp_path.rglob("*")) == before
     assert main(["compare", *base, *out, "--model", same]) == 0
     printed = capsys.readouterr().out
@@ -231,3 +234,18 @@ def test_usage(missing: str, capsys: pytest.CaptureFixture[str]) -> None:
         main(arguments)
     assert leaving.value.code == 2
     assert missing in capsys.readouterr().err
+
+
+class Hungry(LMLT):
+    """Wants a petabyte."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + torch.empty(2**48).sum()
+
+
+def test_lack_of_memory_is_said_in_one_line() -> None:
+    model = LoadedModel("hungry", Path("hungry.pth"), Hungry(8, 1, 1.5, 2).eval(), None)
+    with pytest.raises(
+        DataError, match="hungry needs more memory than there is for 30x20 pixels: give --tile"
+    ):
+        model.enlarge(photo(30, 20))
