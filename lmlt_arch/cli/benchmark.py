@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from lmlt_arch.evaluation.benchmark_tables import to_csv, to_json, to_markdown
     from lmlt_arch.evaluation.errors import DataError, UsageError
     from lmlt_arch.evaluation.models import choose_device, describe_environment
-    from lmlt_arch.evaluation.outputs import check_writable, with_endings
+    from lmlt_arch.evaluation.outputs import check_outputs, with_endings
     from lmlt_arch.files import OutputError, write_atomic
     from lmlt_arch.metrics import MetricError
 
@@ -69,8 +69,7 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError("--tile must be above 0")
         device = choose_device(args.device)
         outputs = with_endings(args.output, (".md", ".csv", ".json"))
-        for path in outputs:
-            check_writable(path)
+        check_outputs(outputs, ())
         results = _measure(args)
         environment = describe_environment(device)
         markdown = to_markdown(results, environment)

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from lmlt_arch.checkpoint import CheckpointError
     from lmlt_arch.data.images import ImageError
     from lmlt_arch.evaluation.errors import DataError, UsageError
-    from lmlt_arch.evaluation.outputs import check_writable
+    from lmlt_arch.evaluation.outputs import check_outputs
     from lmlt_arch.evaluation.page import make_page
     from lmlt_arch.evaluation.sheet import draw_sheets
     from lmlt_arch.files import OutputError, write_atomic
@@ -84,8 +84,7 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"-o {args.output}: the picture is a PNG, so its name must end in .png")
         if args.crops < 1 or (args.tile is not None and args.tile < 1) or not args.html_limit > 0:
             raise UsageError("--crops, --tile and --html-limit must be above 0")
-        for path in outputs:
-            check_writable(path)
+        check_outputs(outputs, [*args.images, *(args.gt or [])])
         sheets = _compare(args)
         if args.output:
             write_atomic(args.output, draw_sheets(sheets))

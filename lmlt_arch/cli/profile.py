@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from lmlt_arch.checkpoint import CheckpointError
     from lmlt_arch.evaluation.errors import DataError, UsageError
     from lmlt_arch.evaluation.models import describe_environment
-    from lmlt_arch.evaluation.outputs import check_writable, with_endings
+    from lmlt_arch.evaluation.outputs import check_outputs, with_endings
     from lmlt_arch.evaluation.profile_plot import check_plots, draw_plot, read_quality
     from lmlt_arch.evaluation.profile_tables import to_json, to_markdown
     from lmlt_arch.files import OutputError, write_atomic
@@ -81,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         outputs = with_endings(args.output, (".md", ".json"))
-        for path in [*outputs, *([args.plot] if args.plot else [])]:
-            check_writable(path)
+        written = [*outputs, *([args.plot] if args.plot else [])]
+        check_outputs(written, [args.quality] if args.quality else [])
         if args.plot:
             check_plots()
         elif args.quality:
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     except (CheckpointError, DataError, OutputError, OSError) as error:
         print(f"lmlt profile: error: {error}", file=sys.stderr)
         return 1
-    if written := [*outputs, *([args.plot] if args.plot else [])]:
+    if written:
         print(f"written: {', '.join(map(str, written))}")
     return 0
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from lmlt_arch.data.imresize import imresize
@@ -128,19 +127,24 @@ def choose_crops(comparison: Comparison, count: int) -> list[Crop]:
     width, height = comparison.size
     side = min(max(min(width, height) // 4, CROP_SIDES[0]), CROP_SIDES[1])
     crop_width, crop_height = min(side, width), min(side, height)
-    differing = np.stack([version.pixels.mean(-1) for version in comparison.versions]).std(0)
+    gray = [version.pixels.mean(-1, dtype=np.float32) for version in comparison.versions]
+    differing = np.std(gray, axis=0)
     sums = _window_sums(differing, crop_height, crop_width)
     crops = []
     for _ in range(count):
         y, x = np.unravel_index(sums.argmax(), sums.shape)
-        if sums[y, x] < 0:
+        if np.isneginf(sums[y, x]):
             break
         crops.append(Crop(int(x), int(y), crop_width, crop_height))
-        sums[max(0, y - crop_height + 1) : y + crop_height, max(0, x - crop_width + 1) : x + crop_width] = -1
+        sums[
+            max(0, y - crop_height + 1) : y + crop_height, max(0, x - crop_width + 1) : x + crop_width
+        ] = -np.inf
     return crops
 
 
-def _window_sums(values: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    rows = sliding_window_view(values, height, axis=0).sum(-1)
-    sums: NDArray[np.float64] = sliding_window_view(rows, width, axis=1).sum(-1)
+def _window_sums(values: NDArray[np.float32], height: int, width: int) -> NDArray[np.float64]:
+    """Sums over every window that fits, by its top left corner."""
+    corners = np.pad(values.cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0)))
+    rows = corners[height:] - corners[:-height]
+    sums: NDArray[np.float64] = rows[:, width:] - rows[:, :-width]
     return sums

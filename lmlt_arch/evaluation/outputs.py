@@ -1,7 +1,7 @@
 """Files that an evaluation writes."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lmlt_arch.evaluation.errors import UsageError
@@ -21,12 +21,22 @@ def with_endings(prefix: Path | None, endings: Sequence[str]) -> list[Path]:
     return [prefix.with_name(f"{prefix.name}{ending}") for ending in endings]
 
 
-def check_writable(path: Path) -> None:
-    """Refuse an output that could not be written, before the work that it is for.
+def check_outputs(outputs: Sequence[Path], inputs: Iterable[Path]) -> None:
+    """Refuse outputs that could not be written, or should not, before the work that they are for.
 
     Raises:
-        OutputError: its folder is missing or not writable, or it is itself a folder.
+        UsageError: one is an input, or two are the same file.
+        OutputError: a folder is missing or not writable, or an output is itself a folder.
     """
+    taken = {path.resolve() for path in inputs}
+    for path in outputs:
+        _check_writable(path)
+        if path.resolve() in taken:
+            raise UsageError(f"{path} would be overwritten: choose another output")
+        taken.add(path.resolve())
+
+
+def _check_writable(path: Path) -> None:
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder")
     if not path.parent.is_dir():

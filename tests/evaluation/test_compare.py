@@ -170,6 +170,8 @@ def test_what_cannot_be_compared_is_said_in_one_line(
         ([*base, "-o", "out.jpg"], 2, "-o out.jpg: the picture is a PNG"),
         ([*base, "-o", str(tmp_path / "none/out.png")], 1, "there is no folder"),
         ([*base, "--html", str(tmp_path)], 1, f"cannot write {tmp_path}: it is a folder"),
+        ([*base, "-o", image], 2, f"{image} would be overwritten: choose another output"),
+        ([*base, *out, "--html", out[1]], 2, f"{out[1]} would be overwritten: choose another output"),
         (
             [*base, *out, "--crop", "0", "0", "49", "10"],
             2,

@@ -319,6 +319,7 @@ def test_what_cannot_be_profiled_is_said_in_one_line(
         ([*net, "--device", "cuda:7"], 2, "--device cuda:7 cannot be used here"),
         ([*net, "-o", tmp_path / "no/cost"], 1, "there is no folder"),
         ([*net, "--quality", tmp_path / "no.json"], 2, "--quality is for the picture: give --plot OUT.png"),
+        ([*net, "-o", tmp_path / "no", "--quality", tmp_path / "no.json"], 2, "no.json would be overwritten"),
         ([*net, *plot], 2, "--plot needs matplotlib: pip install 'basicsr-lmlt[plots]'"),
     ]  # fmt: skip
     if find_spec("matplotlib"):
