@@ -5,7 +5,19 @@ import sys
 from collections.abc import Sequence
 
 from lmlt_arch import __version__
-from lmlt_arch.cli import check, convert, degrade, doctor, export, info, prepare, upscale
+from lmlt_arch.cli import (
+    benchmark,
+    check,
+    compare,
+    convert,
+    degrade,
+    doctor,
+    export,
+    info,
+    prepare,
+    profile,
+    upscale,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -13,7 +25,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lmlt", description="LMLT and ESC super-resolution for BasicSR.")
     parser.add_argument("--version", action="version", version=f"lmlt {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (upscale, prepare, check, degrade, export, convert, info, doctor):
+    for module in (
+        upscale,
+        prepare,
+        check,
+        degrade,
+        compare,
+        benchmark,
+        profile,
+        export,
+        convert,
+        info,
+        doctor,
+    ):
         module.add_parser(subparsers)
     return parser
 

@@ -1,14 +1,10 @@
 """`lmlt info FILE`: what a checkpoint is."""
 
 import argparse
-import inspect
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from lmlt_arch.archs import Preset
+from typing import Any
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -22,35 +18,23 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def describe_file(path: Path, key: str | None) -> dict[str, Any]:
     """What `lmlt info` prints of one file."""
-    from lmlt_arch.archs import PRESETS
+    from lmlt_arch.archs.presets import PRESETS, find_preset
     from lmlt_arch.checkpoint import describe_state, load_model
     from lmlt_arch.inference.complexity import multiply_adds
 
     network = load_model(path, key=key)
     kwargs = describe_state(network.state_dict()).kwargs
+    preset = find_preset(type(network), kwargs)
     scale = kwargs.pop("upscaling_factor")
-    published = [
-        preset.title
-        for preset in PRESETS.values()
-        if scale in preset.scales and _is_preset(type(network), kwargs, preset)
-    ]
     return {
         "file": str(path),
         "network": type(network).__name__,
-        "published_as": published[0] if published else None,
+        "published_as": PRESETS[preset].title if preset else None,
         "scale": scale,
         "hyperparameters": kwargs,
         "parameters": sum(p.numel() for p in network.parameters()),
         "multiply_adds": multiply_adds(network),
     }
-
-
-def _is_preset(arch: type, kwargs: dict[str, Any], preset: "Preset") -> bool:
-    """Whether `kwargs` are the preset's, with the constructor's defaults for what the preset leaves out."""
-    parameters = inspect.signature(arch).parameters
-    return arch.__name__ == preset.arch and all(
-        value == preset.kwargs.get(name, parameters[name].default) for name, value in kwargs.items()
-    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ def test_wheel_holds_the_two_packages_and_the_hook(distributions: Distributions)
         "basicsr_lmlt-0.1.0.dist-info",
     }
     assert {"lmlt_arch/py.typed", "realsr/py.typed", "lmlt_arch/hook/finder.py"} <= set(names)
+    assert {f"lmlt_arch/evaluation/{name}" for name in ("compare.html", "published.json")} <= set(names)
     assert f"\n{HOOK}," in f"\n{record}"
 
 

@@ -1,0 +1,125 @@
+"""`lmlt benchmark --model A --model B --data Set5`: PSNR and SSIM in tables."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lmlt_arch.evaluation.benchmark import Result
+    from lmlt_arch.evaluation.datasets import DataSet
+    from lmlt_arch.evaluation.models import LoadedModel
+
+DESCRIPTION = """\
+Measure networks on data sets, as BasicSR does: PSNR and SSIM on the Y channel, a border of as many pixels as
+the scale left out. Beside them stand reference figures where a network has a published one's hyperparameters.
+
+  lmlt benchmark --model LMLT_tiny_x4.pth --model ours=net_g_latest.pth --data datasets/Set5 -o table
+
+prints Markdown and writes table.md, table.csv and table.json. A data set is a folder with
+
+  HR/baby.png       and LR_bicubic/X4/babyx4.png    (or LR_bicubic/X4/baby.png)
+  GTmod12/baby.png  and LRbicx4/baby.png            (or GTmod4/)
+  image_SRF_4/img_001_SRF_4_HR.png and img_001_SRF_4_LR.png
+
+or with ground truth alone, in HR/ or as it is: then LR images are made as MATLAB's imresize makes them.
+"""
+EPILOG = """\
+LPIPS, DISTS and NIQE need the extra [metrics]: pip install 'basicsr-lmlt[metrics]'.
+Exit status: 0 done, 1 an image, a checkpoint or a measure could not be used, 2 usage, 130 interrupted.
+"""
+METRICS = ("psnr", "ssim", "lpips", "dists", "niqe")
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `benchmark` to the command."""
+    parser = subparsers.add_parser(
+        "benchmark",
+        help="measure networks on data sets",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--model", action="append", required=True, metavar="[NAME=]FILE", help="checkpoint; repeatable")
+    add("--data", nargs="+", required=True, type=Path, metavar="FOLDER", help="data sets")
+    add("--scale", type=int, metavar="N", help="refuse networks of another scale (default: each at its own)")
+    add("--metrics", nargs="+", choices=METRICS, default=["psnr", "ssim"], help="default: psnr ssim")
+    add("--no-bicubic", action="store_true", help="leave out the row of bicubic enlargement")
+    add("-o", "--output", type=Path, metavar="PREFIX", help="write PREFIX.md, PREFIX.csv and PREFIX.json")
+    add("--key", help="state dict in the checkpoints (default: params_ema, then params)")
+    add("--tile", type=int, metavar="N", help="cut images into tiles of N pixels (default: run them whole)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print and write the tables."""
+    from lmlt_arch.checkpoint import CheckpointError
+    from lmlt_arch.data.images import ImageError
+    from lmlt_arch.evaluation.benchmark_tables import to_csv, to_json, to_markdown
+    from lmlt_arch.evaluation.errors import DataError, UsageError
+    from lmlt_arch.evaluation.models import choose_device, describe_environment
+    from lmlt_arch.evaluation.outputs import check_outputs, with_endings
+    from lmlt_arch.files import OutputError, write_atomic
+    from lmlt_arch.metrics import MetricError
+
+    try:
+        if args.tile is not None and args.tile < 1:
+            raise UsageError("--tile must be above 0")
+        device = choose_device(args.device)
+        outputs = with_endings(args.output, (".md", ".csv", ".json"))
+        check_outputs(outputs, ())
+        results = _measure(args)
+        environment = describe_environment(device)
+        markdown = to_markdown(results, environment)
+        for path, text in zip(
+            outputs, (markdown, to_csv(results), to_json(results, environment)), strict=False
+        ):
+            write_atomic(path, text.encode())
+    except UsageError as error:
+        print(f"lmlt benchmark: error: {error}", file=sys.stderr)
+        return 2
+    except (CheckpointError, DataError, ImageError, MetricError, OutputError, OSError) as error:
+        print(f"lmlt benchmark: error: {error}", file=sys.stderr)
+        return 1
+    print(markdown)
+    if outputs:
+        print(f"written: {', '.join(map(str, outputs))}")
+    return 0
+
+
+def _measure(args: argparse.Namespace) -> "list[Result]":
+    """Everything that can be wrong with the request comes before the first image."""
+    from lmlt_arch.cli.progress import progress_bar
+    from lmlt_arch.evaluation.benchmark import prepare_measures, run_benchmark
+    from lmlt_arch.evaluation.datasets import find_data_set
+    from lmlt_arch.evaluation.errors import UsageError
+    from lmlt_arch.evaluation.models import choose_device, load_models
+
+    metrics = list(dict.fromkeys(args.metrics))
+    models = load_models(args.model, key=args.key, device=choose_device(args.device))
+    for model in models:
+        if args.scale not in (None, model.scale):
+            raise UsageError(f"{model.path} enlarges x{model.scale}, not x{args.scale}")
+    work: list[tuple[DataSet, list[LoadedModel]]] = [
+        (find_data_set(folder, scale), [model for model in models if model.scale == scale])
+        for folder in args.data
+        for scale in sorted({model.scale for model in models})
+    ]
+    prepare_measures(metrics)
+    results = []
+    with progress_bar("benchmark", "image", sum(len(data.items) for data, _ in work)) as bar:
+        for data, group in work:
+            bar.set_postfix_str(f"{data.name} x{data.scale}")
+            results.append(
+                run_benchmark(
+                    data,
+                    group,
+                    metrics=metrics,
+                    bicubic=not args.no_bicubic,
+                    tile=args.tile,
+                    after_image=bar.update,
+                )
+            )
+    return results
