@@ -23,3 +23,6 @@ class Nearest:
         if lq.shape[-2] * lq.shape[-1] > self.most:
             raise torch.OutOfMemoryError
         return F.interpolate(lq, scale_factor=self.scale)
+
+    def memory(self) -> float:
+        return 12 * (1 + self.scale**2)

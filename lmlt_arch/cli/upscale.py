@@ -46,7 +46,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, pattern, or - for a list")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder, or file for one input")
-    parser.add_argument("--model", type=Path, required=True, metavar="FILE", help=".pth or .safetensors")
+    parser.add_argument("--model", type=Path, required=True, metavar="FILE", help=".pth, .safetensors or .onnx")
     parser.add_argument("--key", help="state dict in a .pth (default: params_ema, else params)")
 
     size = parser.add_argument_group("size").add_mutually_exclusive_group()
@@ -92,12 +92,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(args: argparse.Namespace) -> int:
     """Enlarge everything and name what could not be."""
     from lmlt_arch.checkpoint import CheckpointError
+    from lmlt_arch.export.errors import ExportError
     from lmlt_arch.files import OutputError
-    from lmlt_arch.inference.jobs import UsageError
 
     try:
         return _run(args)
-    except (UsageError, CheckpointError, FileNotFoundError, ValueError) as error:
+    except (CheckpointError, ExportError, FileNotFoundError, ImportError, ValueError) as error:
         print(f"lmlt upscale: error: {error}", file=sys.stderr)
         return 2
     except OutputError as error:

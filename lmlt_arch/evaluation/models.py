@@ -16,13 +16,16 @@ from lmlt_arch import __version__
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.archs.presets import find_preset
 from lmlt_arch.checkpoint import describe_state, load_model
-from lmlt_arch.evaluation.errors import DataError, UsageError, is_out_of_memory
-from lmlt_arch.inference.tiles import tiled
+from lmlt_arch.evaluation.errors import DataError, UsageError
+from lmlt_arch.inference import runner
+from lmlt_arch.inference.memory import is_out_of_memory
+from lmlt_arch.inference.statistics import SharedStatistics
+from lmlt_arch.inference.tiles import TiledNetwork, Tiling
 
 Pixels = NDArray[np.uint8]
 
-# Pixels of LQ that a tile sees around itself.
-TILE_PAD = 32
+# Least overlap of tiles in pixels of LQ.
+_OVERLAP = 32
 
 
 @dataclass(frozen=True)
@@ -83,14 +86,10 @@ class LoadedModel:
     def _run(self, image: Tensor, tile: int | None) -> Tensor:
         if tile is None:
             return self.network(image)
-        return tiled(
-            self.network,
-            image,
-            tile_size=tile,
-            tile_pad=TILE_PAD,
-            scale=self.scale,
-            multiple=self.network.pad_multiple,
-        )
+        multiple = self.network.pad_multiple
+        overlap = max(_OVERLAP, multiple)
+        tiling = Tiling(max(tile, 2 * overlap), overlap, self.scale, multiple)
+        return TiledNetwork(self.network, tiling, SharedStatistics(self.network))(image)
 
 
 def load_models(
@@ -132,20 +131,15 @@ def common_scale(models: Sequence[LoadedModel]) -> int:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name, where `auto` is the GPU if there is one.
+    """The device of a name, see `lmlt_arch.inference.runner.choose_device`.
 
     Raises:
         UsageError: no such device here.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except Exception as error:
-        # Backends raise what they like: RuntimeError, AssertionError, NotImplementedError.
-        raise UsageError(f"--device {name} cannot be used here; give cpu, or leave it out") from error
-    return device
+        return runner.choose_device(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def describe_environment(device: torch.device) -> dict[str, str]:

@@ -205,7 +205,7 @@ def _of_spandrel(path: Path, refusal: CheckpointError) -> Subject:
 
     try:
         # It imports torchvision, which may need the mend that BasicSR needs.
-        with mending.during("basicsr", {}):
+        with mending.during("spandrel", {}):
             import spandrel
     except ImportError as error:
         raise CheckpointError(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lmlt_arch.evaluation.errors import is_out_of_memory
+from lmlt_arch.inference.memory import is_out_of_memory
 
 
 def run_once(network: nn.Module, image: Tensor) -> float:

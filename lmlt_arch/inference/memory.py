@@ -28,12 +28,18 @@ def available_memory(device: torch.device) -> int:
     return min(_system(), *_container(), *_process())
 
 
-def bytes_per_pixel(network: Callable[[Tensor], Tensor], device: torch.device, dtype: torch.dtype) -> float:
+def bytes_per_pixel(network: Callable[[Tensor], Tensor], device: torch.device) -> float:
     """Peak of the memory that a forward pass takes for each input pixel, input and output included."""
-    image = torch.rand(1, 3, _PROBE, _PROBE, device=device, dtype=dtype)
+    image = torch.rand(1, 3, _PROBE, _PROBE, device=device)
     with _Peak() as peak, torch.no_grad():
         network(image)
     return (peak.most + image.nbytes) / _PROBE**2
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether that is what an error says, on any device."""
+    # On a CPU it is a plain RuntimeError.
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
 class _Peak(TorchDispatchMode):

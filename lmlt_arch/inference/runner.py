@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lmlt_arch.archs import SRNetwork
-from lmlt_arch.checkpoint import CheckpointError, load_model
+from lmlt_arch.checkpoint import CheckpointError, check_finite, load_model
+from lmlt_arch.inference.memory import bytes_per_pixel
 from lmlt_arch.inference.statistics import SharedStatistics
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -31,6 +32,10 @@ class Runner(Protocol):
 
     def __call__(self, lq: Tensor) -> Tensor:
         """Map (B, 3, h, w), float32 in [0, 1], to (B, 3, h * scale, w * scale), float32, on `device`."""
+        ...
+
+    def memory(self) -> float:
+        """Bytes that it takes for each pixel of lq."""
         ...
 
 
@@ -67,6 +72,43 @@ class NetworkRunner:
             return self._network(lq.to(self.device, self._dtype)).float()
 
 
+    def memory(self) -> float:
+        """Measure it on a small image."""
+        return bytes_per_pixel(self, self.device)
+
+
+class ExportedRunner:
+    """Runs an ONNX file of `lmlt export`, or another that enlarges RGB images.
+
+    Tiles of a network that averages over whole images each average over themselves: the file does not tell
+    where it does so.
+
+    Args:
+        path: the file.
+        device: where to compute.
+
+    Raises:
+        ImportError: onnxruntime is not installed.
+        ExportError: the file cannot be run.
+    """
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        from lmlt_arch.export.onnx_runner import OnnxRunner
+
+        self._runner = OnnxRunner(path, device=device)
+        self.scale, self.multiple = self._runner.scale, self._runner.multiple
+        self.device = device
+        self.statistics: SharedStatistics | None = None
+
+    def __call__(self, lq: Tensor) -> Tensor:
+        """Enlarge."""
+        return self._runner(lq.to(self.device))
+
+    def memory(self) -> float:
+        """A guess on the safe side: onnxruntime does not tell, and keeps attention scores whole."""
+        return 2**16
+
+
 class EnsembleRunner:
     """The average over the eight symmetries of the square (geometric self-ensemble, "+" in papers)."""
 
@@ -86,6 +128,10 @@ class EnsembleRunner:
                 total = output.clone() if total is None else total.add_(output)
         assert total is not None
         return total / 8
+
+    def memory(self) -> float:
+        """That of one, and of the sum."""
+        return self._runner.memory() + 12 * self.scale**2
 
 
 def choose_device(name: str) -> torch.device:
@@ -118,7 +164,7 @@ def load_runner(
     """Make a runner of a checkpoint.
 
     Args:
-        path: `.pth` or `.safetensors`, see `lmlt_arch.load_model`.
+        path: `.pth` or `.safetensors`, see `lmlt_arch.load_model`; or `.onnx`, which has its precision.
         key: which of its state dicts.
         device: `auto`, or a device of PyTorch.
         dtype: key of `DTYPES`.
@@ -127,15 +173,19 @@ def load_runner(
     Raises:
         FileNotFoundError: no such file.
         CheckpointError: not a checkpoint of this package's networks, or its weights are not finite.
-        ValueError: no such device or precision.
+        ExportError: an ONNX file that cannot be run.
+        ImportError: onnxruntime is needed and not installed.
+        ValueError: no such device or precision, or an option that an ONNX file does not have.
     """
     chosen = choose_device(device)
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if Path(path).suffix.lower() == ".onnx":
+        if key is not None or compile or dtype != "fp32":
+            raise ValueError(f"{path}: an ONNX file is as it was exported: leave out key, dtype and compile")
+        return ExportedRunner(Path(path), chosen)
+    if Path(path).suffix.lower() == ".pt2":
+        raise CheckpointError(f"{path}: such a file can run code; give the checkpoint, or export it as .onnx")
     network = load_model(path, key=key)
-    for name, weight in network.named_parameters():
-        if not torch.isfinite(weight).all():
-            raise CheckpointError(
-                f"{path}: {name} is not finite; the training has failed before it was saved"
-            )
+    check_finite(network.state_dict(), path)
     return NetworkRunner(network, device=chosen, dtype=DTYPES[dtype], compile=compile)

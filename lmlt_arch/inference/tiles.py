@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from lmlt_arch.inference.memory import is_out_of_memory
 from lmlt_arch.inference.statistics import SharedStatistics, sample_windows
 
 _T = TypeVar("_T")
@@ -196,7 +197,7 @@ class TiledNetwork:
                 return work()
             except (RuntimeError, MemoryError) as error:
                 smaller = self.tiling.smaller()
-                if not _is_out_of_memory(error) or smaller is None:
+                if not is_out_of_memory(error) or smaller is None:
                     raise
             # Outside of the handler, whose exception keeps the failed tensors alive.
             self.tiling = smaller
@@ -256,8 +257,3 @@ def _fade_in(later: Tensor, earlier: Tensor, fade: Tensor, dim: int) -> None:
     shape[dim] = len(fade)
     part = later.narrow(dim, 0, len(fade))
     part.copy_(torch.lerp(earlier, part, fade.to(later).reshape(shape)))
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # On a CPU it is a plain RuntimeError.
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)

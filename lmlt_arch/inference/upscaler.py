@@ -15,7 +15,7 @@ from torch import Tensor
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.data.images import ALPHA_MODES
 from lmlt_arch.inference.alpha import fill_transparent
-from lmlt_arch.inference.memory import available_memory, bytes_per_pixel
+from lmlt_arch.inference.memory import available_memory
 from lmlt_arch.inference.runner import (
     DTYPES,
     EnsembleRunner,
@@ -176,8 +176,7 @@ class Upscaler:
         """The largest tiles that surely fit, and as many at once as fit."""
         runner = self._runner
         device, multiple = runner.device, runner.multiple
-        each = bytes_per_pixel(runner, device, torch.float32)
-        pixels = _SHARE_OF_MEMORY * available_memory(device) / each
+        pixels = _SHARE_OF_MEMORY * available_memory(device) / runner.memory()
         least = Tiling(max(2 * overlap, multiple, 1), overlap, self.scale, multiple)
         side = min(_LARGEST_TILE.get(device.type, _LARGEST_TILE["cpu"]), math.isqrt(int(pixels)))
         size = max(side // multiple * multiple, least.size)

@@ -189,8 +189,8 @@ def test_what_cannot_be_compared_is_said_in_one_line(
         ),
         ([*base, *out, "--gt", large, large], 2, "--gt names 2 files for 1 images"),
         ([*base, *out, "--tile", "0"], 2, "--crops, --tile and --html-limit must be above 0"),
-        ([*base, *out, "--device", "cuda:99"], 2, "--device cuda:99 cannot be used here"),
-        ([*base, *out, "--device", "toaster"], 2, "--device toaster cannot be used here"),
+        ([*base, *out, "--device", "cuda:99"], 2, "device 'cuda:99' cannot be used here"),
+        ([*base, *out, "--device", "toaster"], 2, "device 'toaster' cannot be used here"),
         ([str(cut), *out, "--model", net], 1, f"{cut} is damaged or not an image"),
         ([str(tmp_path), *out, "--model", net], 1, f"{tmp_path} cannot be read: Is a directory"),
         (

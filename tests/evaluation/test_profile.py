@@ -316,7 +316,7 @@ def test_what_cannot_be_profiled_is_said_in_one_line(
         ([*net, "--size", "1280"], 2, "--size 1280: give width and height of the output, as 1280x720"),
         ([*net, "--attn", "Flesh"], 2, "--attn: unknown attn_type 'Flesh'"),
         ([*net, "--batch", "0"], 2, "--batch, --scale and --repeats must be above 0"),
-        ([*net, "--device", "cuda:7"], 2, "--device cuda:7 cannot be used here"),
+        ([*net, "--device", "cuda:7"], 2, "device 'cuda:7' cannot be used here"),
         ([*net, "-o", tmp_path / "no/cost"], 1, "there is no folder"),
         ([*net, "--quality", tmp_path / "no.json"], 2, "--quality is for the picture: give --plot OUT.png"),
         ([*net, "-o", tmp_path / "no", "--quality", tmp_path / "no.json"], 2, "no.json would be overwritten"),

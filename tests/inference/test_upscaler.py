@@ -167,7 +167,7 @@ class TestTransparency:
 def test_automatic_tiles_fit_into_memory(checkpoint: Path) -> None:
     cpu = torch.device("cpu")
     network = ESC(16, 4, 7, 1, 1, 8, 2, 2).eval()
-    each = bytes_per_pixel(network, cpu, torch.float32)
+    each = bytes_per_pixel(network, cpu)
     # At least the features of a layer, and by far not all features of all layers.
     assert 16 * 4 < each < 16 * 4 * 200
     upscaler = Upscaler(network, device="cpu")
