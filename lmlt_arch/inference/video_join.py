@@ -1,0 +1,212 @@
+"""The finished video: encoded parts one after the other, and everything else copied from the source."""
+
+import heapq
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+from lmlt_arch.inference.video_encoder import Encoding
+from lmlt_arch.inference.video_outcome import VideoError, reason
+from lmlt_arch.inference.video_parts import Part
+from lmlt_arch.inference.video_source import SourceVideo, open_video
+
+# Suffixes of containers that hold the timestamps of any video, and FFmpeg's names of those.
+CONTAINERS = {".m4v": "mp4", ".mkv": "matroska", ".mov": "mov", ".mp4": "mp4", ".webm": "webm"}
+
+# Tags that describe the file or the stream that was, not what it shows.
+_STALE_TAGS = {
+    *("encoder", "major_brand", "minor_version", "compatible_brands", "duration", "bps"),
+    *("number_of_frames", "number_of_bytes", "vendor_id"),
+}
+
+
+def check_container(source: SourceVideo, target: Path, encoding: Encoding) -> None:
+    """Make sure that a container takes the encoder's video.
+
+    Raises:
+        VideoError: it does not, or the encoder refuses its settings.
+    """
+    try:
+        _try(CONTAINERS[target.suffix.lower()], encoding, source.path, None)
+    except (FFmpegError, ValueError) as error:
+        raise VideoError(
+            f"{target}: cannot hold {encoding.codec} at {encoding.width}x{encoding.height} "
+            f"({reason(error)}); choose another suffix (.mkv takes nearly everything) or another encoder"
+        ) from error
+
+
+def streams_to_copy(source: SourceVideo, target: Path, encoding: Encoding) -> tuple[list[int], list[str]]:
+    """What else of the source the target's container takes.
+
+    Returns:
+        Numbers of the source's streams, and one line for each that has to be left out.
+    """
+    kept, notes = [], []
+    with open_video(source.path) as container:
+        for stream in container.streams:
+            if stream.index == source.index:
+                continue
+            called = " ".join(
+                filter(None, (stream.type, str(stream.index), _codec_name(stream), stream.language))
+            )
+            if stream.type == "video" and not stream.disposition & Disposition.attached_pic:
+                notes.append(f"left out: {called}, only one video stream is enlarged")
+                continue
+            try:
+                _try(CONTAINERS[target.suffix.lower()], encoding, source.path, stream.index)
+            except (FFmpegError, ValueError):
+                notes.append(f"left out: {called}, which {target.suffix} cannot hold")
+            else:
+                kept.append(stream.index)
+    return kept, notes
+
+
+def join(
+    written: Path,
+    target: Path,
+    source: SourceVideo,
+    encoding: Encoding,
+    parts: Sequence[tuple[Path, Part]],
+    copied: Sequence[int],
+) -> None:
+    """Write the whole video.
+
+    Args:
+        written: the file to write.
+        target: its name later on, which says what container it is.
+        source: where the rest comes from.
+        encoding: that of the parts.
+        parts: all parts and their files.
+        copied: numbers of the source's streams to copy.
+    """
+    name = CONTAINERS[target.suffix.lower()]
+    # MP4 keeps the beginning of a stream in this unit, milliseconds unless told otherwise.
+    options = {} if name in ("matroska", "webm") else {"movie_timescale": str(source.time_base.denominator)}
+    with (
+        open_video(source.path) as original,
+        av.open(str(written), "w", format=name, options=options) as whole,
+    ):
+        whole.metadata.update(_lasting(original.metadata))
+        whole.set_chapters(original.chapters())
+        streams: dict[int, Stream] = {}
+        for stream in original.streams:
+            if stream.index == source.index:
+                video = encoding.add_to(whole)
+                video.metadata.update(_lasting(stream.metadata))
+                video.disposition = stream.disposition
+                if source.display_matrix is not None:
+                    video.set_display_matrix(source.display_matrix)
+            elif stream.index in copied:
+                streams[stream.index] = _add_copy(whole, stream)
+        encoded = _encoded_packets(parts, video, source.time_base)
+        rest = _copied_packets(original, copied, streams)
+        for packet in heapq.merge(encoded, rest, key=_time):
+            whole.mux(packet)
+
+
+def _try(name: str, encoding: Encoding, path: Path, index: int | None) -> None:
+    """Make a file in memory with the video's header and the first packet of at most one other stream."""
+    with open_video(path) as original, av.open(io.BytesIO(), "w", format=name) as container:
+        encoding.add_to(container)
+        if index is not None:
+            stream = original.streams[index]
+            streams = {index: _add_copy(container, stream)}
+            container.mux(list(islice(_copied_packets(original, [index], streams), 1)))
+        container.start_encoding()
+
+
+def _add_copy(container: OutputContainer, stream: Stream) -> Stream:
+    """A stream for the other's packets, with its tags and dispositions."""
+    copy = container.add_stream_from_template(stream, opaque=True)
+    if isinstance(copy, AudioStream) and copy.layout.name.endswith(" channels"):
+        # AVI does not say which channel is which, MP4 has to: the usual layout of so many.
+        copy.codec_context.layout = av.AudioLayout(f"{copy.layout.nb_channels}c")
+    copy.metadata.update(_lasting(stream.metadata))
+    copy.disposition = stream.disposition
+    return copy
+
+
+def _encoded_packets(
+    parts: Sequence[tuple[Path, Part]], stream: VideoStream, time_base: Fraction
+) -> "Iterator[Packet[Any]]":
+    """The packets of all parts, with decoding times for one stream of them.
+
+    A packet's decoding time is the timestamp of the frame that is shown at its place in the file, less the
+    longest delay of any packet: that rises from packet to packet and comes before each is shown.
+    """
+    shown = [pts for _, part in parts for pts in sorted(part.coded)]
+    durations = [after - pts for pts, after in pairwise(shown)]
+    duration_of = dict(zip(shown, [*durations, parts[-1][1].last_duration], strict=True))
+    delay = max(_delay(part.coded) for _, part in parts)
+    # The first few come before the first frame by as much as the last few take, so that what a container
+    # measures as its length by decoding times is the time for which the frames are shown.
+    lead = shown[-1] - shown[-1 - delay]
+    number = 0
+    for path, part in parts:
+        with av.open(str(path)) as container:
+            packets = (packet for packet in container.demux(container.streams.video[0]) if packet.size)
+            for packet, pts in zip(packets, part.coded, strict=True):
+                early = delay - number
+                packet.stream = stream
+                packet.time_base = time_base
+                packet.pts = pts
+                packet.dts = shown[0] - lead * early // delay if early > 0 else shown[number - delay]
+                packet.duration = duration_of[pts]
+                number += 1
+                yield packet
+
+
+def _delay(coded: Sequence[int]) -> int:
+    """By how many places a packet comes later in the file than on display, at most."""
+    place = {pts: i for i, pts in enumerate(sorted(coded))}
+    return max(i - place[pts] for i, pts in enumerate(coded))
+
+
+def _copied_packets(
+    original: InputContainer, copied: Sequence[int], streams: Mapping[int, Stream]
+) -> "Iterator[Packet[Any]]":
+    wanted = [original.streams[index] for index in copied]
+    wanted = [stream for stream in wanted if stream.type != "attachment"]
+    last: dict[int, int] = {}
+    for packet in original.demux(wanted) if wanted else ():
+        if not packet.size:
+            continue
+        index = packet.stream_index
+        if packet.dts is None:
+            packet.dts = packet.pts if packet.pts is not None else last.get(index, -1) + 1
+        # Containers refuse times that do not rise, which damaged recordings have; subtitles may share one.
+        if index in last:
+            packet.dts = max(packet.dts, last[index] + (packet.stream.type == "audio"))
+        last[index] = packet.dts
+        if packet.pts is not None:
+            packet.pts = max(packet.pts, packet.dts)
+        packet.stream = streams[index]
+        yield packet
+
+
+def _time(packet: "Packet[Any]") -> float:
+    return float((packet.dts or 0) * packet.time_base)
+
+
+def _lasting(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags that are as true of the new file."""
+    return {
+        name: value
+        for name, value in tags.items()
+        if name.lower().partition("-")[0] not in _STALE_TAGS and not name.startswith("_STATISTICS")
+    }
+
+
+def _codec_name(stream: Stream) -> str | None:
+    return stream.codec_context.name if stream.codec_context is not None else None
