@@ -25,7 +25,7 @@ abruptly, goes on from there.
 """
 
 from collections.abc import Callable
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 
 from torch import Tensor
@@ -86,8 +86,12 @@ def upscale_video(
         OutputError: the disk is full, a folder is not writable, and so on; finished parts are kept.
     """
     _check_paths(source, target, overwrite)
-    if find_spec("av") is None:
-        raise VideoError(f'{source}: videos need PyAV: pip install "basicsr-lmlt[video]"')
+    try:
+        import_module("av")
+    except ImportError as error:
+        raise VideoError(
+            f'{source}: videos need PyAV ({error}): pip install "basicsr-lmlt[video]"'
+        ) from error
     from lmlt_arch.inference.video_run import run_video
 
     return run_video(

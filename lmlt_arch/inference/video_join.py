@@ -146,11 +146,11 @@ def _encoded_packets(
     longest delay of any packet: that rises from packet to packet and comes before each is shown.
     """
     shown = [pts for _, part in parts for pts in sorted(part.coded)]
-    durations = [after - pts for pts, after in pairwise(shown)]
-    duration_of = dict(zip(shown, [*durations, parts[-1][1].last_duration], strict=True))
+    duration_of = {pts: after - pts for pts, after in pairwise(shown)}
+    last_duration = parts[-1][1].last_duration
     delay = max(_delay(part.coded) for _, part in parts)
-    # The first few come before the first frame by as much as the last few take, so that what a container
-    # measures as its length by decoding times is the time for which the frames are shown.
+    # Containers measure length and rate by decoding times and what the last packet lasts. For these to be
+    # right, the first packets come before the first frame by as much as the last frames take.
     lead = shown[-1] - shown[-1 - delay]
     number = 0
     for path, part in parts:
@@ -162,8 +162,10 @@ def _encoded_packets(
                 packet.time_base = time_base
                 packet.pts = pts
                 packet.dts = shown[0] - lead * early // delay if early > 0 else shown[number - delay]
-                packet.duration = duration_of[pts]
                 number += 1
+                packet.duration = (
+                    last_duration if number == len(shown) else duration_of.get(pts, last_duration)
+                )
                 yield packet
 
 
@@ -180,7 +182,7 @@ def _copied_packets(
     wanted = [stream for stream in wanted if stream.type != "attachment"]
     last: dict[int, int] = {}
     for packet in original.demux(wanted) if wanted else ():
-        if not packet.size:
+        if not packet.size or _is_gap(packet):
             continue
         index = packet.stream_index
         if packet.dts is None:
@@ -193,6 +195,11 @@ def _copied_packets(
             packet.pts = max(packet.pts, packet.dts)
         packet.stream = streams[index]
         yield packet
+
+
+def _is_gap(packet: "Packet[Any]") -> bool:
+    """Whether this is the emptiness between two subtitles of MP4, which the muxer writes unasked."""
+    return packet.stream.type == "subtitle" and packet.size == 2 and bytes(packet) == bytes(2)
 
 
 def _time(packet: "Packet[Any]") -> float:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,19 +93,24 @@ class Parts:
         return self.folder / f"{number:06}.json"
 
     def _find(self) -> None:
-        """Count the parts that are there, up to the first gap."""
+        """Count the parts that are there, up to the first gap, and remove the rest."""
         while (text := _read(self._record(len(self.finished)))) is not None:
+            try:
+                part = Part(**json.loads(text))
+            except (ValueError, TypeError):
+                break
             if not self.file(len(self.finished)).is_file():
                 break
-            self.finished.append(Part(**json.loads(text)))
-        for path in self.folder.glob(f"*{TEMPORARY_SUFFIX}"):
-            path.unlink(missing_ok=True)
+            self.finished.append(part)
+        numbers = range(len(self.finished))
+        self._empty({self.folder / _JOB, *map(self.file, numbers), *map(self._record, numbers)})
 
-    def _empty(self) -> None:
+    def _empty(self, keep: Collection[Path] = ()) -> None:
         # Only what is written here, should the folder hold anything else.
         for pattern in (_JOB, "[0-9]*.json", "[0-9]*.part", f"*{TEMPORARY_SUFFIX}", f".*{TEMPORARY_SUFFIX}"):
             for path in self.folder.glob(pattern):
-                path.unlink(missing_ok=True)
+                if path not in keep:
+                    path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> str | None:
