@@ -106,6 +106,7 @@ def write_video(
     rotation: int = 0,
     attachment: bytes | None = None,
     chapters: Sequence[dict[str, Any]] = (),
+    cover: av.VideoFrame | None = None,
     **context: Any,
 ) -> None:
     """Write frames, and other streams beside them.
@@ -125,6 +126,7 @@ def write_video(
         rotation: on display, in degrees.
         attachment: a font.
         chapters: as PyAV wants them.
+        cover: a picture that stands for the video.
         context: attributes of the encoder, such as colours.
     """
     times = times or [round(i / rate / time_base) for i in range(len(frames))]
@@ -150,6 +152,11 @@ def write_video(
             text.disposition = Disposition.forced | Disposition.default
         if attachment is not None:
             container.add_attachment("small.ttf", "font/ttf", attachment)
+        if cover is not None:
+            picture = container.add_stream("mjpeg", 1, width=cover.width, height=cover.height)
+            picture.codec_context.pix_fmt = cover.format.name
+            picture.disposition = Disposition.attached_pic
+            container.mux([*picture.encode(cover), *picture.encode(None)])
         if chapters:
             container.set_chapters(chapters)
         for frame, pts in zip(frames, times, strict=True):

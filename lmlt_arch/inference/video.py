@@ -84,7 +84,10 @@ def upscale_video(
         VideoError: PyAV is missing; the source is no video, damaged or not supported; the target exists or
             cannot hold the video; the encoder is unknown or refuses.
         OutputError: the disk is full, a folder is not writable, and so on; finished parts are kept.
+        ValueError: `batch` or `part_frames` is below 1.
     """
+    if batch < 1 or part_frames < 1:
+        raise ValueError(f"batch and part_frames must be at least 1; got {batch}, {part_frames}")
     _check_paths(source, target, overwrite)
     try:
         import_module("av")

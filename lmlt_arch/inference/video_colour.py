@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, VideoReformatter
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,7 +28,8 @@ _WEIGHTS = {
 }
 _RGB, _BT709, _UNSPECIFIED, _BT601 = 0, 1, 2, 6
 
-_EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
+# libswscale's SWS_BICUBIC and SWS_ACCURATE_RND, the latter without a name before PyAV 18.
+_EXACT = 0x4 | 0x40000
 # Planes of libav's planar RGB are green, blue, red.
 _GBR = (2, 0, 1)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import av
 from av.codec.codec import Codec, UnknownCodecError
-from av.codec.context import Flags
+from av.codec.context import Flags, ThreadType
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
@@ -24,8 +24,8 @@ from lmlt_arch.inference.video_parts import Part
 
 # The same pixels in another layout, for encoders of graphics cards that want that one.
 _INTERLEAVED = {"yuv420p10le": "p010le", "yuv422p10le": "p210le"}
-# What encoders call their scale of quality, and what has to be set for it to count.
-_QUALITY: dict[str, dict[str, str]] = {"crf": {}, "cq": {"rc": "vbr"}}
+# Encoders whose scale of quality is called that.
+_WITH_CRF = {"libaom-av1", "libsvtav1", "libvpx", "libvpx-vp9", "libx264", "libx265"}
 # Encoders that otherwise write to the terminal.
 _QUIET = {"libx265": {"x265-params": "log-level=error"}}
 
@@ -78,14 +78,14 @@ class Encoding:
         context.color_range = ColorRange.JPEG if self.colour.full else ColorRange.MPEG
         if self.aspect is not None:
             context.sample_aspect_ratio = self.aspect
+        # Threads by frame, as ffmpeg has it: PyAV's own choice, by slice, takes more bits.
+        context.thread_type = ThreadType.AUTO
         # Parts and the whole have their headers in one place, so that a part's packets fit the whole.
         context.flags |= Flags.global_header
-        known = {option.name for option in context.supported_options.private}
-        scale = next((name for name in _QUALITY if name in known), None)
-        if scale is not None:
-            context.options = {**_QUALITY[scale], scale: str(self.crf)}
-        if self.codec in _QUIET:
-            context.options = {**context.options, **_QUIET[self.codec]}
+        if self.codec in _WITH_CRF:
+            context.options = {"crf": str(self.crf), **_QUIET.get(self.codec, {})}
+        elif self.codec.endswith("_nvenc"):
+            context.options = {"rc": "vbr", "cq": str(self.crf)}
         return stream
 
 
@@ -122,11 +122,8 @@ def choose_pixels(codec: str, source: VideoFormat, width: int, height: int) -> t
             name = planar_yuv(chroma, depth)
             for pixels in (name, _INTERLEAVED.get(name, name)):
                 if names is None or pixels in names:
-                    less = depth < bits or chroma > wanted
-                    return (
-                        pixels,
-                        f"{codec} encodes {name}, less than the source's {source.name}" if less else None,
-                    )
+                    less = f"{codec} encodes {name}, less than the source's {source.name}"
+                    return pixels, less if depth < bits or chroma > wanted else None
     raise ValueError(
         f"{codec} cannot encode {width}x{height} here; choose an even width and height, or another encoder"
     )

@@ -2,6 +2,7 @@
 
 import heapq
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -13,7 +14,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from lmlt_arch.inference.video_encoder import Encoding
@@ -24,6 +25,8 @@ from lmlt_arch.inference.video_source import SourceVideo, open_video
 # Suffixes of containers that hold the timestamps of any video, and FFmpeg's names of those.
 CONTAINERS = {".m4v": "mp4", ".mkv": "matroska", ".mov": "mov", ".mp4": "mp4", ".webm": "webm"}
 
+# Cover pictures that Matroska takes, by FFmpeg's names of the codecs.
+_PICTURES = {"mjpeg": "jpeg", "png": "png"}
 # Tags that describe the file or the stream that was, not what it shows.
 _STALE_TAGS = {
     *("encoder", "major_brand", "minor_version", "compatible_brands", "duration", "bps"),
@@ -55,17 +58,18 @@ def streams_to_copy(source: SourceVideo, target: Path, encoding: Encoding) -> tu
     kept, notes = [], []
     with open_video(source.path) as container:
         for stream in container.streams:
-            if stream.index == source.index:
+            # What is never to be read, such as MP4's track for chapters, which are copied as such.
+            if stream.index == source.index or stream.discard == Discard.all:
                 continue
             called = " ".join(
                 filter(None, (stream.type, str(stream.index), _codec_name(stream), stream.language))
             )
-            if stream.type == "video" and not stream.disposition & Disposition.attached_pic:
+            if stream.type == "video" and not _is_cover(stream):
                 notes.append(f"left out: {called}, only one video stream is enlarged")
                 continue
             try:
                 _try(CONTAINERS[target.suffix.lower()], encoding, source.path, stream.index)
-            except (FFmpegError, ValueError):
+            except (FFmpegError, ValueError, KeyError):
                 notes.append(f"left out: {called}, which {target.suffix} cannot hold")
             else:
                 kept.append(stream.index)
@@ -91,11 +95,9 @@ def join(
         copied: numbers of the source's streams to copy.
     """
     name = CONTAINERS[target.suffix.lower()]
-    # MP4 keeps the beginning of a stream in this unit, milliseconds unless told otherwise.
-    options = {} if name in ("matroska", "webm") else {"movie_timescale": str(source.time_base.denominator)}
     with (
         open_video(source.path) as original,
-        av.open(str(written), "w", format=name, options=options) as whole,
+        av.open(str(written), "w", format=name, options=_options(name, original, parts[0][1])) as whole,
     ):
         whole.metadata.update(_lasting(original.metadata))
         whole.set_chapters(original.chapters())
@@ -115,6 +117,15 @@ def join(
             whole.mux(packet)
 
 
+def _options(name: str, original: InputContainer, first: Part) -> dict[str, str]:
+    """Options for MP4 to say exactly when streams begin, for which it otherwise takes milliseconds."""
+    late = min(first.coded) != 0 or any(stream.start_time for stream in original.streams)
+    if name not in ("mp4", "mov") or not late:
+        return {}
+    units = [stream.time_base.denominator for stream in original.streams if stream.time_base is not None]
+    return {"movie_timescale": str(min(math.lcm(*units), 2**31 - 1))}
+
+
 def _try(name: str, encoding: Encoding, path: Path, index: int | None) -> None:
     """Make a file in memory with the video's header and the first packet of at most one other stream."""
     with open_video(path) as original, av.open(io.BytesIO(), "w", format=name) as container:
@@ -128,6 +139,12 @@ def _try(name: str, encoding: Encoding, path: Path, index: int | None) -> None:
 
 def _add_copy(container: OutputContainer, stream: Stream) -> Stream:
     """A stream for the other's packets, with its tags and dispositions."""
+    if _is_cover(stream) and container.format.name == "matroska":
+        # There, it is a file that is attached; as a stream it would be a second video.
+        kind = _PICTURES[stream.codec_context.name]
+        with open_video(Path(stream.container.name)) as original:
+            picture = next(original.demux(original.streams[stream.index]))
+            return container.add_attachment(f"cover.{kind}", f"image/{kind}", bytes(picture))
     copy = container.add_stream_from_template(stream, opaque=True)
     if isinstance(copy, AudioStream) and copy.layout.name.endswith(" channels"):
         # AVI does not say which channel is which, MP4 has to: the usual layout of so many.
@@ -179,7 +196,7 @@ def _copied_packets(
     original: InputContainer, copied: Sequence[int], streams: Mapping[int, Stream]
 ) -> "Iterator[Packet[Any]]":
     wanted = [original.streams[index] for index in copied]
-    wanted = [stream for stream in wanted if stream.type != "attachment"]
+    wanted = [stream for stream in wanted if streams[stream.index].type != "attachment"]
     last: dict[int, int] = {}
     for packet in original.demux(wanted) if wanted else ():
         if not packet.size or _is_gap(packet):
@@ -195,6 +212,10 @@ def _copied_packets(
             packet.pts = max(packet.pts, packet.dts)
         packet.stream = streams[index]
         yield packet
+
+
+def _is_cover(stream: Stream) -> bool:
+    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def _is_gap(packet: "Packet[Any]") -> bool:

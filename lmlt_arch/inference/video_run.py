@@ -81,10 +81,11 @@ def run_video(
             behind(encoder.write, _WAITING) as encode,
         ):
             for pixels, times in batches:
-                images = _resized(enlarge(pixels), wanted)
-                if plan is None:
-                    plan = _plan(video, target, (images.shape[3], images.shape[2]), codec, crf)
-                encode((plan, plan.from_rgb.planes(images), times))
+                with torch.inference_mode():
+                    images = _resized(enlarge(pixels), wanted)
+                    if plan is None:
+                        plan = _plan(video, target, (images.shape[3], images.shape[2]), codec, crf)
+                    encode((plan, plan.from_rgb.planes(images), times))
                 done += len(times)
                 if progress is not None:
                     progress(done, video.packets or None)

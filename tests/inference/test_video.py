@@ -11,9 +11,11 @@ from torch import Tensor
 from lmlt_arch.inference.video import VideoError, VideoReport, upscale_video
 
 pytest.importorskip("av")
+import av
 from small_videos import (
     TIME_BASE,
     moving_frames,
+    plain_frame,
     planes,
     read_video,
     twice,
@@ -100,6 +102,8 @@ class TestFrames:
 
         upscale_video(film, tmp_path / "out.mkv", watched, batch=8)
         assert shapes == [(8, 3, 48, 64)] * 3 + [(6, 3, 48, 64)]
+        with pytest.raises(ValueError, match="batch and part_frames must be at least 1; got 0, 250"):
+            upscale_video(film, tmp_path / "none.mkv", watched, batch=0)
 
 
 class TestSize:
@@ -201,6 +205,42 @@ class TestOtherStreams:
         assert after.title == "A small film"
         assert after.chapters == [(0, Fraction(1, 2), "Before"), (Fraction(1, 2), 1, "After")]
         assert after.attachments == [bytes(range(200))]
+
+    def test_chapters_of_mp4_are_copied(self, tmp_path: Path) -> None:
+        source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
+        chapter = {
+            "id": 0,
+            "start": 0,
+            "end": 500,
+            "time_base": Fraction(1, 1000),
+            "metadata": {"title": "One"},
+        }
+        write_video(source, moving_frames(30), chapters=[chapter])
+        # Its track of the names is none that a player shows, or that would be missed.
+        assert upscale_video(source, target, twice).notes == ()
+        assert read_video(target).chapters == [(0, Fraction(1, 2), "One")]
+
+    @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+    def test_a_cover_picture_is_copied(self, tmp_path: Path, suffix: str) -> None:
+        source, target = tmp_path / "in.mp4", tmp_path / f"out{suffix}"
+        cover = plain_frame([90, 100, 110], 32, 32, "yuvj420p")
+        write_video(source, moving_frames(9), cover=cover)
+        report = upscale_video(source, target, twice)
+        assert (report.frames, report.notes) == (9, ())
+        with av.open(str(source)) as old, av.open(str(target)) as new:
+            pictures = [bytes(next(file.demux(file.streams.video[1]))) for file in (old, new)]
+            assert new.streams.video[1].disposition == av.stream.Disposition.attached_pic
+        assert pictures[0] == pictures[1]
+
+    def test_what_an_edit_list_hides_stays_hidden(self, tmp_path: Path) -> None:
+        source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
+        write_video(source, moving_frames(30), times=[1000 * i - 5500 for i in range(30)], audio="aac")
+        upscale_video(source, target, twice)
+        before, after = read_video(source), read_video(target)
+        assert before.times[0] == 0
+        assert len(before.times) == 24
+        assert after.times == before.times
+        assert after.packets == before.packets
 
     @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
     def test_rotation_is_copied(self, tmp_path: Path, suffix: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lmlt_arch.files import OutputError
 from lmlt_arch.inference.video import VideoError, upscale_video
 
 pytest.importorskip("av")
@@ -134,6 +135,11 @@ def test_a_change_of_size_is_refused(tmp_path: Path) -> None:
     source.write_bytes(one.read_bytes() + other.read_bytes())
     with pytest.raises(VideoError, match=r"in\.ts: changes from 64x48 to 96x80 after 30 frames; split it"):
         upscale_video(source, tmp_path / "out.mp4", twice)
+
+
+def test_a_folder_that_cannot_be_is_told(film: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot write .*film\.mp4"):
+        upscale_video(film, film / "out.mp4", twice)
 
 
 class TestTarget:
