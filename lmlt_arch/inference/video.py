@@ -2,8 +2,9 @@
 
 What is kept of a video, and where it ends:
 
-* Frames: the same number with the same timestamps, at a variable rate too. Matroska and WebM count in
-  milliseconds and nothing finer, so times are rounded to those there; MP4 and MOV keep them exactly.
+* Frames: the same number with the same timestamps, at a variable rate too. MP4 and MOV keep them exactly.
+  Matroska and WebM count in milliseconds, to which times are rounded there, and have none below zero: where
+  a sound track begins before it, as AAC in MP4 does by some 20 ms, all streams start later by that.
 * Audio, subtitles, attachments, cover pictures, chapters, tags, languages and dispositions are copied without
   re-encoding. What the target's container cannot hold is left out and named in the report.
 * Colours: primaries, transfer (PQ and HLG too), matrix and range are those of the source, and what the frames
@@ -30,12 +31,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lmlt_arch.inference.video_outcome import VideoError, VideoReport
+from lmlt_arch.inference.video_outcome import CONTAINERS, VideoError, VideoReport
 
 __all__ = ["OUTPUT_SUFFIXES", "VIDEO_SUFFIXES", "VideoError", "VideoReport", "upscale_video"]
 
-# Containers that hold the timestamps of any video.
-OUTPUT_SUFFIXES = frozenset({".m4v", ".mkv", ".mov", ".mp4", ".webm"})
+OUTPUT_SUFFIXES = frozenset(CONTAINERS)
 VIDEO_SUFFIXES = OUTPUT_SUFFIXES | {
     *(".3gp", ".avi", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".wmv")
 }

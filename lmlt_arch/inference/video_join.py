@@ -18,12 +18,9 @@ from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from lmlt_arch.inference.video_encoder import Encoding
-from lmlt_arch.inference.video_outcome import VideoError, reason
+from lmlt_arch.inference.video_outcome import CONTAINERS, VideoError, reason
 from lmlt_arch.inference.video_parts import Part
 from lmlt_arch.inference.video_source import SourceVideo, open_video
-
-# Suffixes of containers that hold the timestamps of any video, and FFmpeg's names of those.
-CONTAINERS = {".m4v": "mp4", ".mkv": "matroska", ".mov": "mov", ".mp4": "mp4", ".webm": "webm"}
 
 # Cover pictures that Matroska takes, by FFmpeg's names of the codecs.
 _PICTURES = {"mjpeg": "jpeg", "png": "png"}

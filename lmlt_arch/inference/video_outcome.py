@@ -1,4 +1,4 @@
-"""What comes of a video: a report, or an error."""
+"""What comes of a video: a file of some kind and a report, or an error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +7,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from lmlt_arch.files import OutputError, output_error
+
+# Suffixes of containers that hold the timestamps of any video, and FFmpeg's names of those.
+CONTAINERS = {".m4v": "mp4", ".mkv": "matroska", ".mov": "mov", ".mp4": "mp4", ".webm": "webm"}
 
 
 class VideoError(ValueError):

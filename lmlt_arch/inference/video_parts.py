@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Parts:
         """
         number = len(self.finished)
         try:
-            with written.open("rb") as file:
+            with written.open("rb+") as file:
                 os.fsync(file.fileno())
             written.replace(self.file(number))
         except OSError as error:
@@ -85,9 +86,10 @@ class Parts:
         return self.folder / f"{number:06}.part"
 
     def remove(self) -> None:
-        """Remove all, now that the video is there."""
-        self._empty()
-        self.folder.rmdir()
+        """Remove all that is written here, and the folder unless there is something else in it."""
+        with suppress(OSError):
+            self._empty()
+            self.folder.rmdir()
 
     def _record(self, number: int) -> Path:
         return self.folder / f"{number:06}.json"

@@ -80,26 +80,30 @@ def run_video(
             _Encoder(target, parts, part_frames) as encoder,
             behind(encoder.write, _WAITING) as encode,
         ):
+            if progress is not None and known:
+                progress(done, video.packets or None)
             for pixels, times in batches:
                 with torch.inference_mode():
                     images = _resized(enlarge(pixels), wanted)
+                    width, height = images.shape[3], images.shape[2]
                     if plan is None:
-                        plan = _plan(video, target, (images.shape[3], images.shape[2]), codec, crf)
+                        plan = _plan(video, target, (width, height), codec, crf)
+                    if (width, height) != (plan.encoding.width, plan.encoding.height):
+                        raise VideoError(
+                            f"{target}: frames came out as {width}x{height}, earlier ones as "
+                            f"{plan.encoding.width}x{plan.encoding.height}; for another network, remove "
+                            f"{parts.folder}"
+                        )
                     encode((plan, plan.from_rgb.planes(images), times))
                 done += len(times)
                 if progress is not None:
                     progress(done, video.packets or None)
         if plan is None:
             raise VideoError(f"{source}: holds no frame that can be decoded")
-        whole = parts.temporary("whole")
-        with naming(target):
-            files = [(parts.file(number), part) for number, part in enumerate(parts.finished)]
-            join(whole, target, video, plan.encoding, files, plan.copied)
-            whole.replace(target)
+        _join(parts, target, video, plan)
     except BaseException:
         if not parts.finished:
-            with suppress(OSError):
-                parts.remove()
+            parts.remove()
         raise
     parts.remove()
     return VideoReport(
@@ -141,6 +145,18 @@ def _plan(video: SourceVideo, target: Path, size: tuple[int, int], codec: str, c
     if any(component.is_alpha for component in video.pixels.components):
         notes.append("not kept: transparency")
     return Plan(encoding, FromRGB(pixels, video.colour), copied, notes)
+
+
+def _join(parts: Parts, target: Path, video: SourceVideo, plan: Plan) -> None:
+    """Make the target of finished parts."""
+    whole = parts.temporary("whole")
+    files = [(parts.file(number), part) for number, part in enumerate(parts.finished)]
+    with naming(target):
+        try:
+            join(whole, target, video, plan.encoding, files, plan.copied)
+            whole.replace(target)
+        finally:
+            whole.unlink(missing_ok=True)
 
 
 def _batches(

@@ -83,12 +83,11 @@ class Losses:
         """One line each."""
         notes = []
         if self.concealed:
-            first, count = self.concealed[0], len(self.concealed)
-            notes.append(f"damage in {count} frames was concealed by the decoder, first in frame {first}")
-        if self.moved:
             notes.append(
-                f"{self.moved} frames without a timestamp of their own, or out of order, got the next"
+                f"damaged frames, mended by the decoder: {len(self.concealed)}, first {self.concealed[0]}"
             )
+        if self.moved:
+            notes.append(f"frames whose time was missing or not after the one before: {self.moved}")
         return notes
 
 
@@ -116,6 +115,8 @@ def open_video(path: Path) -> InputContainer:
         return av.open(
             str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace"
         )
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be read ({reason(error)})") from error
     except FFmpegError as error:
         raise VideoError(
             f"{path}: not a video, or its beginning or end is missing ({reason(error)})"

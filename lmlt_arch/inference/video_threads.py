@@ -87,8 +87,7 @@ def ahead(items: Generator[T, None, None], depth: int) -> Iterator[Iterator[T]]:
 def behind(consume: Callable[[T], None], depth: int) -> Iterator[Callable[[T], None]]:
     """A function that hands items to `consume` in a thread of its own, at most `depth` items behind.
 
-    What `consume` raises is raised by the next call, or on leaving the context, which waits for all items
-    unless an error is on its way already.
+    What `consume` raises is raised by the next call, or on leaving the context, which waits for all items.
     """
     pipe: _Pipe[T] = _Pipe(depth)
 
@@ -109,10 +108,13 @@ def behind(consume: Callable[[T], None], depth: int) -> Iterator[Callable[[T], N
     thread.start()
     try:
         yield put
-        pipe.complete()
-        thread.join()
     finally:
-        pipe.leave()
-        thread.join()
+        pipe.complete()
+        try:
+            thread.join()
+        finally:
+            # For one who does not want to wait.
+            pipe.leave()
+            thread.join()
     if pipe.failure is not None:
         raise pipe.failure

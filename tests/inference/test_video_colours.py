@@ -140,3 +140,20 @@ def test_colours_of_an_unknown_matrix_are_refused(tmp_path: Path) -> None:
     write_video(source, moving_frames(2), colorspace=14)
     with pytest.raises(VideoError, match=r"in\.mkv: its colour matrix, number 14"):
         upscale_video(source, tmp_path / "out.mkv", twice)
+
+
+def test_what_cannot_be_kept_is_named(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    display = (
+        "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1):max-cll=1000,400"
+    )
+    hdr = {"x265-params": f"{display}:log-level=none"}
+    write_video(source, moving_frames(3, pixels="yuv420p10le"), codec="libx265", options=hdr, color_trc=16)
+    assert upscale_video(source, target, twice).notes == (
+        "not kept: HDR mastering display data",
+        "not kept: HDR content light level",
+    )
+    assert read_video(target).colours[1] == 16
+    frame = plain_frame([100, 120, 130, 200], 64, 48, "yuva420p")
+    write_video(source, [frame], codec="ffv1", options={})
+    assert upscale_video(source, target, twice, overwrite=True).notes == ("not kept: transparency",)

@@ -12,7 +12,7 @@ import pytest
 from torch import Tensor
 
 from lmlt_arch.files import OutputError
-from lmlt_arch.inference.video import upscale_video
+from lmlt_arch.inference.video import VideoError, upscale_video
 
 pytest.importorskip("av")
 import av
@@ -55,7 +55,8 @@ def video_packets(path: Path) -> list[bytes]:
 
 
 def environment(repo_root: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (repo_root, repo_root / "tests")))}
+    paths = [os.environ.get("PYTHONPATH", ""), str(repo_root), str(repo_root / "tests")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def test_a_killed_run_goes_on(film: Path, tmp_path: Path, repo_root: Path) -> None:
@@ -87,7 +88,6 @@ def test_an_interrupted_run_keeps_every_frame(film: Path, tmp_path: Path, error:
     def interrupted(images: Tensor) -> Tensor:
         nonlocal done
         if done == 21:
-            time.sleep(0.5)
             raise error
         done += 1
         return twice(images)
@@ -98,7 +98,7 @@ def test_an_interrupted_run_keeps_every_frame(film: Path, tmp_path: Path, error:
     seen: list[int] = []
     report = upscale_video(film, target, twice, part_frames=8, progress=lambda n, _: seen.append(n))
     assert report.resumed_from == 21
-    assert seen == list(range(22, 51))
+    assert seen == list(range(21, 51))
     assert len(read_video(target).frames) == 50
 
 
@@ -128,6 +128,13 @@ def test_other_settings_start_anew(film: Path, tmp_path: Path, other: dict[str, 
     assert len(read_video(target).frames) == 50
 
 
+def test_another_network_that_was_not_named_is_refused(film: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    begin(film, target)
+    with pytest.raises(VideoError, match=r"came out as 256x192, earlier ones as 128x96; for another network"):
+        upscale_video(film, target, lambda images: twice(twice(images)), part_frames=8)
+
+
 def test_another_source_starts_anew(film: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
     begin(film, target)
@@ -144,6 +151,14 @@ def test_a_damaged_part_is_made_again(film: Path, tmp_path: Path) -> None:
     (parts / "000001.json").write_text("{")
     report = upscale_video(film, target, twice, part_frames=8)
     assert (report.resumed_from, report.frames) == (8, 50)
+
+
+def test_a_file_of_somebody_else_stays(film: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ".out.mkv.parts"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    upscale_video(film, tmp_path / "out.mkv", twice)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
 def begin(film: Path, target: Path) -> None:

@@ -114,10 +114,12 @@ def test_writing_behind_raises_what_went_wrong() -> None:
     assert nobody_left(threads)
 
 
-def test_an_error_elsewhere_ends_the_writer() -> None:
+def test_an_error_elsewhere_waits_for_what_was_put() -> None:
     taken: list[int] = []
     threads = threading.active_count()
     with pytest.raises(Oops), behind(taken.append, 2) as put:
         put(1)
+        put(2)
         raise Oops
+    assert taken == [1, 2]
     assert nobody_left(threads)
