@@ -3,6 +3,7 @@
 import heapq
 import io
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -20,7 +21,7 @@ from av.video.stream import VideoStream
 from lmlt_arch.inference.video_encoder import Encoding
 from lmlt_arch.inference.video_outcome import CONTAINERS, VideoError, reason
 from lmlt_arch.inference.video_parts import Part
-from lmlt_arch.inference.video_source import SourceVideo, open_video
+from lmlt_arch.inference.video_source import SourceVideo, demuxed, open_video
 
 # Cover pictures that Matroska takes, by FFmpeg's names of the codecs.
 _PICTURES = {"mjpeg": "jpeg", "png": "png"}
@@ -80,7 +81,7 @@ def join(
     encoding: Encoding,
     parts: Sequence[tuple[Path, Part]],
     copied: Sequence[int],
-) -> None:
+) -> list[str]:
     """Write the whole video.
 
     Args:
@@ -90,6 +91,9 @@ def join(
         encoding: that of the parts.
         parts: all parts and their files.
         copied: numbers of the source's streams to copy.
+
+    Returns:
+        One line for each stream of which the container refused some packets.
     """
     name = CONTAINERS[target.suffix.lower()]
     with (
@@ -110,8 +114,18 @@ def join(
                 streams[stream.index] = _add_copy(whole, stream)
         encoded = _encoded_packets(parts, video, source.time_base)
         rest = _copied_packets(original, copied, streams)
+        refused: Counter[str] = Counter()
+        whole.start_encoding()
         for packet in heapq.merge(encoded, rest, key=_time):
-            whole.mux(packet)
+            stream = packet.stream
+            try:
+                whole.mux(packet)
+            except FFmpegError as error:
+                # Damaged sound is no reason to lose the whole video; a full disk is.
+                if stream is video or isinstance(error, OSError):
+                    raise
+                refused[f"{stream.type} {stream.index}"] += 1
+    return [f"left out: {count} damaged packets of {name}" for name, count in refused.items()]
 
 
 def _options(name: str, original: InputContainer, first: Part) -> dict[str, str]:
@@ -195,7 +209,7 @@ def _copied_packets(
     wanted = [original.streams[index] for index in copied]
     wanted = [stream for stream in wanted if streams[stream.index].type != "attachment"]
     last: dict[int, int] = {}
-    for packet in original.demux(wanted) if wanted else ():
+    for packet in demuxed(original, *wanted) if wanted else ():
         if not packet.size or _is_gap(packet):
             continue
         index = packet.stream_index

@@ -100,7 +100,7 @@ def run_video(
                     progress(done, video.packets or None)
         if plan is None:
             raise VideoError(f"{source}: holds no frame that can be decoded")
-        _join(parts, target, video, plan)
+        refused = _join(parts, target, video, plan)
     except BaseException:
         if not parts.finished:
             parts.remove()
@@ -112,7 +112,7 @@ def run_video(
         source_size=(video.width, video.height),
         size=(plan.encoding.width, plan.encoding.height),
         resumed_from=len(known),
-        notes=(*plan.notes, *losses.notes()),
+        notes=(*plan.notes, *losses.notes(), *refused),
     )
 
 
@@ -147,14 +147,15 @@ def _plan(video: SourceVideo, target: Path, size: tuple[int, int], codec: str, c
     return Plan(encoding, FromRGB(pixels, video.colour), copied, notes)
 
 
-def _join(parts: Parts, target: Path, video: SourceVideo, plan: Plan) -> None:
-    """Make the target of finished parts."""
+def _join(parts: Parts, target: Path, video: SourceVideo, plan: Plan) -> list[str]:
+    """Make the target of finished parts; one line for each stream that could not be copied entirely."""
     whole = parts.temporary("whole")
     files = [(parts.file(number), part) for number, part in enumerate(parts.finished)]
     with naming(target):
         try:
-            join(whole, target, video, plan.encoding, files, plan.copied)
+            refused = join(whole, target, video, plan.encoding, files, plan.copied)
             whole.replace(target)
+            return refused
         finally:
             whole.unlink(missing_ok=True)
 

@@ -1,17 +1,20 @@
 """Reading a video: what it is, whether it is whole, and its frames in order."""
 
+import math
 import struct
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 from av.codec.context import ThreadType
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.sidedata.sidedata import SideData
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -32,6 +35,8 @@ _LOST = {
 }
 # Seconds that a container's own length may be beyond its last frame.
 _DURATION_SLACK = 0.25
+# Seconds that decoding times may go back, in a recording that was disturbed.
+_JUMP = 1.0
 
 
 @dataclass(frozen=True)
@@ -213,7 +218,7 @@ def _decoded(
     usual = max(1, round(1 / (rate * stream.time_base)))
     count, last = 0, None
     try:
-        for packet in container.demux(stream):
+        for packet in demuxed(container, stream):
             for frame in packet.decode():
                 if frame.interlaced_frame:
                     raise VideoError(
@@ -232,19 +237,37 @@ def _decoded(
         raise VideoError(f"{path}: damaged after {count} whole frames ({reason(error)})") from error
 
 
+def demuxed(container: InputContainer, *streams: Stream) -> "Iterator[Packet[Any]]":
+    """The packets of some streams, at the end an empty one of each."""
+    try:
+        yield from container.demux(*streams)
+    except IndexError:
+        # Having given all packets, PyAV stumbles over streams that appeared after the beginning.
+        return
+
+
 def _count_packets(path: Path) -> int:
-    """Packets of the video stream, having made sure that the file does not end before it should."""
+    """Packets of the video stream, having made sure that the file is whole and of one piece."""
     with open_video(path) as container:
         stream = video_stream(container, path)
-        count, seen, end, cut = 0, 0, 0.0, False
+        count, seen, end, last, cut = 0, 0, 0.0, -math.inf, False
         try:
-            for packet in container.demux():
-                if packet.size and packet.pts is not None:
+            for packet in demuxed(container, *container.streams):
+                if not packet.size:
+                    continue
+                if packet.pts is not None:
                     end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-                if packet.size and packet.stream_index == stream.index:
+                if packet.stream_index == stream.index:
                     seen += 1
                     count += not packet.is_discard
                     cut = packet.is_corrupt
+                    decoded_at = last if packet.dts is None else float(packet.dts * packet.time_base)
+                    if decoded_at < last - _JUMP:
+                        raise VideoError(
+                            f"{path}: its clock jumps from {last:.1f} back to {decoded_at:.1f} seconds after "
+                            f"{count - 1} frames, as in files put together; enlarge the pieces one by one"
+                        )
+                    last = decoded_at
         except FFmpegError as error:
             raise VideoError(f"{path}: damaged after {count} frames ({reason(error)})") from error
         duration = _said_duration(container, stream)

@@ -131,7 +131,7 @@ def test_interlaced_video_is_refused(tmp_path: Path) -> None:
 def test_a_change_of_size_is_refused(tmp_path: Path) -> None:
     one, other, source = tmp_path / "1.ts", tmp_path / "2.ts", tmp_path / "in.ts"
     write_video(one, moving_frames(30))
-    write_video(other, moving_frames(30, 96, 80))
+    write_video(other, moving_frames(30, 96, 80), times=[1000 * i for i in range(30, 60)])
     source.write_bytes(one.read_bytes() + other.read_bytes())
     with pytest.raises(VideoError, match=r"in\.ts: changes from 64x48 to 96x80 after 30 frames; split it"):
         upscale_video(source, tmp_path / "out.mp4", twice)
@@ -140,6 +140,43 @@ def test_a_change_of_size_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_is_told(film: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"cannot write .*film\.mp4"):
         upscale_video(film, film / "out.mp4", twice)
+
+
+def test_pieces_put_together_are_refused(tmp_path: Path) -> None:
+    piece, source = tmp_path / "1.ts", tmp_path / "in.ts"
+    write_video(piece, moving_frames(60))
+    source.write_bytes(2 * piece.read_bytes())
+    line = refusal(source, tmp_path / "out.mp4")
+    assert line.startswith(f"{source}: its clock jumps from 2.0 back to 0.0 seconds after 60 frames")
+
+
+def test_sound_that_begins_later_on_is_no_obstacle(tmp_path: Path) -> None:
+    source = tmp_path / "in.ts"
+    content = b""
+    for number, audio in enumerate((None, "aac", None)):
+        piece = tmp_path / "piece.ts"
+        times = [1000 * i for i in range(30 * number, 30 * number + 30)]
+        write_video(piece, moving_frames(30), times=times, audio=audio, audio_start=Fraction(number))
+        # Empty packets, more than is read at either end to find out what the file holds.
+        content += piece.read_bytes() + (b"\x47\x1f\xff\x10" + b"\xff" * 184) * 30000
+    source.write_bytes(content)
+    with av.open(str(source)) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+    assert upscale_video(source, tmp_path / "out.mp4", twice).frames == 90
+
+
+def test_damaged_sound_is_left_out_and_counted(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.ts", tmp_path / "out.mp4"
+    write_video(source, moving_frames(30), audio="aac")
+    with av.open(str(source)) as container:
+        sound = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+    content = source.read_bytes()
+    # The beginning of one ADTS frame, by which muxers know what it is.
+    assert content.count(sound[9][:20]) == 1
+    source.write_bytes(content.replace(sound[9][:20], bytes(20)))
+    report = upscale_video(source, target, twice)
+    assert report.notes == ("left out: 1 damaged packets of audio 1",)
+    assert len(read_video(target).packets["audio"]) == len(sound) - 1
 
 
 class TestTarget:
