@@ -111,8 +111,8 @@ def test_chroma_lies_where_luma_does(tmp_path: Path) -> None:
     source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
     frame = plain_frame([512, 512, 512], 64, 48, "yuv420p10le")
     # Samples of chroma lie on even columns, and between two rows.
-    planes(frame)[1][:] = 400 + 8 * np.arange(32)
-    planes(frame)[2][:] = (400 + 8 * np.arange(24))[:, None]
+    planes(frame)[1][:] = 320 + 12 * np.arange(32)
+    planes(frame)[2][:] = (320 + 16 * np.arange(24))[:, None]
     write_video(source, [frame], codec="ffv1", options={}, colorspace=1, color_range=1)
 
     def linear(images: Tensor) -> Tensor:
@@ -121,8 +121,8 @@ def test_chroma_lies_where_luma_does(tmp_path: Path) -> None:
     upscale_video(source, target, linear, codec="ffv1")
     _, u, v = planes(read_video(target).frames[0])
     # Column 2 i of the result is at 2 i / 2 - 1/4 of the source's luma, line j of chroma at j / 2 - 1/4.
-    expected_u = 400 + 8 * (np.arange(64) - 0.25) / 2
-    expected_v = 400 + 8 * (np.arange(48) / 2 - 0.25)
+    expected_u = 320 + 12 * (np.arange(64) - 0.25) / 2
+    expected_v = 320 + 16 * (np.arange(48) / 2 - 0.25)
     assert np.abs(u[8:-8, 8:-8] - expected_u[8:-8]).max() <= 1
     assert np.abs(v[8:-8, 8:-8] - expected_v[8:-8, None]).max() <= 1
 
