@@ -1,0 +1,122 @@
+"""Enlarging videos: frames stream through the network, everything else in the file is copied.
+
+What is kept of a video, and where it ends:
+
+* Frames: the same number with the same timestamps, at a variable rate too. MP4 and MOV keep them exactly.
+  Matroska and WebM count in milliseconds, to which times are rounded there, and have none below zero: where
+  a sound track begins before it, as AAC in MP4 does by some 20 ms, all streams start later by that.
+* Audio, subtitles, attachments, cover pictures, chapters, tags, languages and dispositions are copied without
+  re-encoding. What the target's container cannot hold is left out and named in the report.
+* Colours: primaries, transfer (PQ and HLG too), matrix and range are those of the source, and what the frames
+  were converted with. A source that does not say its matrix has the one that players take for its size
+  (BT.601 up to 1024x576, else BT.709); the result says so, for players would take another for its size.
+  Mastering display data and dynamic HDR metadata cannot be copied; the report says so.
+* Depth and chroma: 10 bits stay 10 bits and 4:2:0, 4:2:2, 4:4:4 stay so where the encoder can. A size that
+  4:2:0 cannot express (an odd width or height) is encoded as 4:4:4: nothing is padded or cut.
+* Rotation and sample aspect ratio are copied as metadata; sizes are those of the stored frames. A `size` of
+  another shape changes the sample aspect ratio, so that the picture keeps its shape.
+* Interlaced videos are refused: a network takes the combs of two fields for detail and enlarges them, which
+  no later step can undo, and the choice of a deinterlacer is not this package's.
+* Damaged videos are refused: before the work begins if the file ends early, and when it is met if a frame
+  cannot be decoded, naming how many frames were whole. A frame whose damage the decoder could conceal is
+  used, and the report counts them.
+
+Work is saved every few seconds of video beside the target in `.NAME.parts`, and a run that was ended, however
+abruptly, goes on from there.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from torch import Tensor
+
+from lmlt_arch.inference.video_outcome import CONTAINERS, VideoError, VideoReport
+
+__all__ = ["OUTPUT_SUFFIXES", "VIDEO_SUFFIXES", "VideoError", "VideoReport", "upscale_video"]
+
+OUTPUT_SUFFIXES = frozenset(CONTAINERS)
+VIDEO_SUFFIXES = OUTPUT_SUFFIXES | {
+    *(".3gp", ".avi", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".wmv")
+}
+
+SizeRule = tuple[int, int] | Callable[[int, int], tuple[int, int]]
+
+
+def upscale_video(
+    source: Path,
+    target: Path,
+    enlarge: Callable[[Tensor], Tensor],
+    *,
+    batch: int = 1,
+    size: SizeRule | None = None,
+    crf: int = 16,
+    codec: str = "libx264",
+    overwrite: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+    identity: str = "",
+    part_frames: int = 250,
+) -> VideoReport:
+    """Enlarge every frame of a video and copy the rest of the file.
+
+    Decoding, `enlarge` and encoding overlap; a few batches are in memory at a time, whatever the length.
+
+    Args:
+        source: any video that FFmpeg reads.
+        target: its suffix, one of `OUTPUT_SUFFIXES`, names the container. It appears when it is whole.
+        enlarge: maps (B, 3, H, W) float32 RGB in [0, 1] on the CPU to (B, 3, H * s, W * s), on any device and
+            not necessarily clamped. It is called in the calling thread.
+        batch: frames that `enlarge` gets together; the last batch may be smaller.
+        size: width and height of the target, or how to find them from those of the source; the enlarged
+            frames are resized to that (bicubic, antialiased). Default: as `enlarge` returns them.
+        crf: quality, lower is better; for encoders that have such a scale.
+        codec: an encoder of FFmpeg.
+        overwrite: replace an existing target.
+        progress: called with the frames done and, if the file tells, the frames in all.
+        identity: whatever makes the result another one, such as the network's checksum and precision. An
+            unfinished run goes on only where this, the settings and the source are the same.
+        part_frames: how often work is saved.
+
+    Returns:
+        The report.
+
+    Raises:
+        VideoError: PyAV is missing; the source is no video, damaged or not supported; the target exists or
+            cannot hold the video; the encoder is unknown or refuses.
+        OutputError: the disk is full, a folder is not writable, and so on; finished parts are kept.
+        ValueError: `batch` or `part_frames` is below 1.
+    """
+    if batch < 1 or part_frames < 1:
+        raise ValueError(f"batch and part_frames must be at least 1; got {batch}, {part_frames}")
+    _check_paths(source, target, overwrite)
+    try:
+        import_module("av")
+    except ImportError as error:
+        raise VideoError(
+            f'{source}: videos need PyAV ({error}): pip install "basicsr-lmlt[video]"'
+        ) from error
+    from lmlt_arch.inference.video_run import run_video
+
+    return run_video(
+        source,
+        target,
+        enlarge,
+        batch=batch,
+        size=size,
+        crf=crf,
+        codec=codec,
+        progress=progress,
+        identity=identity,
+        part_frames=part_frames,
+    )
+
+
+def _check_paths(source: Path, target: Path, overwrite: bool) -> None:
+    if target.suffix.lower() not in OUTPUT_SUFFIXES:
+        raise VideoError(f"{target}: videos are written as {', '.join(sorted(OUTPUT_SUFFIXES))}")
+    if target.is_dir():
+        raise VideoError(f"{target}: is a folder; name a file")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise VideoError(f"{target}: is the source itself; name another file")
+    if target.exists() and not overwrite:
+        raise VideoError(f"{target}: exists already; remove it, or ask to overwrite it")

@@ -1,0 +1,304 @@
+"""Reading a video: what it is, whether it is whole, and its frames in order."""
+
+import math
+import struct
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.codec.context import ThreadType
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.sidedata.sidedata import SideData
+from av.stream import Disposition, Stream
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from lmlt_arch.inference.video_colour import Colour, colour_of
+from lmlt_arch.inference.video_outcome import VideoError, reason
+
+# Side data of frames that no encoder takes from here, by what people call it.
+_LOST = {
+    "A53_CC": "closed captions inside the video stream",
+    "MASTERING_DISPLAY_METADATA": "HDR mastering display data",
+    "CONTENT_LIGHT_LEVEL": "HDR content light level",
+    "DYNAMIC_HDR_PLUS": "HDR10+ metadata",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid metadata",
+    "DOVI_METADATA": "Dolby Vision metadata",
+    "STEREO3D": "stereoscopic 3D layout",
+    "SPHERICAL": "spherical projection",
+}
+# Seconds that a container's own length may be beyond its last frame.
+_DURATION_SLACK = 0.25
+# Seconds that decoding times may go back, in a recording that was disturbed.
+_JUMP = 1.0
+
+
+@dataclass(frozen=True)
+class SourceVideo:
+    """What has to be known of a video before its frames are read.
+
+    Attributes:
+        path: the file.
+        index: which of its streams.
+        packets: about how many frames it has.
+        time_base: seconds in a unit of timestamps.
+        rate: average frames a second.
+        width: of the stored frames, before any rotation.
+        height: of the stored frames.
+        pixels: pixel format.
+        colour: how its numbers are meant.
+        aspect: width of a pixel over its height, or None.
+        display_matrix: rotation and mirroring on display, 9 numbers, or None.
+        lost: what goes with its frames and cannot be kept.
+    """
+
+    path: Path
+    index: int
+    packets: int
+    time_base: Fraction
+    rate: Fraction
+    width: int
+    height: int
+    pixels: VideoFormat
+    colour: Colour
+    aspect: Fraction | None
+    display_matrix: tuple[int, ...] | None
+    lost: list[str]
+
+
+@dataclass
+class Losses:
+    """What was met on the way through a video and is not in the result.
+
+    Attributes:
+        concealed: frames that were damaged.
+        moved: frames whose timestamp was missing, or not after the one before.
+    """
+
+    concealed: list[int] = field(default_factory=list)
+    moved: int = 0
+
+    def notes(self) -> list[str]:
+        """One line each."""
+        notes = []
+        if self.concealed:
+            notes.append(
+                f"damaged frames, mended by the decoder: {len(self.concealed)}, first {self.concealed[0]}"
+            )
+        if self.moved:
+            notes.append(f"frames whose time was missing or not after the one before: {self.moved}")
+        return notes
+
+
+@dataclass(frozen=True)
+class TimedFrame:
+    """A decoded frame, its timestamp and how long it is shown, in units of the stream's time base."""
+
+    frame: VideoFrame
+    pts: int
+    duration: int
+
+
+def open_video(path: Path) -> InputContainer:
+    """Open a file for reading.
+
+    Raises:
+        VideoError: it is missing, empty, or nothing that FFmpeg reads.
+    """
+    if not path.is_file():
+        raise VideoError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise VideoError(f"{path}: the file is empty")
+    try:
+        # An absolute path is never taken for a URL; what the file itself refers to must be a file, too.
+        return av.open(
+            str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace"
+        )
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be read ({reason(error)})") from error
+    except FFmpegError as error:
+        raise VideoError(
+            f"{path}: not a video, or its beginning or end is missing ({reason(error)})"
+        ) from error
+
+
+def video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The stream to enlarge: the first that is no cover picture.
+
+    Raises:
+        VideoError: there is none.
+    """
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
+            return stream
+    raise VideoError(f"{path}: holds no video stream that FFmpeg can decode")
+
+
+def inspect_video(path: Path) -> SourceVideo:
+    """Read a file through once, without decoding more than a frame.
+
+    Raises:
+        VideoError: no video, cut short, interlaced, or of a colour matrix that is not supported.
+    """
+    packets = _count_packets(path)
+    with open_video(path) as container:
+        stream = video_stream(container, path)
+        first = next((timed.frame for timed in _decoded(container, stream, path, Losses())), None)
+        if first is None:
+            raise VideoError(f"{path}: holds no frame that can be decoded")
+        try:
+            colour = colour_of(first)
+        except ValueError as error:
+            raise VideoError(f"{path}: {error}; convert it to BT.709 or BT.2020nc first") from error
+        assert stream.time_base is not None
+        return SourceVideo(
+            path=path,
+            index=stream.index,
+            packets=packets,
+            time_base=stream.time_base,
+            rate=stream.average_rate or stream.guessed_rate or Fraction(25),
+            width=first.width,
+            height=first.height,
+            pixels=first.format,
+            colour=colour,
+            aspect=stream.sample_aspect_ratio or None,
+            display_matrix=_display_matrix(first),
+            # Asked of one frame only: a frame that was asked is freed late, by the garbage collector.
+            lost=[name for kind, name in _LOST.items() if first.side_data.get(kind) is not None],
+        )
+
+
+def read_frames(
+    source: SourceVideo, *, known: Sequence[int], losses: Losses
+) -> Generator[TimedFrame, None, None]:
+    """The frames of a video in the order of display.
+
+    Args:
+        source: the video.
+        known: timestamps of the first frames, which are decoded but not returned.
+        losses: collects what cannot be kept.
+
+    Raises:
+        VideoError: damage, a change of size, interlaced frames, or other frames than the known ones.
+    """
+    with open_video(source.path) as container:
+        stream = video_stream(container, source.path)
+        stream.thread_type = ThreadType.AUTO
+        count = 0
+        for timed in _decoded(container, stream, source.path, losses):
+            frame = timed.frame
+            if (frame.width, frame.height) != (source.width, source.height):
+                raise VideoError(
+                    f"{source.path}: changes from {source.width}x{source.height} to "
+                    f"{frame.width}x{frame.height} after {count} frames; split it there first"
+                )
+            if count >= len(known):
+                yield timed
+            elif timed.pts != known[count]:
+                raise VideoError(
+                    f"{source.path}: frame {count} is not the one that an earlier run saw; start anew by "
+                    "deleting the folder of unfinished parts"
+                )
+            count += 1
+        if count < len(known):
+            raise VideoError(f"{source.path}: ends after {count} frames; an earlier run saw {len(known)}")
+
+
+def _decoded(
+    container: InputContainer, stream: VideoStream, path: Path, losses: Losses
+) -> Iterator[TimedFrame]:
+    assert stream.time_base is not None
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    usual = max(1, round(1 / (rate * stream.time_base)))
+    count, last = 0, None
+    try:
+        for packet in demuxed(container, stream):
+            for frame in packet.decode():
+                if frame.interlaced_frame:
+                    raise VideoError(
+                        f"{path}: frame {count} is interlaced; deinterlace it first, for instance with "
+                        "ffmpeg -i IN -vf bwdif=send_frame -crf 12 -c:a copy OUT"
+                    )
+                pts = frame.pts
+                if pts is None or (last is not None and pts <= last):
+                    pts = 0 if last is None else last + (usual if pts is None else 1)
+                    losses.moved += 1
+                if frame.is_corrupt:
+                    losses.concealed.append(count)
+                yield TimedFrame(frame, pts, frame.duration or usual)
+                count, last = count + 1, pts
+    except FFmpegError as error:
+        raise VideoError(f"{path}: damaged after {count} whole frames ({reason(error)})") from error
+
+
+def demuxed(container: InputContainer, *streams: Stream) -> "Iterator[Packet[Any]]":
+    """The packets of some streams, at the end an empty one of each."""
+    try:
+        yield from container.demux(*streams)
+    except IndexError:
+        # Having given all packets, PyAV stumbles over streams that appeared after the beginning.
+        return
+
+
+def _count_packets(path: Path) -> int:
+    """Packets of the video stream, having made sure that the file is whole and of one piece."""
+    with open_video(path) as container:
+        stream = video_stream(container, path)
+        count, seen, end, last, cut = 0, 0, 0.0, -math.inf, False
+        try:
+            for packet in demuxed(container, *container.streams):
+                if not packet.size:
+                    continue
+                if packet.pts is not None:
+                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                if packet.stream_index == stream.index:
+                    seen += 1
+                    count += not packet.is_discard
+                    cut = packet.is_corrupt
+                    decoded_at = last if packet.dts is None else float(packet.dts * packet.time_base)
+                    if decoded_at < last - _JUMP:
+                        raise VideoError(
+                            f"{path}: its clock jumps from {last:.1f} back to {decoded_at:.1f} seconds after "
+                            f"{count - 1} frames, as in files put together; enlarge the pieces one by one"
+                        )
+                    last = decoded_at
+        except FFmpegError as error:
+            raise VideoError(f"{path}: damaged after {count} frames ({reason(error)})") from error
+        duration = _said_duration(container, stream)
+        cut = cut or seen < _said_packets(container, stream) or end < duration - _DURATION_SLACK
+    if cut:
+        whole = f" of {duration:.1f}" if duration else ""
+        raise VideoError(
+            f"{path}: cut short, it ends after {end:.1f}{whole} seconds and {count} frames; get it anew, or "
+            "make what there is a file of its own: ffmpeg -i IN -c copy OUT"
+        )
+    return count
+
+
+def _said_packets(container: InputContainer, stream: VideoStream) -> int:
+    """How many packets a file's own table has; 0 if it has none."""
+    return len(stream.index_entries) if "mov" in container.format.name else 0
+
+
+def _said_duration(container: InputContainer, stream: VideoStream) -> float:
+    """How many seconds a file's beginning promises; 0 if it says nothing that can be relied on."""
+    if "matroska" in container.format.name or container.format.name == "flv":
+        return (container.duration or 0) / av.time_base
+    if container.format.name == "avi" and stream.time_base is not None:
+        return float(stream.frames * stream.time_base)
+    return 0.0
+
+
+def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
+    """The frame's rotation, without the shift that belongs to its size."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if not isinstance(data, SideData):
+        return None
+    a, b, u, c, d, v, _, _, w = struct.unpack("=9i", bytes(data))
+    return a, b, u, c, d, v, 0, 0, w
