@@ -1,6 +1,8 @@
 """`lmlt upscale INPUT... -o OUTPUT --model FILE`: enlarge images, folders and videos."""
 
 import argparse
+import hashlib
+import itertools
 import json
 import sys
 import time
@@ -10,10 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lmlt_arch.inference.jobs import Job
     from lmlt_arch.inference.pipeline import Result
+    from lmlt_arch.inference.upscaler import Upscaler
+
+Size = tuple[int, int]
 
 DESCRIPTION = """\
-Enlarge images with a trained network.
+Enlarge images and videos with a trained network.
 
   lmlt upscale photo.jpg -o photo_x4.png --model LMLT_tiny_x4.pth
   lmlt upscale photos 'scans/**/*.tif' -o enlarged --model ESC_Real_x4.pth --format png
@@ -24,6 +32,7 @@ Inputs are files, folders (searched at any depth, their structure is kept), patt
 standard input. PNG, JPEG, WebP, TIFF, BMP and AVIF with 8 or 16 bits or float per channel, gray, palette or
 colour, with or without transparency; EXIF data, colour profile and resolution are kept, the orientation is
 applied. More than 8 bits, and images too large for the memory, need `pip install "basicsr-lmlt[images]"`.
+Of videos, sound, subtitles and times are kept; they need `pip install "basicsr-lmlt[video]"`.
 
 Outputs that are there already are skipped, so an interrupted run goes on when it is typed again. They appear
 when they are whole. Several processes of torchrun share the work.
@@ -31,6 +40,8 @@ when they are whole. Several processes of torchrun share the work.
 # What lies in memory for each pixel of a result while it is made, resized, rounded and encoded; twice, since
 # half of the memory is left to others.
 _BYTES_PER_RESULT_PIXEL = 2 * 64
+# Of a video, most that run together.
+_FRAMES = 8
 
 EPILOG = "Exit status: 0 all done, 1 some image could not be enlarged, 2 usage, 130 interrupted."
 
@@ -39,14 +50,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add `upscale` to the command."""
     parser = subparsers.add_parser(
         "upscale",
-        help="enlarge images and folders with a trained network",
+        help="enlarge images, folders and videos with a trained network",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, pattern, or - for a list")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder, or file for one input")
-    parser.add_argument("--model", type=Path, required=True, metavar="FILE", help=".pth, .safetensors or .onnx")
+    parser.add_argument(
+        "--model", type=Path, required=True, metavar="FILE", help=".pth, .safetensors or .onnx"
+    )
     parser.add_argument("--key", help="state dict in a .pth (default: params_ema, else params)")
 
     size = parser.add_argument_group("size").add_mutually_exclusive_group()
@@ -69,6 +82,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     files.add_argument(
         "--max-pixels", type=float, default=2**28, metavar="N", help="refuse larger inputs (default: 2^28)"
     )
+
+    video = parser.add_argument_group("videos")
+    video.add_argument("--crf", type=int, default=16, help="quality, lower is better (default: 16)")
+    video.add_argument("--codec", default="libx264", help="encoder of FFmpeg (default: libx264)")
 
     network = parser.add_argument_group("network")
     network.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
@@ -106,15 +123,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    import torch
     from PIL import Image
-    from tqdm import tqdm
 
-    from lmlt_arch.inference.jobs import UsageError, find_jobs
-    from lmlt_arch.inference.large import enlarge_large
-    from lmlt_arch.inference.memory import available_memory
-    from lmlt_arch.inference.pictures import Encoding
-    from lmlt_arch.inference.pipeline import Plan, Settings, enlarge_files
+    from lmlt_arch.inference.jobs import UsageError, find_jobs, is_video
     from lmlt_arch.inference.processes import Processes
     from lmlt_arch.inference.upscaler import Upscaler
 
@@ -126,6 +137,7 @@ def _run(args: argparse.Namespace) -> int:
     Image.MAX_IMAGE_PIXELS = None
     # What it warns of is either an error too, or no matter for the result.
     warnings.filterwarnings("ignore", module="PIL")
+    start = time.perf_counter()
     inputs = [part for text in args.inputs for part in (_listed() if text == "-" else [text])]
     jobs = find_jobs(inputs, args.output, format=args.format, ending=args.suffix)
     processes = Processes.from_environment()
@@ -138,28 +150,56 @@ def _run(args: argparse.Namespace) -> int:
         overlap=args.overlap,
         ensemble=args.ensemble,
         compile=args.compile,
-        notice=lambda message: tqdm.write(f"lmlt upscale: {message}", file=sys.stderr),
+        notice=_notice,
+    )
+    results = []
+    images = [job for job in jobs if not is_video(job.source)]
+    videos = [job for job in jobs if is_video(job.source)]
+    show = processes.rank == 0
+    for result in itertools.chain(
+        _images(args, processes.share(images), upscaler, show=show),
+        _videos(args, processes.share(videos), upscaler, show=show),
+    ):
+        results.append(result)
+        if args.json:
+            print(json.dumps(_as_json(result)), flush=True)
+    results = processes.gathered(results)
+    if processes.rank != 0:
+        return 0  # torchrun would end the first process before it has reported
+    _report(args, results, time.perf_counter() - start)
+    return 1 if any(result.status == "failed" for result in results) else 0
+
+
+def _images(
+    args: argparse.Namespace, jobs: "list[Job]", upscaler: "Upscaler", *, show: bool
+) -> "Iterator[Result]":
+    import torch
+    from tqdm import tqdm
+
+    from lmlt_arch.inference.large import enlarge_large
+    from lmlt_arch.inference.memory import available_memory
+    from lmlt_arch.inference.pictures import Encoding
+    from lmlt_arch.inference.pipeline import Plan, Settings, enlarge_files
+
+    if not jobs:
+        return
+    encoding = Encoding(
+        format=args.format,
+        depth={None: None, "8": 8, "16": 16, "float": 32}[args.depth],
+        quality=args.quality,
+        background=args.background,
     )
     settings = Settings(
-        encoding=Encoding(
-            format=args.format,
-            depth={None: None, "8": 8, "16": 16, "float": 32}[args.depth],
-            quality=args.quality,
-            background=args.background,
-        ),
+        encoding=encoding,
         resize=_resizing(args.outscale, args.size),
         overwrite=args.overwrite,
         max_pixels=args.max_pixels,
         in_memory=args.in_memory or available_memory(torch.device("cpu")) / _BYTES_PER_RESULT_PIXEL,
     )
-    own = processes.share(jobs)
-    results: list[Result] = []
-    start = time.perf_counter()
     bar = tqdm(
-        total=len(own),
-        unit="image",
-        bar_format="{l_bar}{bar}| {n:.1f}/{total} [{elapsed}<{remaining}]",
-        disable=processes.rank != 0 or None,
+        total=len(jobs),
+        bar_format="{l_bar}{bar}| {n:.1f}/{total} images [{elapsed}<{remaining}]",
+        disable=None if show else True,
     )
 
     def large(plan: Plan) -> None:
@@ -169,22 +209,73 @@ def _run(args: argparse.Namespace) -> int:
             upscaler,
             after=plan.after,
             format=plan.format,
-            encoding=settings.encoding,
+            encoding=encoding,
             progress=bar.update,
         )
 
     with bar:
-        for result in enlarge_files(own, upscaler, settings, large=large, progress=bar.update):
-            results.append(result)
+        for result in enlarge_files(jobs, upscaler, settings, large=large, progress=bar.update):
             if result.status != "done":
                 bar.update()
-            if args.json:
-                print(json.dumps(_as_json(result)), flush=True)
-    results = processes.gathered(results)
-    if processes.rank != 0:
-        return 0  # torchrun would end the first process before it has reported
-    _report(args, results, time.perf_counter() - start)
-    return 1 if any(result.status == "failed" for result in results) else 0
+            yield result
+
+
+def _videos(
+    args: argparse.Namespace, jobs: "list[Job]", upscaler: "Upscaler", *, show: bool
+) -> "Iterator[Result]":
+    from tqdm import tqdm
+
+    from lmlt_arch.files import OutputError
+    from lmlt_arch.inference.pipeline import Result
+    from lmlt_arch.inference.video import VideoError, upscale_video
+
+    resize = _resizing(args.outscale, args.size)
+    for job in jobs:
+        if job.target.is_file() and not args.overwrite:
+            yield Result(job, "skipped")
+            continue
+        with tqdm(desc=job.source.name, unit="frame", disable=None if show else True) as bar:
+
+            def progress(done: int, total: int | None, bar: "tqdm[Any]" = bar) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            try:
+                report = upscale_video(
+                    job.source,
+                    job.target,
+                    upscaler.enlarge,
+                    batch=min(_FRAMES, upscaler.batch(720, 1280)),
+                    size=None if resize is None else _swapped(resize),
+                    crf=args.crf,
+                    codec=args.codec,
+                    overwrite=args.overwrite,
+                    progress=progress,
+                    identity=_identity(args),
+                )
+            except (VideoError, OutputError) as error:
+                yield Result(job, "failed", error=str(error))
+                continue
+        for note in report.notes:
+            _notice(f"{job.source}: {note}")
+        yield Result(job, "done", report.source_size[::-1], report.size[::-1])
+
+
+def _notice(message: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(f"lmlt upscale: {message}", file=sys.stderr)
+
+
+def _identity(args: argparse.Namespace) -> str:
+    """What makes the frames of a video other ones."""
+    weights = hashlib.sha256(args.model.read_bytes()).hexdigest()
+    return f"{weights} {args.key} {args.dtype} {args.ensemble}"
+
+
+def _swapped(resize: Callable[[Size], Size]) -> Callable[[int, int], Size]:
+    """The same for width and height in place of height and width."""
+    return lambda width, height: resize((height, width))[::-1]
 
 
 def _listed() -> list[str]:
@@ -220,9 +311,7 @@ def _report(args: argparse.Namespace, results: "list[Result]", seconds: float) -
     print(", ".join(words))
 
 
-def _resizing(
-    outscale: float | None, size: tuple[int, int] | None
-) -> Callable[[tuple[int, int]], tuple[int, int]] | None:
+def _resizing(outscale: float | None, size: Size | None) -> Callable[[Size], Size] | None:
     """What turns the size of an input into that of its output, if it is not the network's scale."""
     if outscale is not None:
         factor = outscale
@@ -231,7 +320,7 @@ def _resizing(
         return None
     width, height = size
 
-    def resize(before: tuple[int, int]) -> tuple[int, int]:
+    def resize(before: Size) -> Size:
         return (
             height or max(1, round(before[0] * width / before[1])),
             width or max(1, round(before[1] * height / before[0])),
@@ -240,7 +329,7 @@ def _resizing(
     return resize
 
 
-def _size(text: str) -> tuple[int, int]:
+def _size(text: str) -> Size:
     """Width and height; 0 where it follows from the aspect."""
     width, cross, height = text.lower().partition("x")
     try:

@@ -7,4 +7,3 @@ class UsageError(Exception):
 
 class DataError(Exception):
     """Images that cannot be compared; the message names them and says what is wrong."""
-

@@ -87,8 +87,7 @@ class LoadedModel:
         if tile is None:
             return self.network(image)
         multiple = self.network.pad_multiple
-        overlap = max(_OVERLAP, multiple)
-        tiling = Tiling(max(tile, 2 * overlap), overlap, self.scale, multiple)
+        tiling = Tiling.at_least(tile, _OVERLAP, self.scale, multiple)
         return TiledNetwork(self.network, tiling, SharedStatistics(self.network))(image)
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from lmlt_arch.data.files import list_images
 from lmlt_arch.inference.pictures import FORMATS, SUFFIXES, format_of
+from lmlt_arch.inference.video import OUTPUT_SUFFIXES, VIDEO_SUFFIXES
+
+_SUFFIXES = SUFFIXES | VIDEO_SUFFIXES
 
 
 class UsageError(ValueError):
@@ -28,13 +31,17 @@ class Job:
     target: Path
 
 
+def is_video(path: Path) -> bool:
+    """Whether a file is a video, by its name."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
 def find_jobs(
     inputs: Iterable[str],
     output: Path,
     *,
     format: str | None = None,
     ending: str = "",
-    videos: frozenset[str] = frozenset(),
 ) -> list[Job]:
     """Plan what is read and written.
 
@@ -44,17 +51,15 @@ def find_jobs(
         output: a folder, or a file if there is one file to write.
         format: key of `FORMATS`; None keeps each file's.
         ending: is added to the names.
-        videos: suffixes of the files that are videos, and keep their format.
 
     Raises:
         UsageError: something is missing, nothing is found, or results would replace each other or an input.
     """
     inputs = list(inputs)
-    suffixes = SUFFIXES | videos
-    found = [entry for text in inputs for entry in _expand(text, output, suffixes)]
+    found = [entry for text in inputs for entry in _expand(text, output)]
     if not found:
-        raise UsageError(f"no images in {', '.join(inputs) or 'the list'}")
-    single = output.suffix.lower() in suffixes and not output.is_dir()
+        raise UsageError(f"no images or videos in {', '.join(inputs) or 'the list'}")
+    single = output.suffix.lower() in _SUFFIXES and not output.is_dir()
     if single and len(found) > 1:
         raise UsageError(f"{len(found)} files cannot all become {output}: name a folder")
     if single:
@@ -65,25 +70,29 @@ def find_jobs(
                 f"{output} is a file: name a folder, or a file that ends in {', '.join(sorted(SUFFIXES))}"
             )
         jobs = [
-            Job(source, output / relative.with_name(_name(source, format, ending, videos)))
+            Job(source, output / relative.with_name(_name(source, format, ending)))
             for source, relative in found
         ]
     _refuse_clashes(jobs)
     return jobs
 
 
-def _name(source: Path, format: str | None, ending: str, videos: frozenset[str]) -> str:
-    keeps = source.suffix.lower() in videos or (format is None and format_of(source) is not None)
-    suffix = source.suffix if keeps else FORMATS[format or "png"].suffix
+def _name(source: Path, format: str | None, ending: str) -> str:
+    if is_video(source):
+        suffix = source.suffix if source.suffix.lower() in OUTPUT_SUFFIXES else ".mkv"
+    elif format is None and format_of(source) is not None:
+        suffix = source.suffix
+    else:
+        suffix = FORMATS[format or "png"].suffix
     return f"{source.stem}{ending}{suffix}"
 
 
-def _expand(text: str, output: Path, suffixes: frozenset[str]) -> Iterator[tuple[Path, Path]]:
+def _expand(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
     """Files, and their places below the output folder."""
     path = Path(text)
     if path.is_dir():
         own = output.resolve()
-        for relative in list_images(path, suffixes):
+        for relative in list_images(path, _SUFFIXES):
             # Results of an earlier run below the folder are not its input.
             if not (path / relative).resolve().is_relative_to(own) or own == path.resolve():
                 yield path / relative, Path(relative)
@@ -91,7 +100,7 @@ def _expand(text: str, output: Path, suffixes: frozenset[str]) -> Iterator[tuple
         yield path, Path(path.name)
     elif glob.has_magic(text):
         matches = sorted(_matches(text))
-        files = [match for match in matches if match.is_file() and match.suffix.lower() in suffixes]
+        files = [match for match in matches if match.is_file() and match.suffix.lower() in _SUFFIXES]
         if not files:
             raise UsageError(f"nothing matches {text}")
         root = _fixed_part(text)

@@ -71,7 +71,6 @@ class NetworkRunner:
         with torch.no_grad():
             return self._network(lq.to(self.device, self._dtype)).float()
 
-
     def memory(self) -> float:
         """Measure it on a small image."""
         return bytes_per_pixel(self, self.device)

@@ -69,6 +69,11 @@ class Tiling:
                 f"(both in steps of {self.multiple})"
             )
 
+    @classmethod
+    def at_least(cls, size: int, overlap: int, scale: int, multiple: int = 1) -> "Tiling":
+        """Tiles of that size, or as large as that overlap makes them."""
+        return cls(max(size, 2 * math.ceil(overlap / multiple) * multiple), overlap, scale, multiple)
+
     def spans(self, length: int) -> list[slice]:
         """The tiles along an axis."""
         starts = range(0, max(1, length - self.overlap), self.size - self.overlap)

@@ -177,7 +177,7 @@ class Upscaler:
         runner = self._runner
         device, multiple = runner.device, runner.multiple
         pixels = _SHARE_OF_MEMORY * available_memory(device) / runner.memory()
-        least = Tiling(max(2 * overlap, multiple, 1), overlap, self.scale, multiple)
+        least = Tiling.at_least(multiple, overlap, self.scale, multiple)
         side = min(_LARGEST_TILE.get(device.type, _LARGEST_TILE["cpu"]), math.isqrt(int(pixels)))
         size = max(side // multiple * multiple, least.size)
         together = max(1, min(_MOST_TOGETHER, int(pixels / size**2))) if device.type != "cpu" else 1

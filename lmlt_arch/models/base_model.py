@@ -299,12 +299,8 @@ class PluginModel(SRModel):
         """Run a bare network on whole images, in tiles if the options ask for them."""
         tile = self.opt.get("tile")
         if tile:
-            tiling = Tiling(
-                size=tile["tile_size"] + 2 * tile["tile_pad"],
-                overlap=2 * tile["tile_pad"],
-                scale=self.opt["scale"],
-                multiple=getattr(net, "pad_multiple", 1),
-            )
+            pad, multiple = tile["tile_pad"], getattr(net, "pad_multiple", 1)
+            tiling = Tiling.at_least(tile["tile_size"] + 2 * pad, 2 * pad, self.opt["scale"], multiple)
             return TiledNetwork(net.forward, tiling, SharedStatistics(net))(lq)
         # Not `net(lq)`: a compiled network would be compiled anew for the sizes of images.
         return net.forward(lq)

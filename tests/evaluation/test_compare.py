@@ -59,8 +59,10 @@ def test_tiles_cover_the_image(tmp_path: Path) -> None:
     path = save(tmp_path / "lq.png", photo(150, 80))
     whole, tiled = (compare(models, path, None, tile=tile).versions[1].pixels for tile in (None, 64))
     assert whole.shape == tiled.shape == (160, 300, 3)
-    # Tiles lie on the grid of LMLT's windows, across which a block reaches by a pixel.
-    assert (np.abs(whole.astype(int) - tiled) > 1).mean() < 0.01
+    difference = np.abs(whole.astype(int) - tiled)
+    assert 0 < difference.mean() < 2
+    # The left half of the first tile has nothing to blend with.
+    assert difference[:, :128].max() == 0
 
 
 def differing(*places: tuple[int, int]) -> Comparison:

@@ -200,7 +200,13 @@ def bad_inputs() -> Iterator[tuple[str, Callable[[Path], Any], list[str], int, s
 
     nothing: Callable[[Path], Any] = lambda here: None  # noqa: E731
     yield "no input", nothing, ["nowhere.png", "-o", "out", *model], 2, "no such file or folder: nowhere.png"
-    yield "empty folder", lambda h: (h / "e").mkdir(), ["e", "-o", "out", *model], 2, "no images in e"
+    yield (
+        "empty folder",
+        lambda h: (h / "e").mkdir(),
+        ["e", "-o", "out", *model],
+        2,
+        "no images or videos in e",
+    )
     yield "pattern without match", nothing, ["in/*.bmp", "-o", "out", *model], 2, r"nothing matches in/\*.bmp"
     yield "truncated", cut("in/a.png", "in/a.png", 900), [*ok, *model], 1, "in/a.png is damaged"
     yield "truncated jpeg", cut("in/b.jpg", "in/b.jpg", 700), ["in/b.jpg", "-o", "out", *model], 1, "damaged"
@@ -215,7 +221,7 @@ def bad_inputs() -> Iterator[tuple[str, Callable[[Path], Any], list[str], int, s
         lambda h: (h / "in/d.png").mkdir(),
         ["in/d.png", "-o", "out", *model],
         2,
-        "no images in in/d.png",
+        "no images or videos in in/d.png",
     )
     yield "animated", animate, ["in/m.webp", "-o", "out", *model], 1, "2 frames"
     yield "a gif", animate, ["in/m.gif", "-o", "out", *model], 1, "is GIF: convert it to"
