@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import skimage.data
@@ -10,10 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lmlt_arch import ESC, ESCFP, LMLT, ESCReal, ESCRealM
+from lmlt_arch import ESC, ESCFP, LMLT, ESCReal, ESCRealM, load_model
 from lmlt_arch.archs import SRNetwork
+from lmlt_arch.data.imresize import imresize
 from lmlt_arch.inference.statistics import SharedStatistics, sample_windows
 from lmlt_arch.inference.tiles import WHOLE, TiledNetwork, Tiling
+from lmlt_arch.inference.upscaler import from_pixels
+from lmlt_arch.metrics import psnr
 
 SCALE = 2
 
@@ -247,3 +251,24 @@ def test_sample_windows(height: int, width: int, most: int) -> None:
         counted[y, x] += share[0]
     if most == 10**9:
         torch.testing.assert_close(counted, torch.ones(height, width))
+
+
+@pytest.mark.parametrize("name", ["coffee", "rocket"])
+def test_tiles_of_a_trained_network_cost_nothing(shared_dir: Path, name: str) -> None:
+    network = load_model(shared_dir / "weights" / "LMLT_tiny_x4.pth")
+    pixels = getattr(skimage.data, name)()
+    gt = pixels[: pixels.shape[0] // 4 * 4, : pixels.shape[1] // 4 * 4]
+    lq = from_pixels(imresize(gt, 1 / 4))[None]
+
+    def quality(result: Tensor) -> float:
+        rounded = (result.clamp(0, 1) * 255).round().byte()
+        truth = torch.from_numpy(gt.copy()).permute(2, 0, 1)[None]
+        return float(psnr(rounded, truth, crop_border=4, test_y_channel=True))
+
+    with torch.no_grad():
+        whole = quality(network(lq))
+        assert quality(TiledNetwork(network, Tiling(128, 64, 4, 64))(lq)) > whole - 0.005
+        if name == "coffee":
+            assert quality(TiledNetwork(network, Tiling(64, 0, 4, 64))(lq)) < whole - 0.03, (
+                "cut without overlap"
+            )
