@@ -102,6 +102,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="N",
         help="largest result in pixels to make in memory (default: auto)",
     )
+    network.add_argument("--backend", choices=("onnxruntime", "openvino"), help="what runs an .onnx file")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
     parser.set_defaults(run=run)
 
@@ -150,6 +151,7 @@ def _run(args: argparse.Namespace) -> int:
         overlap=args.overlap,
         ensemble=args.ensemble,
         compile=args.compile,
+        backend=args.backend,
         notice=_notice,
     )
     results = []

@@ -71,7 +71,7 @@ class OnnxRunner:
             (result,) = self._session.run(None, {self._input.name: image})
         except Exception as error:
             # The classes of its errors are its own affair.
-            raise self._error(f"cannot run on {tuple(lq.shape)} ({_first_line(error)})") from error
+            raise self._error(f"cannot run on {tuple(lq.shape)} ({first_line(error)})") from error
         return torch.from_numpy(result)
 
     def _error(self, text: str) -> ExportError:
@@ -106,7 +106,7 @@ class OnnxRunner:
             )
         except Exception as error:
             raise self._error(
-                f"damaged, not an ONNX file, or none for this onnxruntime ({_first_line(error)})"
+                f"damaged, not an ONNX file, or none for this onnxruntime ({first_line(error)})"
             ) from error
 
     def _check_signature(self) -> tuple["onnxruntime.NodeArg", torch.dtype]:
@@ -134,5 +134,6 @@ class OnnxRunner:
         return scale
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The beginning of what a library says is wrong."""
     return f"{str(error).strip().splitlines()[0]:.200}"

@@ -12,6 +12,9 @@ from lmlt_arch.checkpoint import CheckpointError, check_finite, load_model
 from lmlt_arch.inference.memory import bytes_per_pixel
 from lmlt_arch.inference.statistics import SharedStatistics
 
+BACKENDS = ("onnxruntime", "openvino")
+"""What runs ONNX files."""
+
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -85,16 +88,22 @@ class ExportedRunner:
     Args:
         path: the file.
         device: where to compute.
+        backend: one of `BACKENDS`; OpenVINO computes on the CPU.
 
     Raises:
-        ImportError: onnxruntime is not installed.
+        ImportError: the backend is not installed.
         ExportError: the file cannot be run.
     """
 
-    def __init__(self, path: Path, device: torch.device) -> None:
+    def __init__(self, path: Path, device: torch.device, *, backend: str = "onnxruntime") -> None:
         from lmlt_arch.export.onnx_runner import OnnxRunner
+        from lmlt_arch.export.openvino_runner import OpenVinoRunner
 
-        self._runner = OnnxRunner(path, device=device)
+        self._runner: OnnxRunner | OpenVinoRunner
+        if backend == "openvino":
+            self._runner = OpenVinoRunner(path)
+        else:
+            self._runner = OnnxRunner(path, device=device)
         self.scale, self.multiple = self._runner.scale, self._runner.multiple
         self.device = device
         self.statistics: SharedStatistics | None = None
@@ -159,6 +168,7 @@ def load_runner(
     device: str = "auto",
     dtype: str = "fp32",
     compile: bool = False,
+    backend: str | None = None,
 ) -> Runner:
     """Make a runner of a checkpoint.
 
@@ -168,21 +178,29 @@ def load_runner(
         device: `auto`, or a device of PyTorch.
         dtype: key of `DTYPES`.
         compile: use `torch.compile`.
+        backend: what runs an ONNX file, one of `BACKENDS`; default onnxruntime.
 
     Raises:
         FileNotFoundError: no such file.
         CheckpointError: not a checkpoint of this package's networks, or its weights are not finite.
         ExportError: an ONNX file that cannot be run.
-        ImportError: onnxruntime is needed and not installed.
+        ImportError: the backend is not installed.
         ValueError: no such device or precision, or an option that an ONNX file does not have.
     """
     chosen = choose_device(device)
+    if backend not in (None, *BACKENDS):
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     if Path(path).suffix.lower() == ".onnx":
         if key is not None or compile or dtype != "fp32":
             raise ValueError(f"{path}: an ONNX file is as it was exported: leave out key, dtype and compile")
-        return ExportedRunner(Path(path), chosen)
+        if backend == "openvino" and device not in ("auto", "cpu"):
+            raise ValueError(f"OpenVINO computes on the CPU here, not on {device!r}")
+        place = torch.device("cpu") if backend == "openvino" else chosen
+        return ExportedRunner(Path(path), place, backend=backend or BACKENDS[0])
+    if backend is not None:
+        raise ValueError(f"{path}: {backend} runs .onnx files: make one with `lmlt export`")
     if Path(path).suffix.lower() == ".pt2":
         raise CheckpointError(f"{path}: such a file can run code; give the checkpoint, or export it as .onnx")
     network = load_model(path, key=key)

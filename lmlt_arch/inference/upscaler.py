@@ -41,7 +41,7 @@ class Upscaler:
     same, tiles become smaller and the work goes on. Results do not depend on images before.
 
     Args:
-        model: a checkpoint, a network, or anything else that runs, see `Runner`.
+        model: a checkpoint, an ONNX file, a network, or anything else that runs, see `Runner`.
         key: which of a checkpoint's state dicts, see `lmlt_arch.load_model`.
         device: `auto`, or a device of PyTorch.
         dtype: `fp32`, `fp16` or `bf16`; what the network computes in.
@@ -49,6 +49,7 @@ class Upscaler:
         overlap: what neighbouring tiles have in common, in pixels of lq.
         ensemble: average over eight turned and mirrored versions: better by a little, eight times slower.
         compile: use `torch.compile`.
+        backend: what runs an ONNX file: `onnxruntime` (the default) or `openvino`.
         notice: is told what a user should know, such as that memory ran out.
 
     Attributes:
@@ -71,11 +72,12 @@ class Upscaler:
         overlap: int = DEFAULT_OVERLAP,
         ensemble: bool = False,
         compile: bool = False,
+        backend: str | None = None,
         notice: Callable[[str], object] = lambda message: None,
     ) -> None:
         runner: Runner
         if isinstance(model, (str, Path)):
-            runner = load_runner(model, key=key, device=device, dtype=dtype, compile=compile)
+            runner = load_runner(model, key=key, device=device, dtype=dtype, compile=compile, backend=backend)
         elif isinstance(model, SRNetwork):
             runner = NetworkRunner(model, device=choose_device(device), dtype=DTYPES[dtype], compile=compile)
         else:

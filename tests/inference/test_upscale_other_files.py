@@ -53,18 +53,18 @@ def test_videos_beside_images(
 def test_an_onnx_file(tmp_path: Path, photo: Image.Image, checkpoint: Path) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
+    pytest.importorskip("openvino")
     photo.save(tmp_path / "a.png")
     onnx = tmp_path / "net.onnx"
     assert main(["export", "--model", str(checkpoint), "-o", str(onnx)]) == 0
-    for model, folder in ((checkpoint, "torch"), (onnx, "onnx")):
-        assert (
-            main(["upscale", str(tmp_path / "a.png"), "-o", str(tmp_path / folder), "--model", str(model)])
-            == 0
-        )
-    ours, theirs = (
-        np.asarray(Image.open(tmp_path / folder / "a.png")).astype(int) for folder in ("torch", "onnx")
-    )
-    assert np.abs(ours - theirs).max() <= 1
+    results = []
+    backends = ([str(onnx), "--backend", name] for name in ("onnxruntime", "openvino"))
+    for model in ([str(checkpoint)], [str(onnx)], *backends):
+        command = ["upscale", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--overwrite", "--model"]
+        assert main([*command, *model]) == 0
+        results.append(np.asarray(Image.open(tmp_path / "out" / "a.png")).astype(int))
+    for result in results[1:]:
+        assert np.abs(result - results[0]).max() <= 1
     # Tiles and turned versions work as with a checkpoint.
     lq = torch.rand(1, 3, 150, 140)
     torch.testing.assert_close(
@@ -73,6 +73,15 @@ def test_an_onnx_file(tmp_path: Path, photo: Image.Image, checkpoint: Path) -> N
         rtol=1e-3,
         atol=1e-3,
     )
+
+
+def test_a_backend_without_an_onnx_file(
+    tmp_path: Path, photo: Image.Image, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo.save(tmp_path / "a.png")
+    command = ["upscale", str(tmp_path / "a.png"), "-o", "out", "--model", str(checkpoint)]
+    assert main([*command, "--backend", "openvino"]) == 2
+    assert "openvino runs .onnx files: make one with `lmlt export`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("more", [["--dtype", "fp16"], ["--compile"], ["--key", "params"]])
