@@ -40,6 +40,8 @@ when they are whole. Several processes of torchrun share the work.
 # What lies in memory for each pixel of a result while it is made, resized, rounded and encoded; twice, since
 # half of the memory is left to others.
 _BYTES_PER_RESULT_PIXEL = 2 * 64
+# Results up to this many pixels are made in memory in any case.
+_SMALL = 4e6
 # Of a video, most that run together.
 _FRAMES = 8
 
@@ -196,7 +198,8 @@ def _images(
         resize=_resizing(args.outscale, args.size),
         overwrite=args.overwrite,
         max_pixels=args.max_pixels,
-        in_memory=args.in_memory or available_memory(torch.device("cpu")) / _BYTES_PER_RESULT_PIXEL,
+        in_memory=args.in_memory
+        or max(_SMALL, available_memory(torch.device("cpu")) / _BYTES_PER_RESULT_PIXEL),
     )
     bar = tqdm(
         total=len(jobs),

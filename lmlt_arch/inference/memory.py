@@ -89,12 +89,16 @@ def _system() -> int:
 def _container() -> list[int]:
     """What control groups leave, version 2 and 1."""
     found = []
-    for limit, usage in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    for limit, usage, statistics in (
+        ("memory.max", "memory.current", "memory.stat"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
     ):
         with contextlib.suppress(OSError, ValueError):  # "max" is no number
-            found.append(int(Path(limit).read_text()) - int(Path(usage).read_text()))
+            groups = Path("/sys/fs/cgroup")
+            free = int((groups / limit).read_text()) - int((groups / usage).read_text())
+            # Files that were read count as used until somebody needs the memory.
+            cached = dict(line.split() for line in (groups / statistics).read_text().splitlines())
+            found.append(free + int(cached.get("inactive_file", 0)))
     return found
 
 
