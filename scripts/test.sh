@@ -8,4 +8,7 @@ ruff format --check .
 mypy
 python scripts/generate_options.py --check
 python scripts/generate_schema.py --check
-python -m pytest "$@"
+# Most tests are small: processes of one thread each finish sooner than one process with threads.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+processes=$(python -c 'import os; print(min(4, os.cpu_count() or 1))')
+python -m pytest -n "$processes" --dist loadfile "$@"

@@ -9,6 +9,10 @@ from lmlt_arch.hook import finder
 
 finder.install()
 
+# Where tests run in several processes, torchrun must not meet at one port.
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ["PET_MASTER_PORT"] = str(29500 + int(worker.removeprefix("gw")))
+
 
 @pytest.fixture(scope="session")
 def repo_root() -> Path:

@@ -230,8 +230,9 @@ def _videos(
 ) -> "Iterator[Result]":
     from tqdm import tqdm
 
+    from lmlt_arch.export.errors import ExportError
     from lmlt_arch.files import OutputError
-    from lmlt_arch.inference.pipeline import Result
+    from lmlt_arch.inference.pipeline import Result, why
     from lmlt_arch.inference.video import VideoError, upscale_video
 
     resize = _resizing(args.outscale, args.size)
@@ -258,8 +259,11 @@ def _videos(
                     progress=progress,
                     identity=_identity(args),
                 )
-            except (VideoError, OutputError) as error:
+            except (OutputError, VideoError) as error:
                 yield Result(job, "failed", error=str(error))
+                continue
+            except (ExportError, MemoryError, RuntimeError) as error:
+                yield Result(job, "failed", error=f"{job.source}: {why(error)}")
                 continue
         for note in report.notes:
             _notice(f"{job.source}: {note}")

@@ -12,8 +12,10 @@ from queue import SimpleQueue
 from torch import Tensor
 
 from lmlt_arch.data.images import ImageError
+from lmlt_arch.export.errors import ExportError
 from lmlt_arch.files import OutputError, make_folder, write_atomic
 from lmlt_arch.inference.jobs import Job
+from lmlt_arch.inference.memory import is_out_of_memory
 from lmlt_arch.inference.pictures import (
     DEFAULT_MAX_PIXELS,
     DEPTHS,
@@ -248,8 +250,8 @@ class _Work:
             outputs = self._upscaler.enlarge_planes(
                 images, lambda done: self._progress(done / pixels * len(images))
             )
-        except (RuntimeError, MemoryError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error) else "not enough memory"
+        except (ExportError, MemoryError, RuntimeError) as error:
+            reason = why(error)
             yield from ((plan, _failed(plan, f"{plan.job.source}: {reason}")) for plan in plans)
             return
         finally:
@@ -270,7 +272,13 @@ class _Work:
         assert picture is not None
         depth = depth_for(plan.format, encoding.depth, picture.depth)
         result = picture.with_pixels(to_pixels(resized(planes, *plan.after), DEPTHS[depth]))
-        data = encode_picture(result, plan.format, encoding.quality)
+        try:
+            data = encode_picture(result, plan.format, encoding.quality)
+        except ImageError:
+            raise
+        except Exception as error:
+            # Encoders raise nearly anything, as decoders do.
+            raise ImageError(f"{plan.job.target} cannot be encoded: {why(error)}") from error
         make_folder(plan.job.target.parent)
         write_atomic(plan.job.target, data)
 
@@ -289,6 +297,13 @@ class _Work:
         except ImageError as error:
             return _failed(plan, str(error))
         return Result(plan.job, "done", plan.before, plan.after)
+
+
+def why(error: Exception) -> str:
+    """What an error of a library says, in one line."""
+    if is_out_of_memory(error):
+        return "not enough memory"
+    return f"{(str(error).strip() or type(error).__name__).splitlines()[0]:.200}"
 
 
 def _failed(plan: Plan, error: str) -> Result:
