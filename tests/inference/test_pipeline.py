@@ -52,7 +52,7 @@ def test_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     results = list(
         enlarge_files(
             work,
-            Upscaler(Nearest(), tile=64),
+            Upscaler(Nearest(), tile=128),
             Settings(Encoding()),
             large=lambda plan: None,
             progress=done.append,
