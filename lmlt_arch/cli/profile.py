@@ -77,7 +77,6 @@ def run(args: argparse.Namespace) -> int:
     from lmlt_arch.evaluation.profile_plot import check_plots, draw_plot, read_quality
     from lmlt_arch.evaluation.profile_tables import to_json, to_markdown
     from lmlt_arch.files import OutputError, write_atomic
-    from lmlt_arch.options.mistakes import OptionError
 
     try:
         outputs = with_endings(args.output, (".md", ".json"))
@@ -99,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         print(markdown)
         if args.plot:
             write_atomic(args.plot, draw_plot(rows, quality))
-    except (UsageError, OptionError) as error:
+    except UsageError as error:
         print(f"lmlt profile: error: {error}", file=sys.stderr)
         return 2
     except (CheckpointError, DataError, OutputError, OSError) as error:

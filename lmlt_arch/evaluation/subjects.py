@@ -17,8 +17,6 @@ from lmlt_arch.archs.padding import mirror_pad
 from lmlt_arch.checkpoint import CheckpointError, load_model
 from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.evaluation.models import distinct_names, split_name
-from lmlt_arch.options.reading import load_option_file
-from lmlt_arch.options.registries import registered
 
 DEFAULT_SCALE = 4
 # By which constructors call it.
@@ -94,7 +92,6 @@ def find_subjects(texts: Sequence[str]) -> list[Subject]:
     Raises:
         UsageError: none given, or one that is nothing of these.
         FileNotFoundError: no such file.
-        OptionError: an option file that cannot be read.
         CheckpointError: a file of a network that nothing here knows.
     """
     if not texts:
@@ -140,7 +137,14 @@ def _of_basicsr(text: str) -> Subject:
 
 
 def _of_options(path: Path) -> Subject:
-    opt = load_option_file(path)
+    try:
+        from lmlt_arch.options import OptionError, load_option_file
+    except ImportError as error:
+        raise UsageError(f'{path}: reading option files needs pip install "basicsr-lmlt[train]"') from error
+    try:
+        opt = load_option_file(path)
+    except OptionError as error:
+        raise UsageError(str(error)) from error
     network = opt.get("network_g")
     if not isinstance(network, dict) or not isinstance(network.get("type"), str):
         raise UsageError(f"{path} has no section network_g with a type")
@@ -178,7 +182,12 @@ def _stranger(text: str, kind: str) -> Callable[..., nn.Module]:
     from lmlt_arch.hook import finder
 
     finder.install()
-    known = registered("ARCH_REGISTRY")
+    try:
+        from lmlt_arch.options.registries import registered
+
+        known = registered("ARCH_REGISTRY")
+    except ImportError:
+        known = None
     if known is None:
         raise UsageError(f"--model {text} needs BasicSR: pip install 'basicsr-lmlt[train]'")
     if kind not in known:
