@@ -1,6 +1,7 @@
 """The `lmlt` command: one module per subcommand, each with `add_parser` and `run`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -47,6 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         status: int = args.run(args)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; Python would complain again when it closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("lmlt: interrupted", file=sys.stderr)
         return 130

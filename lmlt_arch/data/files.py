@@ -12,7 +12,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[PurePosixPath]:
     """The images below a folder, at any depth, sorted, as paths relative to it.
 
-    Hidden files and folders (leading dot) are passed over.
+    Hidden files and folders (leading dot) are passed over, and links to a folder above them.
 
     Raises:
         NotADirectoryError: If there is no such folder.
@@ -21,7 +21,10 @@ def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list
         raise NotADirectoryError(f"no such folder: {folder}")
     found = []
     for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        above = {*(place := Path(parent).resolve()).parents, place}
+        folders[:] = [
+            name for name in folders if not name.startswith(".") and Path(parent, name).resolve() not in above
+        ]
         relative = Path(parent).relative_to(folder)
         found += [
             PurePosixPath(relative.as_posix(), name)

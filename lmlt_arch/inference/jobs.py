@@ -55,6 +55,8 @@ def find_jobs(
     Raises:
         UsageError: something is missing, nothing is found, or results would replace each other or an input.
     """
+    if Path(ending).name != ending and ending:
+        raise UsageError(f"--suffix {ending} cannot be part of a file's name")
     inputs = list(inputs)
     found = [entry for text in inputs for entry in _expand(text, output)]
     if not found:

@@ -211,7 +211,7 @@ def _header(image: Image.Image, beginning: bytes, name: str) -> Header:
         kept = {tag: exif[tag] for tag in _DESCRIPTIVE if tag in exif}
         exif = Image.Exif()
         exif.update(kept)
-    if orientation >= 5:
+    if orientation >= 5 and known != "tiff":  # which Pillow turns by itself
         height, width = width, height
     dpi = image.info.get("dpi")
     return Header(
@@ -254,10 +254,11 @@ def decode_picture(data: bytes, name: str, *, max_pixels: float = DEFAULT_MAX_PI
         pixels = deep_images.decode(data, name)
     else:
         with _decoding(name), Image.open(io.BytesIO(data)) as image:
-            if image.mode == "CMYK":
+            if image.mode in ("CMYK", "LAB"):
                 icc = None
             pixels = _channels(_srgb(image) if image.mode == "CMYK" else image)
-    pixels = _upright(pixels, header.orientation)
+    if header.deep or header.format != "tiff":
+        pixels = _upright(pixels, header.orientation)
     if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
         raise ImageError(f"{name} has values that are not finite")
     details = Picture(pixels, icc=icc, exif=header.exif, dpi=header.dpi, format=header.format)
@@ -325,7 +326,10 @@ def encode_picture(picture: Picture, chosen: Format, quality: int = DEFAULT_QUAL
     exif = _exif_for(picture)
     if picture.depth > 8:
         return deep_images.encode(pixels, chosen.name, icc=picture.icc, exif=exif, dpi=picture.dpi)
-    details: dict[str, Any] = {"icc_profile": picture.icc, "exif": exif, "dpi": picture.dpi}
+    icc = picture.icc
+    if pixels.shape[-1] < 3 and chosen.name in ("WEBP", "AVIF") and icc and icc[16:20] == b"GRAY":
+        icc = None  # they hold no gray
+    details: dict[str, Any] = {"icc_profile": icc, "exif": exif, "dpi": picture.dpi}
     if chosen.name == "JPEG":
         details |= {"quality": quality, "subsampling": 0}
     elif chosen.name == "AVIF":

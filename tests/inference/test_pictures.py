@@ -109,6 +109,27 @@ def test_orientation(orientation: int, deep: bool) -> None:
     assert got.exif is None or b"\x01\x12" not in got.exif
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("depth", [8, 16])
+def test_orientation_of_tiff(orientation: int, depth: int) -> None:
+    """Pillow turns TIFFs by itself, libvips does not."""
+    pixels = picture("tiff", depth, 3).color
+    data = pyvips.Image.new_from_array(pixels).copy(interpretation="rgb16" if depth == 16 else "srgb").copy()
+    data.set_type(pyvips.GValue.gint_type, "orientation", orientation)
+    content = data.tiffsave_buffer()
+    upright = data.autorot().numpy()
+    header, got = read_header(content, "it"), decode_picture(content, "it")
+    assert (header.height, header.width) == got.size == upright.shape[:2]
+    np.testing.assert_array_equal(got.color, upright)
+
+
+def test_gray_profiles_stay_with_gray_images() -> None:
+    profile = b"\0" * 16 + b"GRAY" + b"\0" * 108
+    gray = Picture(np.full((4, 4, 1), 9, np.uint8), icc=profile)
+    assert decode_picture(encode_picture(gray, FORMATS["png"]), "it").icc == profile
+    assert decode_picture(encode_picture(gray, FORMATS["webp"]), "it").icc is None
+
+
 def saved(image: Image.Image, format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format, **options)

@@ -171,6 +171,15 @@ def test_many_sizes_and_kinds_at_once(lmlt: Command, here: Path, photo: Image.Im
             assert (image.mode, image.size) == (mode, size)
 
 
+def test_links_that_go_round(lmlt: Command, here: Path) -> None:
+    (here / "in" / "sub" / "up").symlink_to(here / "in", target_is_directory=True)
+    (here / "other").mkdir()
+    shutil.copy(here / "in" / "a.png", here / "other" / "d.png")
+    (here / "in" / "linked").symlink_to(here / "other", target_is_directory=True)
+    assert lmlt("in", "-o", "out", "--model", "net.pth")[0] == 0
+    assert files(here / "out") == ["a.png", "b.jpg", "linked/d.png", "sub/c.webp"]
+
+
 class Malicious:
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, ("touch was_executed",)
@@ -319,6 +328,7 @@ def bad_inputs() -> Iterator[tuple[str, Callable[[Path], Any], list[str], int, s
     yield "quality", nothing, [*ok, *model, "--quality", "101"], 2, "--quality must lie in 1..100"
     yield "colour", nothing, [*ok, *model, "--background", "white"], 2, "write FFFFFF"
     yield "format", nothing, [*ok, *model, "--format", "psd"], 2, "invalid choice: 'psd'"
+    yield "suffix with a folder", nothing, [*ok, *model, "--suffix", "/../x"], 2, "--suffix /../x cannot be"
     yield "no output", nothing, ["in", *model], 2, "-o/--output"
 
 
@@ -396,6 +406,14 @@ def test_a_full_disk(here: Path, repo_root: Path) -> None:
     assert "Traceback" not in done.stderr
     assert "out/a.png" not in files(here / "out")
     assert all(not name.endswith(".tmp") for name in files(here / "out"))
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_seen_enough(here: Path, repo_root: Path) -> None:
+    command = f"{sys.executable} -m lmlt_arch.cli upscale in -o out --model net.pth --json | head -1"
+    done = run(repo_root, here, "bash", "-c", command)
+    assert len(done.stdout.splitlines()) == 1
+    assert "BrokenPipe" not in done.stderr
 
 
 @pytest.mark.slow
