@@ -18,6 +18,7 @@ Pixels = NDArray[Any]
 
 _ORIENTATION = 0x0112
 _EXIF_IFD, _EXIF_WIDTH, _EXIF_HEIGHT = 0x8769, 0xA002, 0xA003
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _AXIS = {_EXIF_WIDTH: 1, _EXIF_HEIGHT: 0}
 # Description, make, model, software, date, artist, copyright: a TIFF keeps these among the tags that say how
 # it is laid out, and those belong to the old file.
@@ -200,14 +201,17 @@ def _limited(header: Header, name: str, max_pixels: float) -> Header:
 
 def _header(image: Image.Image, beginning: bytes, name: str) -> Header:
     known = _BY_NAME.get(image.format or "")
-    width, height = image.size
     if known is None:
         raise ImageError(f"{name} is {image.format}: convert it to one of {', '.join(FORMATS)} first")
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise ImageError(f"{name} has {getattr(image, 'n_frames', 1)} frames: split it into single images")
     exif = _exif_before_pixels(image)
     orientation = int(exif.pop(_ORIENTATION, 1) or 1)
+    width, height = image.size
     if known == "tiff":
+        # Stored ones: releases of Pillow differ in whether those of a TIFF are upright before it is loaded.
+        tags = getattr(image, "tag_v2", {})
+        width, height = (int(tags[tag]) for tag in (_TIFF_WIDTH, _TIFF_HEIGHT))
         kept = {tag: exif[tag] for tag in _DESCRIPTIVE if tag in exif}
         exif = Image.Exif()
         exif.update(kept)
@@ -257,7 +261,9 @@ def decode_picture(data: bytes, name: str, *, max_pixels: float = DEFAULT_MAX_PI
             if image.mode == "CMYK":
                 icc = None
             pixels = _channels(_srgb(image) if image.mode == "CMYK" else image)
-    pixels = _upright(pixels, header.orientation)
+    # Pillow turns a TIFF itself.
+    if header.deep or header.format != "tiff":
+        pixels = _upright(pixels, header.orientation)
     if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
         raise ImageError(f"{name} has values that are not finite")
     details = Picture(pixels, icc=icc, exif=header.exif, dpi=header.dpi, format=header.format)

@@ -109,6 +109,18 @@ def test_orientation(orientation: int, deep: bool) -> None:
     assert got.exif is None or b"\x01\x12" not in got.exif
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_a_tiff(orientation: int) -> None:
+    plain = Image.fromarray(picture("png", 8, 3).color)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(saved(plain, "PNG", exif=exif)))))
+    content = saved(plain, "TIFF", exif=exif)
+    header, got = read_header(content, "it"), decode_picture(content, "it")
+    assert (header.height, header.width) == got.size == upright.shape[:2]
+    np.testing.assert_array_equal(got.color, upright)
+
+
 def saved(image: Image.Image, format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
