@@ -73,6 +73,8 @@ def find_jobs(
             Job(source, output / relative.with_name(_name(source, format, ending)))
             for source, relative in found
         ]
+    # Once each: two writers of one file would take it from each other.
+    jobs = list(dict.fromkeys(jobs))
     _refuse_clashes(jobs)
     return jobs
 

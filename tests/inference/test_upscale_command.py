@@ -68,6 +68,12 @@ def test_a_folder(lmlt: Command, here: Path) -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(here / "out" / "a.png")), Upscaler("net.pth")(source))
 
 
+def test_a_file_that_is_given_twice(lmlt: Command, here: Path) -> None:
+    status, out, err = lmlt("in", "in/a.png", "in/a.png", "-o", "out", "--model", "net.pth")
+    assert (status, err) == (0, "")
+    assert out.startswith("3 enlarged to out in ")
+
+
 def test_goes_on_where_it_was(lmlt: Command, here: Path) -> None:
     lmlt("in", "-o", "out", "--model", "net.pth")
     (here / "out" / "a.png").unlink()
