@@ -188,7 +188,7 @@ class _Work:
                     # Before anything is waited for: what the group holds is only given back when it is done.
                     put(group)
                     group = []
-                if isinstance(entry, Plan) and not self._is_large(entry.before):
+                if isinstance(entry, Plan) and not self._is_large(entry):
                     entry = self._decoded(entry)
                 if isinstance(entry, Result):
                     put(entry)
@@ -225,8 +225,9 @@ class _Work:
             return Result(job, "failed", error=str(error))
         return Plan(job, before, after, chosen, None)
 
-    def _is_large(self, size: Size) -> bool:
-        return size[0] * size[1] * self._upscaler.scale**2 > self._settings.in_memory
+    def _is_large(self, plan: Plan) -> bool:
+        native = plan.before[0] * plan.before[1] * self._upscaler.scale**2
+        return max(native, plan.after[0] * plan.after[1]) > self._settings.in_memory
 
     def _decoded(self, plan: Plan) -> Plan | Result:
         settings, name = self._settings, str(plan.job.source)
