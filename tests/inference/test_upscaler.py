@@ -164,6 +164,10 @@ class TestTransparency:
         assert upscaler.passes(pixels) == 1
 
 
+def test_images_that_are_never_cut_run_one_by_one() -> None:
+    assert Upscaler(Nearest(), tile=0).batch(64, 64) == 1
+
+
 def test_automatic_tiles_fit_into_memory(checkpoint: Path) -> None:
     cpu = torch.device("cpu")
     network = ESC(16, 4, 7, 1, 1, 8, 2, 2).eval()
