@@ -25,7 +25,7 @@ Enlarge images and videos with a trained network.
 
   lmlt upscale photo.jpg -o photo_x4.png --model LMLT_tiny_x4.pth
   lmlt upscale photos 'scans/**/*.tif' -o enlarged --model ESC_Real_x4.pth --format png
-  find . -name '*.webp' | lmlt upscale - -o enlarged --model ESC_x2.safetensors --outscale 1.5
+  find photos -name '*.webp' | lmlt upscale - -o enlarged --model ESC_x2.safetensors --outscale 1.5
   torchrun --nproc_per_node=4 --no-python lmlt upscale photos -o enlarged --model ESC_x2.pth
 
 Inputs are files, folders (searched at any depth, their structure is kept), patterns, or - for a list on
@@ -288,7 +288,7 @@ def _swapped(resize: Callable[[Size], Size]) -> Callable[[int, int], Size]:
 
 
 def _listed() -> list[str]:
-    return [line for line in sys.stdin.read().splitlines() if line.strip()]
+    return [line for line in sys.stdin.read().split("\n") if line.strip()]
 
 
 def _as_json(result: "Result") -> dict[str, Any]:

@@ -45,9 +45,10 @@ def decode(data: bytes, name: str) -> NDArray[Any]:
         pixels = image.numpy() if known else None
     except pyvips.Error as error:
         raise ImageError(f"{name} is damaged: {' '.join(str(error.detail).split())}") from error
-    if pixels is None or not 1 <= image.bands <= 4:
+    if pixels is None or not 1 <= image.bands <= 4 or image.interpretation in ("cmyk", "lab"):
         raise ImageError(
-            f"{name} has {image.bands} channels of type {image.format}: convert it to 8 or 16 bits or float"
+            f"{name} has {image.bands} channels of type {image.format} ({image.interpretation}): convert it "
+            "to gray or RGB with 8 or 16 bits or float"
         )
     return pixels.reshape(image.height, image.width, image.bands)
 

@@ -64,6 +64,10 @@ def find_jobs(
     single = output.suffix.lower() in _SUFFIXES and not output.is_dir()
     if single and len(found) > 1:
         raise UsageError(f"{len(found)} files cannot all become {output}: name a folder")
+    if single and is_video(output) != is_video(found[0][0]):
+        raise UsageError(f"{found[0][0]} cannot become {output}: one is a video, the other an image")
+    if single and format is not None and format_of(output) != format:
+        raise UsageError(f"--format {format} does not go with {output}: leave one of them out")
     if single:
         jobs = [Job(found[0][0], output)]
     else:
@@ -75,6 +79,8 @@ def find_jobs(
             Job(source, output / relative.with_name(_name(source, format, ending)))
             for source, relative in found
         ]
+    # Once each: two writers of one file would take it from each other.
+    jobs = list(dict.fromkeys(jobs))
     _refuse_clashes(jobs)
     return jobs
 
@@ -93,10 +99,8 @@ def _expand(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
     """Files, and their places below the output folder."""
     path = Path(text)
     if path.is_dir():
-        own = output.resolve()
         for relative in list_images(path, _SUFFIXES):
-            # Results of an earlier run below the folder are not its input.
-            if not (path / relative).resolve().is_relative_to(own) or own == path.resolve():
+            if not _is_result(path / relative, output, path):
                 yield path / relative, Path(relative)
     elif path.exists():
         yield path, Path(path.name)
@@ -107,9 +111,16 @@ def _expand(text: str, output: Path) -> Iterator[tuple[Path, Path]]:
             raise UsageError(f"nothing matches {text}")
         root = _fixed_part(text)
         for file in files:
-            yield file, Path(os.path.relpath(file, root))
+            if not _is_result(file, output, root):
+                yield file, Path(os.path.relpath(file, root))
     else:
         raise UsageError(f"no such file or folder: {text}")
+
+
+def _is_result(file: Path, output: Path, root: Path) -> bool:
+    """Whether a file below a folder is the result of an earlier run, and not its input."""
+    own = output.resolve()
+    return own != root.resolve() and file.resolve().is_relative_to(own)
 
 
 def _fixed_part(pattern: str) -> Path:

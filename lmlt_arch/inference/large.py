@@ -65,6 +65,12 @@ def enlarge_large(
             folder = Path(name)
             header = read_header(source, str(source), max_pixels=math.inf)
             lq = _decoded(pyvips, source, folder / "lq")
+            if lq.has_alpha and (encoding.background is not None or not format.alpha):
+                # libvips would put black under it, whatever was asked for.
+                raise ImageError(
+                    f"{source} is transparent and too large for the memory: choose --format png or tiff, "
+                    "without --background"
+                )
             depth = depth_for(format, encoding.depth, lq.depth)
             native = (lq.height * upscaler.scale, lq.width * upscaler.scale)
             # Rounded once, at the end.

@@ -1,5 +1,6 @@
 """Image files with everything that belongs to them: bit depth, transparency, profile, EXIF, resolution."""
 
+import contextlib
 import io
 import math
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ Pixels = NDArray[Any]
 
 _ORIENTATION = 0x0112
 _EXIF_IFD, _EXIF_WIDTH, _EXIF_HEIGHT = 0x8769, 0xA002, 0xA003
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _AXIS = {_EXIF_WIDTH: 1, _EXIF_HEIGHT: 0}
 # Description, make, model, software, date, artist, copyright: a TIFF keeps these among the tags that say how
 # it is laid out, and those belong to the old file.
@@ -200,18 +202,23 @@ def _limited(header: Header, name: str, max_pixels: float) -> Header:
 
 def _header(image: Image.Image, beginning: bytes, name: str) -> Header:
     known = _BY_NAME.get(image.format or "")
-    width, height = image.size
     if known is None:
         raise ImageError(f"{name} is {image.format}: convert it to one of {', '.join(FORMATS)} first")
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise ImageError(f"{name} has {getattr(image, 'n_frames', 1)} frames: split it into single images")
     exif = _exif_before_pixels(image)
-    orientation = int(exif.pop(_ORIENTATION, 1) or 1)
+    orientation = exif.pop(_ORIENTATION, 1)
+    if orientation not in range(1, 9):
+        orientation = 1
+    width, height = image.size
     if known == "tiff":
+        # Stored ones: releases of Pillow differ in whether those of a TIFF are upright before it is loaded.
+        tags = getattr(image, "tag_v2", {})
+        width, height = (int(tags[tag]) for tag in (_TIFF_WIDTH, _TIFF_HEIGHT))
         kept = {tag: exif[tag] for tag in _DESCRIPTIVE if tag in exif}
         exif = Image.Exif()
         exif.update(kept)
-    if orientation >= 5 and known != "tiff":  # which Pillow turns by itself
+    if orientation >= 5:
         height, width = width, height
     dpi = image.info.get("dpi")
     return Header(
@@ -222,16 +229,18 @@ def _header(image: Image.Image, beginning: bytes, name: str) -> Header:
         orientation=orientation,
         exif=exif.tobytes() if len(exif) else None,
         icc=image.info.get("icc_profile") or None,
-        dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
     )
 
 
 def _exif_before_pixels(image: Image.Image) -> Image.Exif:
-    if image.format != "PNG":
-        return image.getexif()
-    # Pillow would decode all of the image to look behind it too.
     exif = Image.Exif()
-    exif.load(image.info.get("exif", b""))
+    # Damaged EXIF data are no reason to refuse the pixels.
+    with contextlib.suppress(Exception):
+        if image.format != "PNG":
+            return image.getexif()
+        # Pillow would decode all of the image to look behind it too.
+        exif.load(image.info.get("exif", b""))
     return exif
 
 
@@ -257,6 +266,7 @@ def decode_picture(data: bytes, name: str, *, max_pixels: float = DEFAULT_MAX_PI
             if image.mode in ("CMYK", "LAB"):
                 icc = None
             pixels = _channels(_srgb(image) if image.mode == "CMYK" else image)
+    # Pillow turns a TIFF itself.
     if header.deep or header.format != "tiff":
         pixels = _upright(pixels, header.orientation)
     if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
@@ -321,7 +331,7 @@ def depth_for(chosen: Format, wanted: int | None, present: int) -> int:
 
 
 def encode_picture(picture: Picture, chosen: Format, quality: int = DEFAULT_QUALITY) -> bytes:
-    """Encode a picture that `fitting` has prepared, at the depth that it has."""
+    """Encode a picture that `prepared` has made fit, at the depth that it has."""
     pixels = picture.pixels()
     exif = _exif_for(picture)
     if picture.depth > 8:
@@ -377,10 +387,13 @@ def _srgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     if not profile:
         return image.convert("RGB")
-    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    assert converted is not None  # it is not done in place
-    return converted
+    # A profile may be damaged, or of another colour model.
+    with contextlib.suppress(ImageCms.PyCMSError, OSError):
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        assert converted is not None  # it is not done in place
+        return converted
+    return image.convert("RGB")
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -188,7 +188,7 @@ class _Work:
                     # Before anything is waited for: what the group holds is only given back when it is done.
                     put(group)
                     group = []
-                if isinstance(entry, Plan) and not self._is_large(entry.before):
+                if isinstance(entry, Plan) and not self._is_large(entry):
                     entry = self._decoded(entry)
                 if isinstance(entry, Result):
                     put(entry)
@@ -209,11 +209,11 @@ class _Work:
     def _plan(self, job: Job) -> Plan | Result:
         """Look at a file, and refuse at once what could not be written."""
         settings = self._settings
-        if job.target.is_dir():
-            return Result(job, "failed", error=f"{job.target} is a folder")
-        if job.target.exists() and not settings.overwrite:
-            return Result(job, "skipped")
         try:
+            if job.target.is_dir():
+                return Result(job, "failed", error=f"{job.target} is a folder")
+            if job.target.exists() and not settings.overwrite:
+                return Result(job, "skipped")
             name = str(job.source)
             header = read_header(job.source, name, max_pixels=settings.max_pixels)
             before = (header.height, header.width)
@@ -223,10 +223,13 @@ class _Work:
             depth_for(chosen, settings.encoding.depth, 8)
         except ImageError as error:
             return Result(job, "failed", error=str(error))
+        except OSError as error:  # a name that is too long, for instance
+            return Result(job, "failed", error=f"{job.target}: {error.strerror or error}")
         return Plan(job, before, after, chosen, None)
 
-    def _is_large(self, size: Size) -> bool:
-        return size[0] * size[1] * self._upscaler.scale**2 > self._settings.in_memory
+    def _is_large(self, plan: Plan) -> bool:
+        native = plan.before[0] * plan.before[1] * self._upscaler.scale**2
+        return max(native, plan.after[0] * plan.after[1]) > self._settings.in_memory
 
     def _decoded(self, plan: Plan) -> Plan | Result:
         settings, name = self._settings, str(plan.job.source)
@@ -296,6 +299,8 @@ class _Work:
             return _failed(plan, str(error))
         except ImageError as error:
             return _failed(plan, str(error))
+        except (MemoryError, RuntimeError) as error:
+            return _failed(plan, f"{plan.job.source}: {why(error)}")
         return Result(plan.job, "done", plan.before, plan.after)
 
 

@@ -2,11 +2,15 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
 
 _T = TypeVar("_T")
+
+# A process that is done waits for one with longer work: torch would give up after half an hour.
+_PATIENCE = timedelta(days=365)
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Processes:
         """The results of all processes; waits for all, since torchrun ends the others when one fails."""
         if self.world_size == 1:
             return results
-        torch.distributed.init_process_group("gloo")
+        torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
         parts: list[list[_T]] = [[] for _ in range(self.world_size)]
         torch.distributed.all_gather_object(parts, results)
         torch.distributed.destroy_process_group()

@@ -1,6 +1,7 @@
 """A network ready to run: on its device, in its precision."""
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -66,13 +67,14 @@ class NetworkRunner:
         self._dtype = dtype
         self._network = copy.deepcopy(network).to(device, dtype).eval().requires_grad_(False)
         self.statistics: SharedStatistics | None = SharedStatistics(self._network)
-        if compile:
-            self._network.compile()
+        # Beside the network itself: compiled code does not see the hooks by which tiles share averages.
+        self._fast = torch.compile(self._network) if compile else self._network
 
     def __call__(self, lq: Tensor) -> Tensor:
         """Enlarge."""
         with torch.no_grad():
-            return self._network(lq.to(self.device, self._dtype)).float()
+            run = self._network if self.statistics is not None and self.statistics.active else self._fast
+            return run(lq.to(self.device, self._dtype)).float()
 
     def memory(self) -> float:
         """Measure it on a small image."""
@@ -128,18 +130,43 @@ class EnsembleRunner:
     def __call__(self, lq: Tensor) -> Tensor:
         """Enlarge eight times."""
         total: Tensor | None = None
-        for turns in range(4):
-            for mirrored in (False, True):
-                seen = torch.rot90(lq, turns, (-2, -1))
-                output = self._runner(seen.flip(-1) if mirrored else seen)
-                output = torch.rot90(output.flip(-1) if mirrored else output, -turns, (-2, -1))
-                total = output.clone() if total is None else total.add_(output)
+        for view in range(8):
+            output = _turned_back(self._seen(_turned(lq, view), view), view)
+            total = output.clone() if total is None else total.add_(output)
         assert total is not None
         return total / 8
+
+    def _seen(self, lq: Tensor, view: int) -> Tensor:
+        if self.statistics is None:
+            return self._runner(lq)
+        self.statistics.view, self.statistics.turn = view, partial(_turned, view=view)
+        return self._runner(lq)
 
     def memory(self) -> float:
         """That of one, and of the sum."""
         return self._runner.memory() + 12 * self.scale**2
+
+
+def _turned(image: Tensor, view: int) -> Tensor:
+    """One of the eight versions of an image."""
+    image = torch.rot90(image, view // 2, (-2, -1))
+    return image.flip(-1) if view % 2 else image
+
+
+def _turned_back(image: Tensor, view: int) -> Tensor:
+    image = image.flip(-1) if view % 2 else image
+    return torch.rot90(image, -(view // 2), (-2, -1))
+
+
+def choose_dtype(name: str) -> torch.dtype:
+    """The precision of a name.
+
+    Raises:
+        ValueError: no such precision.
+    """
+    if name not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {name!r}")
+    return DTYPES[name]
 
 
 def choose_device(name: str) -> torch.device:
@@ -190,8 +217,7 @@ def load_runner(
     chosen = choose_device(device)
     if backend not in (None, *BACKENDS):
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    precision = choose_dtype(dtype)
     if Path(path).suffix.lower() == ".onnx":
         if key is not None or compile or dtype != "fp32":
             raise ValueError(f"{path}: an ONNX file is as it was exported: leave out key, dtype and compile")
@@ -205,4 +231,4 @@ def load_runner(
         raise CheckpointError(f"{path}: such a file can run code; give the checkpoint, or export it as .onnx")
     network = load_model(path, key=key)
     check_finite(network.state_dict(), path)
-    return NetworkRunner(network, device=chosen, dtype=DTYPES[dtype], compile=compile)
+    return NetworkRunner(network, device=chosen, dtype=precision, compile=compile)

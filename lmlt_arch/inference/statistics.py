@@ -24,11 +24,19 @@ class SharedStatistics:
 
     Args:
         network: whose averages; one without any makes all of this void.
+
+    Attributes:
+        active: whether a forward pass collects or uses averages now.
+        view: which of several versions of the image a pass sees, each of which has averages of its own.
+        turn: what that version has done to the image.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self._layers = [module for module in network.modules() if isinstance(module, nn.AdaptiveAvgPool2d)]
-        self._averages: dict[nn.Module, Tensor] = {}
+        self._averages: dict[tuple[nn.Module, int], Tensor] = {}
+        self.active = False
+        self.view = 0
+        self.turn: Callable[[Tensor], Tensor] = _as_it_is
 
     @property
     def needed(self) -> bool:
@@ -46,10 +54,10 @@ class SharedStatistics:
         def average(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
             (features,) = inputs
             height, width = features.shape[-2:]
-            share = F.adaptive_avg_pool2d(weight, (height, width)).to(features.device)
+            share = F.adaptive_avg_pool2d(self.turn(weight), (height, width)).to(features.device)
             total = (features.float() * (share / share.sum())).sum((0, 2, 3), keepdim=True)
-            self._averages[module] = total.to(output.dtype)
-            return self._averages[module].expand_as(output)
+            self._averages[module, self.view] = total.to(output.dtype)
+            return self._averages[module, self.view].expand_as(output)
 
         with self._hooked(average):
             yield
@@ -59,7 +67,7 @@ class SharedStatistics:
         """Within, forward passes use what was collected."""
 
         def recall(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-            return self._averages[module].expand_as(output)
+            return self._averages[module, self.view].expand_as(output)
 
         with self._hooked(recall):
             yield
@@ -69,7 +77,15 @@ class SharedStatistics:
         with ExitStack() as stack:
             for layer in self._layers:
                 stack.callback(layer.register_forward_hook(hook).remove)
-            yield
+            self.active = True
+            try:
+                yield
+            finally:
+                self.active = False
+
+
+def _as_it_is(image: Tensor) -> Tensor:
+    return image
 
 
 def sample_windows(

@@ -134,7 +134,8 @@ class TiledNetwork:
     def batch(self, height: int, width: int) -> int:
         """How many images of a size run as one batch; one that must be cut runs alone."""
         tiling = self.tiling
-        if max(height, width) > tiling.size:
+        # Whole images say nothing of how many fit together.
+        if max(height, width) > tiling.size or tiling.size >= WHOLE:
             return 1
         return max(1, tiling.together * tiling.size**2 // (height * width))
 

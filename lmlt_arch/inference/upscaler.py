@@ -17,11 +17,11 @@ from lmlt_arch.data.images import ALPHA_MODES
 from lmlt_arch.inference.alpha import fill_transparent
 from lmlt_arch.inference.memory import available_memory
 from lmlt_arch.inference.runner import (
-    DTYPES,
     EnsembleRunner,
     NetworkRunner,
     Runner,
     choose_device,
+    choose_dtype,
     load_runner,
 )
 from lmlt_arch.inference.tiles import WHOLE, Progress, Read, TiledNetwork, Tiling
@@ -79,7 +79,9 @@ class Upscaler:
         if isinstance(model, (str, Path)):
             runner = load_runner(model, key=key, device=device, dtype=dtype, compile=compile, backend=backend)
         elif isinstance(model, SRNetwork):
-            runner = NetworkRunner(model, device=choose_device(device), dtype=DTYPES[dtype], compile=compile)
+            runner = NetworkRunner(
+                model, device=choose_device(device), dtype=choose_dtype(dtype), compile=compile
+            )
         else:
             runner = model
         self._runner: Runner = EnsembleRunner(runner) if ensemble else runner

@@ -102,6 +102,23 @@ def test_orientation(tmp_path: Path, photo: Image.Image, orientation: int) -> No
     assert got.getexif().get(0x0112, 1) == 1
 
 
+@pytest.mark.parametrize(("format", "background"), [("jpg", None), ("jpg", (9, 9, 9)), ("png", (9, 9, 9))])
+def test_no_other_background_than_asked_for(
+    tmp_path: Path, format: str, background: tuple[int, int, int] | None
+) -> None:
+    Image.new("RGBA", (20, 10), (200, 100, 50, 9)).save(tmp_path / "in.png")
+    with pytest.raises(ImageError, match=r"in\.png is transparent and too large"):
+        enlarge_large(
+            tmp_path / "in.png",
+            tmp_path / "out" / "result",
+            Upscaler(Nearest()),
+            after=(20, 40),
+            format=FORMATS[format],
+            encoding=Encoding(background=background),
+        )
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_truncated_file_leaves_nothing(tmp_path: Path, photo: Image.Image) -> None:
     photo.save(tmp_path / "whole.png")
     (tmp_path / "in.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1500])

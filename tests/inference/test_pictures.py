@@ -209,6 +209,14 @@ def test_what_cannot_be_read(data: bytes, says: str, monkeypatch: pytest.MonkeyP
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("bands", "interpretation"), [(4, "cmyk"), (3, "lab")])
+def test_deep_channels_that_are_not_rgb(bands: int, interpretation: str) -> None:
+    image = pyvips.Image.black(9, 8, bands=bands).copy(interpretation=interpretation)
+    data = image.cast("ushort" if interpretation == "cmyk" else "float").tiffsave_buffer()
+    with pytest.raises(ImageError, match=rf"\({interpretation}\): convert it to gray or RGB"):
+        decode_picture(data, "it")
+
+
 def test_a_limit_can_be_raised() -> None:
     data = encode_picture(picture("png", 8, 3), FORMATS["png"])
     with pytest.raises(ImageError, match="34 x 21 pixels, more than the 713 allowed"):

@@ -83,6 +83,16 @@ def test_an_image_on_which_the_network_fails(tmp_path: Path, error: Exception, s
     assert results["01.png"].error == f"{work[1].source}: {says}"
 
 
+def test_a_size_that_is_asked_for_counts_as_large(tmp_path: Path) -> None:
+    settings = Settings(Encoding(), resize=lambda before: (300, 400), in_memory=100_000)
+    given: list[Plan] = []
+    results = list(
+        enlarge_files(jobs(tmp_path, [(20, 10)]), Upscaler(Nearest()), settings, large=given.append)
+    )
+    assert [result.status for result in results] == ["done"]
+    assert [plan.after for plan in given] == [(300, 400)]
+
+
 def test_leaving_early_leaves_no_thread(tmp_path: Path) -> None:
     work = jobs(tmp_path, [(8, 8)] * 40)
     stream = enlarge_files(work, Upscaler(Nearest()), Settings(Encoding()), large=lambda plan: None)

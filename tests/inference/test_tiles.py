@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from lmlt_arch import ESC, ESCFP, LMLT, ESCReal, ESCRealM, load_model
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.data.imresize import imresize
+from lmlt_arch.inference.runner import EnsembleRunner, NetworkRunner
 from lmlt_arch.inference.statistics import SharedStatistics, sample_windows
 from lmlt_arch.inference.tiles import WHOLE, TiledNetwork, Tiling
 from lmlt_arch.inference.upscaler import from_pixels
@@ -223,6 +224,22 @@ def test_tiles_share_what_is_averaged_over_the_image(kind: type[SRNetwork]) -> N
         assert error(replace(tiling, together=8), SharedStatistics(network)) < own / 10
         # Nothing stays behind in the network.
         torch.testing.assert_close(network(lq), whole)
+
+
+def test_each_version_of_an_ensemble_has_its_own_averages() -> None:
+    lq = photo(256)
+    lq[..., :128] *= 0.1
+    network = ESC(16, 8, 7, 1, 3, 8, 2, SCALE)
+    with strongly_dynamic(network):
+        runner = EnsembleRunner(NetworkRunner(network, device=torch.device("cpu")))
+        whole = runner(lq)
+        tiling = Tiling(128, 32, SCALE, 8, together=4)
+
+        def error(statistics: SharedStatistics | None) -> float:
+            return float((TiledNetwork(runner, tiling, statistics)(lq) - whole).square().mean())
+
+        # Without sharing each tile averages over itself; with it the rest is what tiles miss at their edges.
+        assert error(runner.statistics) < error(None) / 5
 
 
 def test_statistics_of_one_window_are_those_of_the_image() -> None:

@@ -68,6 +68,12 @@ def test_a_folder(lmlt: Command, here: Path) -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(here / "out" / "a.png")), Upscaler("net.pth")(source))
 
 
+def test_a_file_that_is_given_twice(lmlt: Command, here: Path) -> None:
+    status, out, err = lmlt("in", "in/a.png", "in/a.png", "-o", "out", "--model", "net.pth")
+    assert (status, err) == (0, "")
+    assert out.startswith("3 enlarged to out in ")
+
+
 def test_goes_on_where_it_was(lmlt: Command, here: Path) -> None:
     lmlt("in", "-o", "out", "--model", "net.pth")
     (here / "out" / "a.png").unlink()
@@ -144,6 +150,14 @@ def test_results_below_the_input_are_not_input(lmlt: Command, here: Path) -> Non
     assert status == 0
     assert "3 skipped" in out
     assert files(here / "in" / "big") == ["a.png", "b.jpg", "sub/c.webp"]
+
+
+def test_a_pattern_typed_again(lmlt: Command, here: Path) -> None:
+    lmlt("**/*.*", "-o", "big", "--model", "net.pth", "--format", "png")
+    status, out, _ = lmlt("**/*.*", "-o", "big", "--model", "net.pth", "--format", "png")
+    assert status == 0
+    assert "3 skipped" in out
+    assert files(here / "big") == ["in/a.png", "in/b.png", "in/sub/c.png"]
 
 
 def test_large_results_go_through_the_disk(lmlt: Command, here: Path) -> None:
@@ -329,6 +343,21 @@ def bad_inputs() -> Iterator[tuple[str, Callable[[Path], Any], list[str], int, s
     yield "colour", nothing, [*ok, *model, "--background", "white"], 2, "write FFFFFF"
     yield "format", nothing, [*ok, *model, "--format", "psd"], 2, "invalid choice: 'psd'"
     yield "suffix with a folder", nothing, [*ok, *model, "--suffix", "/../x"], 2, "--suffix /../x cannot be"
+    yield (
+        "format and name",
+        nothing,
+        ["in/a.png", "-o", "x.jpg", "--format", "png", *model],
+        2,
+        "does not go with",
+    )
+    yield (
+        "image to video",
+        nothing,
+        ["in/a.png", "-o", "x.mp4", *model],
+        2,
+        "one is a video, the other an image",
+    )
+    yield "long name", nothing, [*ok, "--suffix", 300 * "x", *model], 1, "too long"
     yield "no output", nothing, ["in", *model], 2, "-o/--output"
 
 

@@ -103,6 +103,18 @@ def test_half_precision(checkpoint: Path, photo: Image.Image, dtype: str) -> Non
 
 
 @pytest.mark.slow
+def test_compiled_tiles_share_averages_too() -> None:
+    torch.manual_seed(0)
+    network = ESC(16, 4, 7, 1, 2, 8, 2, 2)
+    lq = torch.rand(1, 3, 60, 60)
+    plain, compiled = (Upscaler(network, tile=32, overlap=16, compile=fast) for fast in (False, True))
+    torch.testing.assert_close(compiled.enlarge(lq), plain.enlarge(lq), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        compiled.enlarge(lq[..., :32, :32]), plain.enlarge(lq[..., :32, :32]), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.slow
 def test_compiled(checkpoint: Path) -> None:
     lq = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(
@@ -162,6 +174,10 @@ class TestTransparency:
         assert (upscaler(pixels)[..., 3] == value).all()
         assert [shape[0] for shape in runner.batches] == [1]
         assert upscaler.passes(pixels) == 1
+
+
+def test_images_that_are_never_cut_run_one_by_one() -> None:
+    assert Upscaler(Nearest(), tile=0).batch(64, 64) == 1
 
 
 def test_automatic_tiles_fit_into_memory(checkpoint: Path) -> None:
