@@ -131,6 +131,10 @@ class TiledNetwork:
             done += len(results[-1])
         return torch.cat(results) if len(results) > 1 else results[0]
 
+    def with_size(self, size: int) -> "TiledNetwork":
+        """The same with tiles of another size."""
+        return TiledNetwork(self._network, replace(self.tiling, size=size), self._statistics, self._notice)
+
     def batch(self, height: int, width: int) -> int:
         """How many images of a size run as one batch; one that must be cut runs alone."""
         tiling = self.tiling

@@ -32,6 +32,8 @@ _SHARE_OF_MEMORY = 0.5
 # Larger tiles are no faster, and smaller ones finish sooner what a progress bar shows.
 _LARGEST_TILE = {"cpu": 512, "cuda": 2048, "mps": 1024}
 _MOST_TOGETHER = 16
+# Of a row of tiles, for each pixel of the result: the row, what of it fades into the next, and one more copy.
+_BYTES_IN_A_ROW = 24
 
 
 class Upscaler:
@@ -120,8 +122,17 @@ class Upscaler:
     def bands(
         self, read: Read, height: int, width: int, progress: Progress = lambda pixels: None
     ) -> Iterator[Tensor]:
-        """Enlarge an image that never is in memory as a whole, see `TiledNetwork.bands`."""
-        yield from self._tiles.bands(read, height, width, progress)
+        """Enlarge an image that never is in memory as a whole, see `TiledNetwork.bands`.
+
+        Tiles are no larger than what a row of them may take of the memory, a quarter of what is free.
+        """
+        tiling = self._tiles.tiling
+        row = _BYTES_IN_A_ROW * width * self.scale**2
+        fitting = int(available_memory(torch.device("cpu")) / 4 / row) // tiling.multiple * tiling.multiple
+        size = max(fitting, 2 * tiling.overlap, tiling.multiple)
+        kept = tiling.size <= size or tiling.size >= WHOLE
+        tiles = self._tiles if kept else self._tiles.with_size(size)
+        yield from tiles.bands(read, height, width, progress)
 
     def __call__(self, image: Any) -> Any:
         """Enlarge one image.

@@ -151,6 +151,22 @@ def test_a_disk_without_room_is_noticed_before(tmp_path: Path, photo: Image.Imag
     assert not runner.batches
 
 
+def test_rows_of_wide_images_are_low(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Nearest()
+    upscaler = Upscaler(runner, tile=64, overlap=8)
+    monkeypatch.setattr("lmlt_arch.inference.upscaler.available_memory", lambda device: 4 * 24 * 4 * 500 * 20)
+    runner.batches.clear()
+    heights = [
+        rows.shape[-2]
+        for rows in upscaler.bands(
+            lambda y, x: torch.zeros(1, 3, y.stop - y.start, x.stop - x.start), 100, 500
+        )
+    ]
+    assert sum(heights) == 200
+    assert {shape[-2:] for shape in runner.batches} >= {(20, 20)}
+    assert upscaler.tile == 64, "only for this image"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB there")
 def test_memory_is_bounded(tmp_path: Path, repo_root: Path) -> None:
