@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmlt_arch.archs.arguments import positive_int
-from lmlt_arch.archs.esc_layers import BlockSpec, SymmetricKernelNetwork, make_blocks
+from lmlt_arch.archs.esc_layers import BlockSpec, SymmetricKernelNetwork, make_blocks, run_blocks
 from lmlt_arch.archs.scale_conversion import convert_scale_on_load
 
 
@@ -70,8 +70,6 @@ class ESC(SymmetricKernelNetwork):
         r = self.upscaling_factor
         shared = self.shared_kernels()
         shallow = self.proj(x)
-        features = shallow
-        for block in self.blocks:
-            features = block(features, shared)
+        features = run_blocks(self.blocks, shallow, shared)
         residual = self.to_img(self.last(features) + shallow)
         return F.pixel_shuffle(residual + x.repeat_interleave(r * r, dim=1), r)

@@ -5,7 +5,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmlt_arch.archs.arguments import positive_int
-from lmlt_arch.archs.esc_layers import BlockSpec, SeparableLargeKernelConv, check_large_kernel, make_blocks
+from lmlt_arch.archs.esc_layers import (
+    BlockSpec,
+    SeparableLargeKernelConv,
+    check_large_kernel,
+    make_blocks,
+    run_blocks,
+)
 from lmlt_arch.archs.layers import ChannelNorm, SRNetwork
 from lmlt_arch.archs.scale_conversion import convert_scale_on_load
 
@@ -70,9 +76,7 @@ class ESCFP(SRNetwork):
         self.check_input(x)
         r = self.upscaling_factor
         shallow = self.proj(x)
-        features = shallow
-        for block in self.blocks:
-            features = block(features, (self.lk_channel, self.lk_spatial))
+        features = run_blocks(self.blocks, shallow, (self.lk_channel, self.lk_spatial))
         residual = self.to_img(self.last(self.ln_last(features)) + shallow)
         size = (x.shape[-2] * r, x.shape[-1] * r)
         skip = F.interpolate(x, size=size, mode="bicubic", align_corners=False)

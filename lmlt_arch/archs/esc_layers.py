@@ -1,14 +1,17 @@
 """What ESC, ESC-FP and ESC-Real are made of (arXiv 2503.06671, section 3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmlt_arch.archs import esc_fast
 from lmlt_arch.archs.arguments import hidden_width, positive_int
 from lmlt_arch.archs.attention import WindowAttention
+from lmlt_arch.archs.fused import usable
 from lmlt_arch.archs.layers import ChannelNorm, SRNetwork, depthwise_per_image
 
 # Weights that all ConvAttn layers of a network share; what they are depends on the variant.
@@ -57,10 +60,14 @@ class LargeKernelConv(nn.Module):
         for parameter in self.dwc_proj[-1].parameters():
             nn.init.zeros_(parameter)
 
+    def predict(self, x: Tensor) -> Tensor:
+        """The dynamic kernels of (B, pdim, H, W): (B, pdim, 3, 3)."""
+        return self.dwc_proj(x).reshape(x.shape[0], x.shape[1], 3, 3)
+
     def forward(self, x: Tensor, shared: SharedKernels) -> Tensor:
         """Map (B, pdim, H, W) to the same shape; `shared` is the kernel (pdim, pdim, k, k)."""
         (kernel,) = shared
-        dynamic = self.dwc_proj(x).reshape(x.shape[0], x.shape[1], 3, 3)
+        dynamic = self.predict(x)
         static = F.conv2d(x, kernel.to(x.dtype), padding=kernel.shape[-1] // 2)
         return static + depthwise_per_image(x, dynamic)
 
@@ -76,14 +83,21 @@ class SeparableLargeKernelConv(nn.Module):
         super().__init__()
         self.proj = dynamic_kernel_head(pdim, pdim // 4)
 
+    def predict(self, x: Tensor) -> Tensor:
+        """The dynamic kernels of (B, pdim, H, W): (B, pdim, 3, 3)."""
+        return self.proj(x).reshape(x.shape[0], x.shape[1], 3, 3)
+
     def forward(self, x: Tensor, shared: SharedKernels) -> Tensor:
         """Map (B, pdim, H, W) to the same shape; `shared` is (pdim, pdim, 1, 1) and (pdim, 1, k, k)."""
         channel, spatial = (kernel.to(x.dtype) for kernel in shared)
         # The dynamic kernel is computed from the unmixed channels and applied to the mixed ones.
-        dynamic = self.proj(x).reshape(x.shape[0], x.shape[1], 3, 3)
+        dynamic = self.predict(x)
         mixed = F.conv2d(x, channel)
         static = F.conv2d(mixed, spatial, padding=spatial.shape[-1] // 2, groups=spatial.shape[0])
         return static + depthwise_per_image(mixed, dynamic)
+
+
+LargeKernel = LargeKernelConv | SeparableLargeKernelConv
 
 
 class ConvAttn(nn.Module):
@@ -95,7 +109,7 @@ class ConvAttn(nn.Module):
         plk: the large-kernel layer.
     """
 
-    def __init__(self, dim: int, pdim: int, plk: nn.Module) -> None:
+    def __init__(self, dim: int, pdim: int, plk: LargeKernel) -> None:
         super().__init__()
         self.pdim = pdim
         self.plk = plk
@@ -141,7 +155,12 @@ class ESCBlock(nn.Module):
     """
 
     def __init__(
-        self, spec: BlockSpec, *, use_ln: bool, proj_ratio: float, make_plk: Callable[[int], nn.Module]
+        self,
+        spec: BlockSpec,
+        *,
+        use_ln: bool,
+        proj_ratio: float,
+        make_plk: Callable[[int], LargeKernel],
     ) -> None:
         super().__init__()
         dim, pairs = spec.dim, range(positive_int("conv_blocks", spec.conv_blocks))
@@ -155,11 +174,15 @@ class ESCBlock(nn.Module):
         self.ln_out = ChannelNorm(dim)
         self.conv_out = nn.Conv2d(dim, dim, 3, padding=1)
 
+    def pairs(self) -> Iterator[tuple[nn.Module, ConvFFN, ConvAttn]]:
+        """Normalisation, feed-forward layer and convolutional attention of each pair."""
+        return cast(Any, zip(self.lns, self.convffns, self.pconvs, strict=True))
+
     def forward(self, x: Tensor, shared: SharedKernels) -> Tensor:
         """Map (B, dim, H, W) to the same shape."""
         running = self.proj(self.ln_proj(x))
         running = running + self.attn(self.ln_attn(running))
-        for norm, convffn, pconv in zip(self.lns, self.convffns, self.pconvs, strict=True):
+        for norm, convffn, pconv in self.pairs():
             running = running + pconv(convffn(norm(running)), shared)
         return self.conv_out(self.ln_out(running)) + x
 
@@ -170,13 +193,39 @@ def make_blocks(
     *,
     use_ln: bool,
     proj_ratio: float = 2,
-    make_plk: Callable[[int], nn.Module] = LargeKernelConv,
+    make_plk: Callable[[int], LargeKernel] = LargeKernelConv,
 ) -> nn.ModuleList:
     """The body of a network: `n_blocks` blocks alike."""
     return nn.ModuleList(
         ESCBlock(spec, use_ln=use_ln, proj_ratio=proj_ratio, make_plk=make_plk)
         for _ in range(positive_int("n_blocks", n_blocks))
     )
+
+
+# What `esc_fast` computes the function of; subclasses and replaced modules run as they are written.
+_KNOWN = frozenset(
+    {ESCBlock, ConvFFN, ConvAttn, LargeKernelConv, SeparableLargeKernelConv, WindowAttention, ChannelNorm}
+    | {nn.AdaptiveAvgPool2d, nn.Conv2d, nn.GELU, nn.Identity, nn.ModuleList, nn.Sequential}
+)
+
+
+def run_blocks(blocks: nn.ModuleList, x: Tensor, shared: SharedKernels) -> Tensor:
+    """Run the body of a network, fast where that is possible.
+
+    Args:
+        blocks: see `make_blocks`.
+        x: (B, dim, H, W).
+        shared: the weights that all ConvAttn layers share.
+
+    Returns:
+        Like `x`.
+    """
+    typed = cast(Iterable[ESCBlock], blocks)
+    if all(block.attn.attn_type == "auto" for block in typed) and usable(blocks, x, _KNOWN):
+        return esc_fast.run_blocks(typed, x, shared)
+    for block in blocks:
+        x = block(x, shared)
+    return x
 
 
 def symmetrize(kernel: Tensor) -> Tensor:

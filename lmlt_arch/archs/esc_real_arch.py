@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from lmlt_arch.archs.arguments import positive_int
-from lmlt_arch.archs.esc_layers import BlockSpec, SymmetricKernelNetwork, make_blocks
+from lmlt_arch.archs.esc_layers import BlockSpec, SymmetricKernelNetwork, make_blocks, run_blocks
 from lmlt_arch.archs.layers import MirrorConv2d
 from lmlt_arch.archs.padding import cells, pad_to_cells
 from lmlt_arch.archs.upsample import DySample, NearestConvUpsample, UniUpsample
@@ -35,9 +35,7 @@ class _RealNetwork(SymmetricKernelNetwork):
     def _restore(self, x: Tensor) -> Tensor:
         shared = self.shared_kernels()
         shallow = self.proj(x)
-        features = shallow
-        for block in self.blocks:
-            features = block(features, shared)
+        features = run_blocks(self.blocks, shallow, shared)
         return self.to_img(self.last(features) + shallow + self.skip(x))
 
 

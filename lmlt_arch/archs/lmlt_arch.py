@@ -4,8 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmlt_arch.archs import lmlt_fast
 from lmlt_arch.archs.arguments import hidden_width, positive_int, probability
 from lmlt_arch.archs.attention import AttentionModule
+from lmlt_arch.archs.fused import usable
 from lmlt_arch.archs.layers import ChannelNorm, SRNetwork
 from lmlt_arch.archs.padding import cells, pad_to_cells
 
@@ -196,9 +198,19 @@ class LMLT(SRNetwork):
         self.check_input(x)
         height, width = x.shape[-2:]
         rows, cols = cells(height, STRIDE), cells(width, STRIDE)
-        x = self.to_feat(pad_to_cells(x, rows, cols, STRIDE))
+        x = pad_to_cells(x, rows, cols, STRIDE)
+        if self.attn_type == "auto" and usable(self, x, _KNOWN):
+            return lmlt_fast.super_resolve(self, x, height, width, cell=STRIDE)
+        x = self.to_feat(x)
         features = x
         for block in self.feats:
             features = block(features, rows, cols)
         # Cropped before the last convolution, which therefore sees zeros beyond the true border.
         return self.to_img((features + x)[:, :, :height, :width])
+
+
+# Of what `lmlt_fast` computes the function; subclasses and replaced modules run as they are written.
+_KNOWN = frozenset(
+    {LMLT, LMLTBlock, LHSB, LevelAttention, CCM, ChannelNorm}
+    | {nn.Conv2d, nn.Dropout, nn.GELU, nn.Linear, nn.ModuleList, nn.PixelShuffle, nn.Sequential}
+)
