@@ -15,10 +15,10 @@ from lmlt_arch.options import Options
 INTRODUCTION = """\
 # Options
 
-Every key of an option file. It is a key of the top of the file, or of the section that the heading names;
-*required* has to be there where its section is, *none* is off. `lmlt check -opt FILE` names every mistake of a
-file, and `options/schema.json` lets editors complete keys. What each published model is trained with is in its
-file in `options/`.
+Every key of an option file: of the top of the file, or of the section that the heading names. *Required* has
+to be there where its section is, *none* is off. `lmlt check -opt FILE` names every mistake of a file, and
+`options/schema.json` lets editors complete keys. What each published model is trained with is in its file in
+`options/`.
 """
 PARTS = """\
 ## Parts
