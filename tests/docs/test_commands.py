@@ -8,11 +8,10 @@ from pathlib import Path
 
 import documented_commands
 import numpy as np
-import onnx
 import pytest
 import torch
 from documented_commands import Block, WrongCommandError
-from onnx import TensorProto, helper
+from onnx_files import enlarging
 from PIL import Image
 from skimage import data
 from small_networks import SMALL
@@ -40,7 +39,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, small in {"ESC_x2.pth": "ESC", "ESC_Real_DySample.pth": "ESCReal-dysample"}.items():
         torch.save({"params_ema": SMALL[small].filled(torch.float32).state_dict()}, folder / name)
     assert main(["convert", str(folder / "net_g_latest.pth"), "-o", str(folder / "net.safetensors")]) == 0
-    onnx.save(_nearest_x4(), str(folder / "LMLT_tiny_x4.onnx"))
+    enlarging(folder / "LMLT_tiny_x4.onnx", 4)
     photo = data.astronaut()
     for name, height, width in (
         ("face.png", 12, 10),
@@ -56,16 +55,6 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(np.ascontiguousarray(photo[:height, 180 : 180 + width][:height])).save(path)
     write_video(folder / "film.mp4", moving_frames(3))
     return folder
-
-
-def _nearest_x4() -> onnx.ModelProto:
-    """Repeats every pixel, in no time."""
-    shapes = {"lq": ["b", 3, "h", "w"], "sr": ["b", 3, "H", "W"]}
-    lq, sr = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items())
-    scales = helper.make_tensor("scales", TensorProto.FLOAT, [4], [1, 1, 4, 4])
-    resize = helper.make_node("Resize", ["lq", "", "scales"], ["sr"], mode="nearest")
-    graph = helper.make_graph([resize], "nearest", [lq], [sr], [scales])
-    return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 18)])
 
 
 @pytest.fixture
