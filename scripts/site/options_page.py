@@ -61,7 +61,7 @@ def _sections(schema: Mapping[str, Any], known: Mapping[str, Any], place: str) -
     """A section as a table, then the sections in it."""
     required = schema.get("required", ())
     rows, below = [], []
-    for key, value in schema["properties"].items():
+    for key, value in sorted(schema["properties"].items(), key=lambda item: item[0] not in required):
         kind, inner, many = _kind(value, known)
         default = "*required*" if key in required else _default(value.get("default"))
         # A section whose key says no more than the section itself has the description there alone.
