@@ -1,6 +1,7 @@
 """The page of option keys, from the typed options and from the constructors that option files name."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
@@ -41,6 +42,7 @@ BOUNDS = (
     ("≤", "maximum", "le"),
     ("<", "exclusiveMaximum", "lt"),
 )
+_MODULE = re.compile(r"\b[a-z_]+\.(?=\w)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -98,19 +100,25 @@ def _kind(value: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[str, str,
 
 def _registry(registry: str, title: str) -> Iterator[str]:
     yield f"### {title}\n"
-    for name, home in PROVIDED[registry].items():
-        function = getattr(import_module(home), name)
-        yield f"#### {name}\n\n{_first_line(function)}\n\n{_table([*_arguments(function)])}\n"
+    functions = {name: getattr(import_module(home), name) for name, home in PROVIDED[registry].items()}
+    # Docstrings that refer to each other do not repeat what an argument means.
+    common: dict[str, str] = {}
+    for function in functions.values():
+        common = _described(function) | common
+    for name, function in functions.items():
+        rows = [*_arguments(function, common | _described(function))]
+        yield f"#### {name}\n\n{_first_line(function)}\n\n{_table(rows)}\n"
 
 
-def _arguments(function: Callable[..., Any]) -> Iterator[tuple[str, str, str, str]]:
+def _arguments(
+    function: Callable[..., Any], described: Mapping[str, str]
+) -> Iterator[tuple[str, str, str, str]]:
     """The arguments of a constructor or function that an option file can give."""
-    described = _described(function)
     for name, parameter in inspect.signature(function).parameters.items():
         if name in GIVEN or parameter.kind is parameter.VAR_KEYWORD:
             continue
         required = parameter.default is parameter.empty
-        kind = inspect.formatannotation(parameter.annotation).replace("|", "or")
+        kind = _MODULE.sub("", inspect.formatannotation(parameter.annotation)).replace("|", "or")
         yield (
             f"`{name}`",
             kind,
