@@ -12,7 +12,7 @@ python scripts/generate_schema.py --check
 # future is no news here.
 site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
-NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet --strict --site-dir "$site"
+NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --site-dir "$site"
 # Most tests are small: processes of one thread each finish sooner than one process with threads.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 processes=$(python -c 'import os; print(min(4, os.cpu_count() or 1))')
