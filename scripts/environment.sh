@@ -21,7 +21,7 @@ if [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted" ]; then
         pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check install -c constraints.txt "$@"; }
         # BasicSR's setup.py imports torch, numpy and cython: they come first, and the build uses them.
         pip torch torchvision numpy cython setuptools wheel
-        pip --no-build-isolation -e '.[basicsr-runtime,dev,export,images,openvino,plots,spandrel,video]'
+        pip --no-build-isolation -e '.[basicsr-runtime,dev,docs,export,images,openvino,plots,spandrel,video]'
         # Without its own list of needs: `basicsr-runtime` names current releases of the same things.
         pip --no-deps --no-build-isolation basicsr
         echo "$wanted" >"$venv/installed"

@@ -15,13 +15,21 @@ class IoBackend(Section):
     type: Literal["disk", "lmdb", "memcached"]
     """Files in folders, or a database."""
     db_paths: Paths | None = None
+    """lmdb: databases, for data sets that do not name them by dataroot_..."""
     client_keys: Paths | None = None
+    """lmdb: names of those databases."""
     readonly: bool = True
+    """lmdb: write nothing."""
     lock: bool = False
+    """lmdb: lock the database."""
     readahead: bool = False
+    """lmdb: let the system read ahead."""
     server_list_cfg: str | None = None
+    """memcached: file that lists the servers."""
     client_cfg: str | None = None
+    """memcached: file that configures the client."""
     sys_path: str | None = None
+    """memcached: added to sys.path."""
 
 
 class Dataset(KernelKeys):
@@ -132,7 +140,9 @@ class Wandb(Section):
     """Weights & Biases."""
 
     project: str | None = None
+    """Its name; without one, nothing is logged there."""
     resume_id: str | None = None
+    """Run to go on with."""
 
 
 class Logger(Section):

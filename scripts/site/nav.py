@@ -1,0 +1,64 @@
+"""The navigation: known pages in the order of a reader's way, then whatever else lies in `docs/`."""
+
+import re
+from itertools import groupby
+from pathlib import PurePosixPath
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import Files
+from mkdocs.structure.pages import Page
+
+# Where a folder stands, its other pages do.
+ORDER = (
+    "index.md",
+    "quickstart.md",
+    *(f"recipes/{name}.md" for name in ("train_df2k", "finetune_escreal", "video", "export")),
+    "recipes",
+    "guide.md",
+    "options.md",
+    "commands.md",
+    "api/networks.md",
+    "api/inference.md",
+    "api",
+    "experiments/index.md",
+    "experiments",
+    "speed.md",
+)
+SECTIONS = {"api": "Python"}
+LISTED = "<!-- the pages of this folder -->"
+_TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Sort the pages; those of a folder make a section."""
+    nav: list[Any] = []
+    for folder, group in groupby(_pages(files), key=lambda uri: PurePosixPath(uri).parts[:-1][:1]):
+        pages = [*group]
+        nav += [{SECTIONS.get(name, name.capitalize()): pages} for name in folder] or pages
+    config.nav = nav
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put a list of the other pages of its folder where a page asks for it."""
+    here = PurePosixPath(page.file.src_uri)
+    lines = []
+    for uri in _pages(files) if LISTED in markdown else ():
+        path = PurePosixPath(uri)
+        if path.parent == here.parent and path != here:
+            title = _TITLE.search(files.src_uris[uri].content_string)
+            lines.append(f"- [{title[1] if title else path.stem}]({path.name})")
+    return markdown.replace(LISTED, "\n".join(lines))
+
+
+def _pages(files: Files) -> list[str]:
+    return sorted((file.src_uri for file in files.documentation_pages()), key=_rank)
+
+
+def _rank(uri: str) -> tuple[int, str]:
+    """Pages of one folder stand together whatever their place in it."""
+    for name in (uri, PurePosixPath(uri).parts[0]):
+        if name in ORDER:
+            return ORDER.index(name), uri
+    return len(ORDER), uri
