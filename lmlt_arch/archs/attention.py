@@ -7,10 +7,13 @@
 | `SDPA` | `torch.nn.functional.scaled_dot_product_attention`, whichever kernel fits | yes |
 | `Flex` | `flex_attention`; compiled on CUDA | yes |
 | `Flash` | FlashAttention, the position bias factored into q and k (FlashBias) | within `flash_tolerance` |
+| `Triton` | `lmlt_arch.archs.kernels`: a kernel for LMLT's windows; its speed is not measured | yes |
 
 A backend that cannot serve a call hands it to SDPA, which is exact. Flex: dropout; exporting; on a CPU,
 backward; on CUDA, float64 and heads of other widths than 16, 32, 64 and 128. Flash: a bias whose gradient is
-wanted, or that needs too high a rank; a bias while compiling or exporting.
+wanted, or that needs too high a rank; a bias while compiling or exporting. Triton: the ESC networks; a wanted
+gradient; dropout; exporting; float64; levels of more than 32 channels; a Triton before 3.4, or none; a GPU
+before compute capability 8.0, or none.
 """
 
 import functools
@@ -26,9 +29,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmlt_arch.archs.arguments import positive_int
+from lmlt_arch.archs.kernels.window_attention import obstacle
 from lmlt_arch.archs.padding import cells, is_exporting, pad_to_cells
 
-BACKENDS = ("auto", "Naive", "SDPA", "Flex", "Flash")
+BACKENDS = ("auto", "Naive", "SDPA", "Flex", "Flash", "Triton")
 
 # FlashAttention kernels take heads of at most this width; q and k carry the bias factors in theirs.
 MAX_HEAD_WIDTH = 256
@@ -58,6 +62,7 @@ def has_flash_attn() -> bool:
 def available_backends() -> dict[str, str]:
     """What each backend would run on this machine, in words."""
     cuda = torch.cuda.is_available()
+    missing = obstacle(torch.device("cuda" if cuda else "cpu"))
     return {
         "auto": "SDPA",
         "Naive": "always",
@@ -65,6 +70,7 @@ def available_backends() -> dict[str, str]:
         "Flex": "compiled on CUDA" if cuda else "uncompiled, inference only (training uses SDPA)",
         "Flash": ("flash-attn package" if has_flash_attn() and cuda else "PyTorch's flash kernel")
         + ", approximate position bias",
+        "Triton": "LMLT's inference, " + (f"not here: {missing}" if missing else "speed not measured"),
     }
 
 

@@ -8,6 +8,7 @@ from lmlt_arch.archs import lmlt_fast
 from lmlt_arch.archs.arguments import hidden_width, positive_int, probability
 from lmlt_arch.archs.attention import AttentionModule
 from lmlt_arch.archs.fused import usable
+from lmlt_arch.archs.kernels.window_attention import attend_windows, kernel_serves
 from lmlt_arch.archs.layers import ChannelNorm, SRNetwork
 from lmlt_arch.archs.padding import cells, pad_to_cells
 
@@ -37,12 +38,14 @@ class LevelAttention(AttentionModule):
 
     def forward(self, x: Tensor, rows: int, cols: int) -> Tensor:
         """Attend inside each window of (B, dim, 8 rows, 8 cols); same shape out."""
+        dropout = self.attn_drop_rate if self.training else 0.0
+        if self.attn_type == "Triton" and not dropout and kernel_serves(x, self.parameters()):
+            return self._by_kernel(x)
         batch, dim = x.shape[:2]
         # (B, d, rows 8, cols 8) -> (B rows cols, 64, d)
         tokens = x.reshape(batch, dim, rows, WINDOW, cols, WINDOW).permute(0, 2, 4, 3, 5, 1)
         tokens = tokens.reshape(batch * rows * cols, WINDOW * WINDOW, dim)
         q, k, v = self.qkv(tokens).chunk(3, -1)
-        dropout = self.attn_drop_rate if self.training else 0.0
         out = self.attend(q[:, None], k[:, None], v[:, None], dropout=dropout)[:, 0]
         # The positional term: a 3 x 3 convolution that does not look over its window's border.
         plane = v.mT.reshape(-1, dim, WINDOW, WINDOW)
@@ -50,6 +53,14 @@ class LevelAttention(AttentionModule):
         out = self.proj_drop(self.proj(out))
         out = out.reshape(batch, rows, cols, WINDOW, WINDOW, dim).permute(0, 5, 1, 3, 2, 4)
         return out.reshape(x.shape)
+
+    def _by_kernel(self, x: Tensor) -> Tensor:
+        """`forward` by a kernel that finds the windows in the map itself; the result is channels-last."""
+        qkv = self.qkv(x.permute(0, 2, 3, 1))
+        bias = self.get_v.bias
+        assert bias is not None
+        out = attend_windows(qkv, self.get_v.weight, bias)
+        return self.proj_drop(self.proj(out)).permute(0, 3, 1, 2)
 
 
 class LHSB(nn.Module):

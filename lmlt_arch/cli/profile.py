@@ -47,7 +47,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         nargs="+",
         default=["auto"],
         metavar="NAME",
-        help="auto, Naive, SDPA, Flex, Flash (default: auto)",
+        help="auto, Naive, SDPA, Flex, Flash, Triton (default: auto)",
     )
     add("--size", default="1280x720", metavar="WxH", help="of the output (default: 1280x720)")
     add("--baseline", metavar="NAME", help="network that others are compared with")

@@ -204,7 +204,9 @@ def test_fresh_bias_needs_no_rank_at_all() -> None:
     assert 0 < factors.max_error < 0.01
 
 
-@pytest.mark.parametrize("spelling", ["Naive", "naive", "SDPA", "sdpa", "Flex", "FLEX", "flash", "Auto"])
+@pytest.mark.parametrize(
+    "spelling", ["Naive", "naive", "SDPA", "sdpa", "Flex", "FLEX", "flash", "Auto", "triton"]
+)
 @pytest.mark.parametrize("name", ["LMLT", "ESC"])
 def test_spellings(name: str, spelling: str) -> None:
     network = SMALL[name].build(attn_type=spelling)
@@ -229,7 +231,7 @@ def test_unknown_backend(wrong: str) -> None:
 def test_backend_leaves_no_trace_in_the_state_dict() -> None:
     shapes = [
         {name: v.shape for name, v in SMALL["ESC"].filled(attn_type=b).state_dict().items()}
-        for b in ("Naive", "SDPA", "Flex", "Flash", "auto")
+        for b in ("Naive", "SDPA", "Flex", "Flash", "Triton", "auto")
     ]
     assert all(s == shapes[0] for s in shapes)
 

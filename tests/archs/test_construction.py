@@ -94,7 +94,7 @@ def test_building_makes_no_index_tables(name: str) -> None:
     preset = PRESETS[name]
     network = getattr(archs, preset.arch)(**preset.kwargs, upscaling_factor=preset.scales[-1])
     assert count(network) <= tensors_held(network) < count(network) + 1000
-    for backend in ("Naive", "SDPA", "Flex", "Flash"):
+    for backend in ("Naive", "SDPA", "Flex", "Flash", "Triton"):
         network.attn_type = backend
         assert tensors_held(network) < count(network) + 1000
 

@@ -9,7 +9,7 @@ from small_networks import ONE_PER_CLASS, SMALL, Small, image
 
 from lmlt_arch import archs
 
-BACKENDS = ["auto", "Naive", "SDPA", "Flex", "Flash"]
+BACKENDS = ["auto", "Naive", "SDPA", "Flex", "Flash", "Triton"]
 WITH_BIAS = [name for name in ONE_PER_CLASS if name != "LMLT"]
 
 

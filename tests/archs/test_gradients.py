@@ -17,7 +17,7 @@ def test_every_network_has_a_small_one() -> None:
     assert networks - {"SRNetwork"} == {small.arch for small in SMALL.values()}
 
 
-@pytest.mark.parametrize("attn_type", ["auto", "Naive", "SDPA", "Flex", "Flash"])
+@pytest.mark.parametrize("attn_type", ["auto", "Naive", "SDPA", "Flex", "Flash", "Triton"])
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
 def test_every_parameter_receives_a_gradient(small: Small, train: bool, attn_type: str) -> None:
     network = small.filled(attn_type=attn_type).train(train)

@@ -24,7 +24,7 @@ EXTRAS = (
         "openvino",
         "pydantic",
     ),
-    *("pyiqa", "pyvips", "scipy", "skimage", "spandrel", "torchvision", "yaml"),
+    *("pyiqa", "pyvips", "scipy", "skimage", "spandrel", "torchvision", "triton", "yaml"),
 )
 # A module that is None cannot be imported.
 SCRIPT = f"""
