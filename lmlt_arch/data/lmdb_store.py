@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lmlt_arch.files import OutputError, make_folder
 
@@ -16,6 +16,10 @@ from lmlt_arch.files import OutputError, make_folder
 COMMIT_BYTES = 64 << 20
 # Room for the tree's root, the list of free pages and the pages that commits leave behind.
 SPARE_BYTES = 4 << 20
+
+
+class StoreError(ValueError):
+    """An LMDB that cannot be used; the message names it and says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,30 @@ class LmdbImage:
     size: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One value of an LMDB, and its line in ``meta_info.txt``."""
+
+    key: str
+    value: bytes
+    line: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmdbInfo:
+    """What ``meta_info.txt`` says.
+
+    Attributes:
+        layout: PNG files as BasicSR has them, or raw pixels (see :mod:`lmlt_arch.data.raw_lmdb`).
+        keys: The keys of all images, in the order of the file.
+        shapes: Height, width and channels of the images whose line has them, by key.
+    """
+
+    layout: Literal["png", "raw"]
+    keys: list[str]
+    shapes: dict[str, tuple[int, int, int]]
+
+
 def write_lmdb(
     folder: Path, images: Sequence[LmdbImage], *, compression_level: int, advance: Callable[[], object]
 ) -> None:
@@ -49,18 +77,43 @@ def write_lmdb(
     Raises:
         OutputError: If that fails; nothing of the new folder remains then.
     """
+    images = sorted(images, key=attrgetter("key"))
+    rows = (
+        Row(
+            key=image.key,
+            value=image.path.read_bytes(),
+            line=f"{image.key}.png ({','.join(map(str, image.shape))}) {compression_level}",
+        )
+        for image in images
+    )
+    write_rows(folder, rows, [image.size for image in images], advance=advance)
+
+
+def write_rows(
+    folder: Path, rows: Iterable[Row], sizes: Sequence[int], *, advance: Callable[[], object]
+) -> None:
+    """Write a new LMDB folder, which takes the place of an older one once it is complete.
+
+    Args:
+        folder: The folder to make.
+        rows: Its content, sorted by key.
+        sizes: The length of each value, or more.
+        advance: Called after each row, for a progress bar.
+
+    Raises:
+        OutputError: If that fails; nothing of the new folder remains then.
+    """
     import lmdb
 
-    images = sorted(images, key=attrgetter("key"))
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     make_folder(temporary)
+    lines: list[str] = []
     try:
-        _check_space(temporary, images)
-        with lmdb.open(str(temporary), map_size=_map_size(images)) as environment:
-            _fill(environment, images, advance)
-        lines = [f"{i.key}.png ({','.join(map(str, i.shape))}) {compression_level}\n" for i in images]
-        (temporary / "meta_info.txt").write_text("".join(lines), encoding="ascii")
+        _check_space(temporary, sum(sizes))
+        with lmdb.open(str(temporary), map_size=_map_size(sizes)) as environment:
+            _fill(environment, rows, lines, advance)
+        (temporary / "meta_info.txt").write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
         if folder.exists():
             shutil.rmtree(folder)
         temporary.replace(folder)
@@ -70,21 +123,22 @@ def write_lmdb(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_space(folder: Path, images: Iterable[LmdbImage]) -> None:
+def _check_space(folder: Path, needed: int) -> None:
     """Tell beforehand what LMDB would call an input/output error."""
-    needed, free = sum(image.size for image in images), shutil.disk_usage(folder).free
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(f"it needs {needed >> 20} MiB, but {free >> 20} MiB are free")
 
 
-def _fill(environment: Any, images: Iterable[LmdbImage], advance: Callable[[], object]) -> None:
+def _fill(environment: Any, rows: Iterable[Row], lines: list[str], advance: Callable[[], object]) -> None:
     transaction = environment.begin(write=True)
     try:
         pending = 0
-        for image in images:
+        for row in rows:
             # Keys come sorted, so pages are filled one after the other and never split.
-            transaction.put(image.key.encode("ascii"), image.path.read_bytes(), append=True)
-            pending += image.size
+            transaction.put(row.key.encode("ascii"), row.value, append=True)
+            lines.append(row.line)
+            pending += len(row.value)
             if pending >= COMMIT_BYTES:
                 transaction.commit()
                 transaction = environment.begin(write=True)
@@ -96,22 +150,47 @@ def _fill(environment: Any, images: Iterable[LmdbImage], advance: Callable[[], o
     transaction.commit()
 
 
-def _map_size(images: Iterable[LmdbImage]) -> int:
-    """The most bytes that these images can take: whole pages each, and one page each for the tree."""
+def _map_size(sizes: Sequence[int]) -> int:
+    """The most bytes that values of these sizes can take: whole pages, and a page each for the tree."""
     page = mmap.PAGESIZE
-    return SPARE_BYTES + sum((image.size // page + 3) * page for image in images)
+    return SPARE_BYTES + sum((size // page + 3) * page for size in sizes)
 
 
-def read_lmdb_keys(folder: Path) -> list[str]:
-    """The keys of an LMDB folder, in the order of its ``meta_info.txt``.
+def read_lmdb_info(folder: Path) -> LmdbInfo:
+    """What an LMDB folder holds.
 
     Unlike BasicSR, which cuts at the first dot, this keeps the dots inside a key.
 
     Raises:
         FileNotFoundError: If the folder has no ``meta_info.txt``.
+        StoreError: If a raw image has no shape there.
     """
     info = folder / "meta_info.txt"
     if not info.is_file():
         raise FileNotFoundError(f"{folder} is not an LMDB folder made for BasicSR: it has no meta_info.txt")
-    lines = info.read_text(encoding="utf-8").splitlines()
-    return [line.rsplit(" (", 1)[0].removesuffix(".png") for line in lines if line.strip()]
+    layout: Literal["png", "raw"] = "png"
+    keys: list[str] = []
+    shapes: dict[str, tuple[int, int, int]] = {}
+    for line in filter(None, map(str.strip, info.read_text(encoding="utf-8").splitlines())):
+        name, _, rest = line.rpartition(" (")
+        keys.append((name or rest).removesuffix(".png").removesuffix(".raw"))
+        sides = rest.partition(")")[0].split(",") if name else []
+        if len(sides) == 3 and all(side.strip().isdigit() for side in sides):
+            shapes[keys[-1]] = (int(sides[0]), int(sides[1]), int(sides[2]))
+        elif name.endswith(".raw"):
+            raise StoreError(f"{info} has no shape for {keys[-1]}: make the LMDB anew")
+        layout = "raw" if name.endswith(".raw") else layout
+    return LmdbInfo(layout=layout, keys=keys, shapes=shapes)
+
+
+def read_lmdb_keys(folder: Path) -> list[str]:
+    """The keys of an LMDB folder of PNG files, in the order of its ``meta_info.txt``.
+
+    Raises:
+        FileNotFoundError: If the folder has no ``meta_info.txt``.
+        StoreError: If it holds raw pixels.
+    """
+    info = read_lmdb_info(folder)
+    if info.layout == "raw":
+        raise StoreError(f"{folder} holds raw pixels, which only type: PairedCropDataset reads")
+    return info.keys

@@ -11,14 +11,14 @@ import random
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 from basicsr.data.data_sampler import EnlargedSampler
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from lmlt_arch.data.guarded_reading import GuardedReading
 
@@ -153,16 +153,22 @@ def _mixed(*numbers: int) -> int:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators, which data sets draw from, and put them back afterwards."""
-    with _drawing:
-        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    """Seed the global generators, which data sets draw from."""
+    with _drawing, nullcontext() if get_worker_info() else _generators_kept():
         random.seed(seed)
         np.random.seed(seed)
         # Not `torch.manual_seed`, which would seed the GPUs too.
         torch.default_generator.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-            torch.set_rng_state(before[2])
+        yield
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Put the global generators back; not needed in data workers, which draw for samples alone."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])

@@ -1,0 +1,31 @@
+"""Reading the options of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def required(opt: Mapping[str, Any], key: str, *, owner: str) -> Any:
+    """The value of an option that a data set cannot do without.
+
+    Args:
+        opt: The options.
+        key: The option's name.
+        owner: The data set's registered name, for the error.
+
+    Raises:
+        ValueError: If it is missing.
+    """
+    value = opt.get(key)
+    if value is None:
+        raise ValueError(f"{owner} needs the option {key}")
+    return value
+
+
+def channels(value: float | Sequence[float] | None, *, default: float) -> Tensor:
+    """One number for each channel, to be combined with (3, h, w)."""
+    return torch.as_tensor(default if value is None else value, dtype=torch.float32).reshape(-1, 1, 1)
