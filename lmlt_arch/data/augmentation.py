@@ -19,12 +19,20 @@ class Turn(NamedTuple):
     transpose: bool
 
     def of(self, pixels: Pixels) -> Pixels:
-        """A view of shape (h, w, c), turned."""
+        """A view of an image (h, w, c), turned."""
         if self.mirror:
             pixels = pixels[:, ::-1]
         if self.upside_down:
             pixels = pixels[::-1]
         return pixels.transpose(1, 0, 2) if self.transpose else pixels
+
+    def undone(self, pixels: Pixels) -> Pixels:
+        """A view of a turned image (h, w, c), as it was before."""
+        if self.transpose:
+            pixels = pixels.transpose(1, 0, 2)
+        if self.upside_down:
+            pixels = pixels[::-1]
+        return pixels[:, ::-1] if self.mirror else pixels
 
 
 def random_turn(*, hflip: bool, rotate: bool) -> Turn:

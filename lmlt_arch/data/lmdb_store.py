@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import mmap
 import shutil
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lmlt_arch.files import OutputError, make_folder
 
@@ -16,6 +20,9 @@ from lmlt_arch.files import OutputError, make_folder
 COMMIT_BYTES = 64 << 20
 # Room for the tree's root, the list of free pages and the pages that commits leave behind.
 SPARE_BYTES = 4 << 20
+BAND_ROWS = 32
+"""Rows of an image that an LMDB of raw pixels keeps together (see :mod:`lmlt_arch.data.raw_lmdb`)."""
+_RAW = f"uint8 {BAND_ROWS}"
 
 
 class StoreError(ValueError):
@@ -40,11 +47,10 @@ class LmdbImage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One value of an LMDB, and its line in ``meta_info.txt``."""
+class Entry:
+    """The rows of an LMDB that are an image, sorted by key, and its line in ``meta_info.txt``."""
 
-    key: str
-    value: bytes
+    rows: list[tuple[bytes, bytes]]
     line: str
 
 
@@ -78,27 +84,45 @@ def write_lmdb(
         OutputError: If that fails; nothing of the new folder remains then.
     """
     images = sorted(images, key=attrgetter("key"))
-    rows = (
-        Row(
-            key=image.key,
-            value=image.path.read_bytes(),
+    entries = (
+        Entry(
+            rows=[(image.key.encode("ascii"), image.path.read_bytes())],
             line=f"{image.key}.png ({','.join(map(str, image.shape))}) {compression_level}",
         )
         for image in images
     )
-    write_rows(folder, rows, [image.size for image in images], advance=advance)
+    write_entries(folder, entries, [image.size for image in images], advance=advance)
 
 
-def write_rows(
-    folder: Path, rows: Iterable[Row], sizes: Sequence[int], *, advance: Callable[[], object]
+def raw_entry(key: str, pixels: NDArray[np.uint8]) -> Entry:
+    """An image of shape (h, w, 3) as an LMDB of raw pixels has it."""
+    starts = range(0, len(pixels), BAND_ROWS)
+    return Entry(
+        rows=[(band_key(key, n), pixels[top : top + BAND_ROWS].tobytes()) for n, top in enumerate(starts)],
+        line=f"{key}.raw ({','.join(map(str, pixels.shape))}) {_RAW}",
+    )
+
+
+def raw_sizes(height: int, width: int) -> list[int]:
+    """The lengths of the values of such an image."""
+    return [min(BAND_ROWS, height - top) * width * 3 for top in range(0, height, BAND_ROWS)]
+
+
+def band_key(key: str, number: int) -> bytes:
+    """Under which a band of an image lies; keys sort as those of their images."""
+    return struct.pack(f">{len(key)}sxH", key.encode("ascii"), number)
+
+
+def write_entries(
+    folder: Path, entries: Iterable[Entry], sizes: Sequence[int], *, advance: Callable[[], object]
 ) -> None:
     """Write a new LMDB folder, which takes the place of an older one once it is complete.
 
     Args:
         folder: The folder to make.
-        rows: Its content, sorted by key.
-        sizes: The length of each value, or more.
-        advance: Called after each row, for a progress bar.
+        entries: Its content, sorted by key.
+        sizes: The length of each value.
+        advance: Called after each entry, for a progress bar.
 
     Raises:
         OutputError: If that fails; nothing of the new folder remains then.
@@ -112,7 +136,7 @@ def write_rows(
     try:
         _check_space(temporary, sum(sizes))
         with lmdb.open(str(temporary), map_size=_map_size(sizes)) as environment:
-            _fill(environment, rows, lines, advance)
+            _fill(environment, entries, lines, advance)
         (temporary / "meta_info.txt").write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
         if folder.exists():
             shutil.rmtree(folder)
@@ -130,15 +154,18 @@ def _check_space(folder: Path, needed: int) -> None:
         raise OSError(f"it needs {needed >> 20} MiB, but {free >> 20} MiB are free")
 
 
-def _fill(environment: Any, rows: Iterable[Row], lines: list[str], advance: Callable[[], object]) -> None:
+def _fill(
+    environment: Any, entries: Iterable[Entry], lines: list[str], advance: Callable[[], object]
+) -> None:
     transaction = environment.begin(write=True)
     try:
         pending = 0
-        for row in rows:
-            # Keys come sorted, so pages are filled one after the other and never split.
-            transaction.put(row.key.encode("ascii"), row.value, append=True)
-            lines.append(row.line)
-            pending += len(row.value)
+        for entry in entries:
+            for key, value in entry.rows:
+                # Keys come sorted, so pages are filled one after the other and never split.
+                transaction.put(key, value, append=True)
+                pending += len(value)
+            lines.append(entry.line)
             if pending >= COMMIT_BYTES:
                 transaction.commit()
                 transaction = environment.begin(write=True)
@@ -163,7 +190,7 @@ def read_lmdb_info(folder: Path) -> LmdbInfo:
 
     Raises:
         FileNotFoundError: If the folder has no ``meta_info.txt``.
-        StoreError: If a raw image has no shape there.
+        StoreError: If the raw pixels are not as they should be.
     """
     info = folder / "meta_info.txt"
     if not info.is_file():
@@ -177,9 +204,10 @@ def read_lmdb_info(folder: Path) -> LmdbInfo:
         sides = rest.partition(")")[0].split(",") if name else []
         if len(sides) == 3 and all(side.strip().isdigit() for side in sides):
             shapes[keys[-1]] = (int(sides[0]), int(sides[1]), int(sides[2]))
-        elif name.endswith(".raw"):
-            raise StoreError(f"{info} has no shape for {keys[-1]}: make the LMDB anew")
-        layout = "raw" if name.endswith(".raw") else layout
+        if name.endswith(".raw"):
+            layout = "raw"
+            if keys[-1] not in shapes or rest.partition(")")[2].strip() != _RAW:
+                raise StoreError(f"{info}: {line!r} does not end in '(height,width,3) {_RAW}': make it anew")
     return LmdbInfo(layout=layout, keys=keys, shapes=shapes)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lmlt_arch.data.augmentation import Pixels, Turn, random_turn
+from lmlt_arch.data.augmentation import Turn, random_turn
 from lmlt_arch.data.dataset_options import channels, required
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.data.lmdb_store import StoreError
@@ -84,18 +84,21 @@ class PairedCropDataset(Dataset[dict[str, Any]]):
             top, left = (random.randint(0, side - self.lq_size) for side in (height, width))
             turn = random_turn(hflip=bool(self.opt.get("use_hflip")), rotate=bool(self.opt.get("use_rot")))
             height = width = self.lq_size
-        window = top, top + height, left, left + width
         return {
-            "lq": self._crop(self.lq, key, window, turn),
-            "gt": self._crop(self.gt, key, [side * self.scale for side in window], turn),
+            "lq": self._crop(self.lq, key, (top, left, height, width), turn),
+            "gt": self._crop(
+                self.gt, key, [number * self.scale for number in (top, left, height, width)], turn
+            ),
             "lq_path": key,
             "gt_path": key,
         }
 
     def _crop(self, store: RawLmdb, key: str, window: Iterable[int], turn: Turn) -> Tensor:
-        top, bottom, left, right = window
-        with store.viewing(key) as pixels:
-            image = _planar(turn.of(pixels[top:bottom, left:right]))
+        """A float copy (3, h, w) in 0..1: one copy of the pixels, turned, and one pass over it."""
+        top, left, height, width = window
+        planes = np.empty((3, width, height) if turn.transpose else (3, height, width), np.uint8)
+        store.copy(key, top, left, turn.undone(planes.transpose(1, 2, 0)))
+        image = torch.from_numpy(planes).float().div_(255)
         return image.sub_(self.mean).div_(self.std) if self._normalizes else image
 
     def _check_pairs(self) -> None:
@@ -121,9 +124,3 @@ class PairedCropDataset(Dataset[dict[str, Any]]):
                     f"{key} in {self.gt.folder} is {gt[1]}x{gt[0]} pixels, smaller than gt_size, "
                     f"{self.lq_size * self.scale}: leave it out or lower gt_size"
                 )
-
-
-def _planar(pixels: Pixels) -> Tensor:
-    """A float copy (3, h, w) of (h, w, 3), in 0..1: the only copy of the pixels, then one pass over it."""
-    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
-    return torch.from_numpy(planes).float().div_(255)

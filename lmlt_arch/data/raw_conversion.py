@@ -20,7 +20,7 @@ from PIL import Image
 from lmlt_arch.data.files import flat_name, list_images
 from lmlt_arch.data.images import ImageError, decode_image
 from lmlt_arch.data.lmdb_environments import READING, environments
-from lmlt_arch.data.lmdb_store import Row, StoreError, read_lmdb_keys, write_rows
+from lmlt_arch.data.lmdb_store import Entry, StoreError, raw_entry, raw_sizes, read_lmdb_keys, write_entries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,23 +91,23 @@ def write_raw_lmdb(
         OutputError: The LMDB cannot be written. In both cases nothing of the new folder remains.
     """
     images = sorted(images, key=attrgetter("key"))
-    sizes = [_size(image) for image in images]
-    with closing(_decoded(images, max(1, workers))) as rows:
-        write_rows(folder, rows, sizes, advance=advance)
+    sizes = [size for image in images for size in raw_sizes(*_sides(image))]
+    with closing(_decoded(images, max(1, workers))) as entries:
+        write_entries(folder, entries, sizes, advance=advance)
 
 
-def _size(image: EncodedImage) -> int:
-    """Bytes of an image's pixels, by its header."""
+def _sides(image: EncodedImage) -> tuple[int, int]:
+    """Height and width by the header, the larger one first: a photograph may have to be turned."""
     try:
         with Image.open(io.BytesIO(image.read())) as file:
-            return file.width * file.height * 3
+            return max(file.size), min(file.size)
     except Exception as error:
         # Decoders raise nearly anything when fed with damaged data.
         raise ImageError(f"{image.name} is damaged or not an image: {error}") from error
 
 
-def _decoded(images: Iterable[EncodedImage], workers: int) -> Generator[Row, None, None]:
-    """The rows, in order; some images are decoded ahead, and no more than that are in memory."""
+def _decoded(images: Iterable[EncodedImage], workers: int) -> Generator[Entry, None, None]:
+    """The entries, in order; some images are decoded ahead, and no more than that are in memory."""
     remaining = iter(images)
     with ThreadPoolExecutor(workers) as pool:
         pending: deque[tuple[EncodedImage, Future[NDArray[np.uint8]]]] = deque()
@@ -118,9 +118,7 @@ def _decoded(images: Iterable[EncodedImage], workers: int) -> Generator[Row, Non
                 if not pending:
                     return
                 image, future = pending.popleft()
-                pixels = future.result()
-                shape = ",".join(map(str, pixels.shape))
-                yield Row(key=image.key, value=pixels.tobytes(), line=f"{image.key}.raw ({shape}) uint8")
+                yield raw_entry(image.key, future.result())
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -297,6 +297,43 @@ def in_lmdb(paired: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     return paired
 
 
+@pytest.fixture
+def in_raw_lmdb(in_lmdb: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    train = in_lmdb["datasets"]["train"]
+    assert main(["raw", train["dataroot_gt"], train["dataroot_lq"]]) == 0
+    roots = {f"dataroot_{part}": str(tmp_path / f"{part}_raw.lmdb") for part in ("gt", "lq")}
+    in_lmdb["datasets"]["train"] = {**train, **roots, "type": "PairedCropDataset"}
+    return in_lmdb
+
+
+def test_raw_lmdb(in_raw_lmdb: dict[str, Any], write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(write(in_raw_lmdb)) == 0
+    train = in_raw_lmdb["datasets"]["train"]
+    capsys.readouterr()
+
+    in_raw_lmdb["datasets"]["train"] = {**train, "type": "PairedImageDataset"}
+    found = findings(write(in_raw_lmdb), capsys)
+    assert len(found) == 2
+    assert "dataroot_gt: " in found[0]
+    assert "holds raw pixels: write type: PairedCropDataset" in found[0]
+
+    png = train["dataroot_gt"].replace("_raw", "")
+    in_raw_lmdb["datasets"]["train"] = {**train, "dataroot_gt": png}
+    (one,) = findings(write(in_raw_lmdb), capsys)
+    assert f"holds PNG files: make a raw LMDB of it by `lmlt raw {png}`" in one
+
+    in_raw_lmdb["datasets"]["train"] = {**train, "io_backend": {"type": "disk"}}
+    assert any(
+        "PairedCropDataset reads lmdb only; got 'disk'" in one for one in findings(write(in_raw_lmdb), capsys)
+    )
+
+    data = Path(train["dataroot_lq"]) / "data.mdb"
+    data.write_bytes(data.read_bytes()[:-4096])
+    in_raw_lmdb["datasets"]["train"] = train
+    (one,) = findings(write(in_raw_lmdb), capsys)
+    assert "data.mdb is cut off" in one
+
+
 def empty_lmdb(folder: Path) -> None:
     shutil.rmtree(folder)
     write_lmdb(folder, [], compression_level=1, advance=lambda: None)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from lmlt_arch.cli import main
 from lmlt_arch.data.images import ImageError
-from lmlt_arch.data.lmdb_store import Row, StoreError, write_rows
+from lmlt_arch.data.lmdb_store import StoreError, raw_entry, raw_sizes, write_entries
 from lmlt_arch.data.training_order import SeededDataset, TrainingOrder
 
 SCALE, GT_SIZE = 2, 32
@@ -114,17 +114,15 @@ def test_a_resumed_loader_goes_on_with_the_same_batches(pairs: Path) -> None:
 
 def test_a_crop_is_read_and_nothing_around_it(pairs: Path, tmp_path: Path) -> None:
     """Pages of the memory map that are read become resident: of a large image, a small part does."""
-    height, width, size = 3000, 2000, 64
-    rows = [Row(key="a", value=bytes(height * width * 3), line=f"a.raw ({height},{width},3) uint8")]
-    write_rows(tmp_path / "a.lmdb", rows, [height * width * 3], advance=lambda: None)
+    height, width, size = 6000, 2000, 64
+    raw_lmdb(tmp_path / "a.lmdb", {"a": (height, width)})
     opt = options(pairs, dataroot_gt=str(tmp_path / "a.lmdb"), dataroot_lq=str(tmp_path / "a.lmdb"))
     dataset = build_dataset({**opt, "scale": 1, "gt_size": size})
     random.seed(0)
     before = resident(tmp_path / "a.lmdb")
     dataset[0]
-    # A row of a crop lies on one page or two. The kernel maps up to 16 neighbours of a page that it has.
     assert before < 100_000
-    assert 0 < resident(tmp_path / "a.lmdb") < height * width * 3 / 4
+    assert 3 * size**2 < resident(tmp_path / "a.lmdb") < height * width * 3 / 4
 
 
 def resident(folder: Path) -> int:
@@ -147,7 +145,7 @@ def test_folders_with_names_of_their_own_become_raw_lmdbs(
     assert f"{made}: 4 images" in capsys.readouterr().out
     for name in ("meta_info.txt", "data.mdb"):
         assert (made / name).read_bytes() == (pairs / "lq_raw.lmdb" / name).read_bytes()
-    assert (made / "meta_info.txt").read_text().splitlines()[0] == "astronaut.raw (63,75,3) uint8"
+    assert (made / "meta_info.txt").read_text().splitlines()[0] == "astronaut.raw (63,75,3) uint8 32"
 
     assert main(["raw", str(lq), "-o", str(tmp_path / "out")]) == 2
     assert "is there already: remove it, or give --overwrite" in capsys.readouterr().err
@@ -195,14 +193,13 @@ def test_prepare_makes_raw_lmdbs_of_the_same_pixels(
     # A source that has changed is also new in LMDBs that this run does not ask for.
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(photos / "coffee.png")
     assert main(arguments) == 0
-    assert "coffee.raw (40,40,3) uint8" in (gt / "meta_info.txt").read_text()
+    assert "coffee.raw (40,40,3) uint8 32" in (gt / "meta_info.txt").read_text()
 
 
-def raw_lmdb(folder: Path, shapes: dict[str, tuple[int, int]], missing: int = 0) -> Path:
-    values = {key: bytes(h * w * 3 - missing) for key, (h, w) in shapes.items()}
-    lines = {key: f"{key}.raw ({h},{w},3) uint8" for key, (h, w) in shapes.items()}
-    rows = [Row(key=key, value=values[key], line=lines[key]) for key in sorted(shapes)]
-    write_rows(folder, rows, [len(value) for value in values.values()], advance=lambda: None)
+def raw_lmdb(folder: Path, shapes: dict[str, tuple[int, int]]) -> Path:
+    entries = [raw_entry(key, np.zeros((*shapes[key], 3), np.uint8)) for key in sorted(shapes)]
+    sizes = [size for shape in shapes.values() for size in raw_sizes(*shape)]
+    write_entries(folder, entries, sizes, advance=lambda: None)
     return folder
 
 
@@ -242,19 +239,32 @@ def test_the_other_layout_is_named(pairs: Path) -> None:
 
 
 def test_damage_is_named(pairs: Path, tmp_path: Path) -> None:
-    raw_lmdb(tmp_path / "gt_raw.lmdb", {"a": (64, 64)}, missing=7)
-    raw_lmdb(tmp_path / "lq_raw.lmdb", {"a": (32, 32)})
-    dataset = build_dataset(options(tmp_path))
-    with pytest.raises(ImageError, match=r"a in .*gt_raw\.lmdb is damaged: it has 12281 bytes, and 64x64"):
+    raw_lmdb(tmp_path / "lq_raw.lmdb", {"a": (32, 32), "b": (32, 32)})
+    whole, short = (raw_entry(key, np.zeros((64, 64, 3), np.uint8)) for key in "ab")
+    whole.rows[1] = (whole.rows[1][0], whole.rows[1][1][7:])
+    del short.rows[1]
+    write_entries(tmp_path / "gt_raw.lmdb", [whole, short], raw_sizes(64, 64) * 2, advance=lambda: None)
+    dataset = build_dataset(options(tmp_path, gt_size=64))
+    with pytest.raises(
+        ImageError, match=r"a in .*gt_raw\.lmdb is damaged: .* 6144 bytes, but there are 6137"
+    ):
         dataset[0]
+    with pytest.raises(ImageError, match=r"b is not whole in .*gt_raw\.lmdb: rows from 32 are missing"):
+        dataset[1]
+    info = tmp_path / "gt_raw.lmdb" / "meta_info.txt"
+    info.write_text(info.read_text().replace("uint8 32", "uint16 32"))
+    with pytest.raises(StoreError, match=r"does not end in '\(height,width,3\) uint8 32': make it anew"):
+        build_dataset(options(tmp_path))
     # Reading behind the end of a memory map would end the process.
-    whole = (pairs / "gt_raw.lmdb" / "data.mdb").read_bytes()
+    all_of_it = (pairs / "gt_raw.lmdb" / "data.mdb").read_bytes()
     (tmp_path / "cut.lmdb").mkdir()
-    (tmp_path / "cut.lmdb" / "data.mdb").write_bytes(whole[: len(whole) - 4096])
+    (tmp_path / "cut.lmdb" / "data.mdb").write_bytes(all_of_it[:-4096])
     (tmp_path / "cut.lmdb" / "meta_info.txt").write_bytes(
         (pairs / "gt_raw.lmdb" / "meta_info.txt").read_bytes()
     )
-    with pytest.raises(StoreError, match=rf"data\.mdb is cut off: {len(whole) - 4096} bytes of {len(whole)}"):
+    with pytest.raises(
+        StoreError, match=rf"data\.mdb is cut off: {len(all_of_it) - 4096} bytes of {len(all_of_it)}"
+    ):
         build_dataset(options(pairs, dataroot_gt=str(tmp_path / "cut.lmdb")))
     (tmp_path / "cut.lmdb" / "data.mdb").unlink()
     with pytest.raises(FileNotFoundError, match=r"has no data\.mdb"):

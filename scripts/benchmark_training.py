@@ -1,0 +1,217 @@
+"""Speed of training against stock BasicSR on this machine: data, and the step.
+
+data: crops per second of one data worker. BasicSR's PairedImageDataset on its LMDB of PNG files against
+PairedCropDataset on an LMDB of raw pixels, the same photographs, 480 x 480, crops of 64 x 64 LQ, x4, flips and
+rotations.
+
+step: seconds of feed_data and optimize_parameters. BasicSR's SRModel with the published network's plain code
+against ours.
+
+Both sides of a comparison run in turn, in this process; what they compute is compared first. The figures are
+medians over the turns, with quartiles.
+
+  python scripts/benchmark_training.py data --photos FOLDER
+  python scripts/benchmark_training.py step --network LMLT_tiny ESC_light
+"""
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from lmlt_arch.hook.finder import install
+
+install()
+
+SCALE, SIDE, LQ_SIZE = 4, 480, 64
+# BasicSR's script for sub-images writes PNG at this level.
+PNG_LEVEL = 3
+STOCK, OURS = "stock", "ours"
+
+
+def main() -> int:
+    """Print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = parser.add_subparsers(dest="part", required=True)
+    data = parts.add_parser("data", help="crops per second of a data worker")
+    data.add_argument("--photos", type=Path, metavar="FOLDER", help="photographs (default: scikit-image's)")
+    data.add_argument("--images", type=int, default=24, help="images of the data set (default: 24)")
+    data.add_argument("--batch", type=int, default=16)
+    data.add_argument("--crops", type=int, default=480, help="crops in each turn (default: 480)")
+    data.add_argument("--repeats", type=int, default=9, help="turns of each side (default: 9)")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    benchmark_data(args)
+    return 0
+
+
+def benchmark_data(args: argparse.Namespace) -> None:
+    """Crops per second of one data worker, and of reading alone."""
+    from torch.utils.data import DataLoader
+
+    from lmlt_arch.data.training_order import SeededDataset, TrainingOrder
+
+    with tempfile.TemporaryDirectory() as folder:
+        sets = _data_sets(Path(folder), args)
+        for index in range(len(sets[STOCK])):
+            _check_equal(sets, index)
+        ratio = -(-args.crops // len(sets[STOCK]))
+        datasets = {STOCK: sets[STOCK], OURS: SeededDataset(sets[OURS])}
+        loaders = {
+            name: DataLoader(
+                dataset,
+                batch_size=args.batch,
+                sampler=TrainingOrder(dataset, 1, 0, ratio),
+                num_workers=1,
+                persistent_workers=True,
+                drop_last=True,
+            )
+            for name, dataset in datasets.items()
+        }
+        crops = len(loaders[STOCK]) * args.batch
+        worker = _in_turn(
+            {name: lambda loader=loader: _exhaust(loader) for name, loader in loaders.items()}, args
+        )
+        alone = _in_turn(
+            {name: lambda dataset=dataset: _read(dataset, crops // 8) for name, dataset in sets.items()}, args
+        )
+    print(
+        f"{args.images} images of {SIDE} x {SIDE}, crops of {LQ_SIZE} x {LQ_SIZE}, x{SCALE}; equal bit for bit"
+    )
+    _report(f"crops per second of one worker, batch {args.batch}", worker, lambda seconds: crops / seconds)
+    _report("crops per second of the data set alone", alone, lambda seconds: crops // 8 / seconds)
+
+
+def _data_sets(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    import cv2
+    from basicsr.data import build_dataset
+    from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+
+    from lmlt_arch.data.imresize import imresize
+    from lmlt_arch.data.raw_conversion import find_images, write_raw_lmdb
+
+    for part in ("gt", "lq"):
+        (folder / part).mkdir()
+    sheets = _sheets(_photographs(args.photos))
+    for number, gt in zip(range(args.images), tqdm(sheets, desc="images", total=args.images), strict=False):
+        for part, pixels in (("gt", gt), ("lq", imresize(gt, size=(SIDE // SCALE, SIDE // SCALE)))):
+            path = str(folder / part / f"{number:04d}.png")
+            cv2.imwrite(path, pixels[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
+    for part in ("gt", "lq"):
+        keys = [f"{number:04d}" for number in range(args.images)]
+        make_lmdb_from_imgs(
+            str(folder / part), str(folder / f"{part}.lmdb"), [f"{key}.png" for key in keys], keys
+        )
+        write_raw_lmdb(
+            folder / f"{part}_raw.lmdb", find_images(folder / part), workers=1, advance=lambda: None
+        )
+    for ending in (".lmdb", "_raw.lmdb"):
+        size = sum((folder / f"{part}{ending}" / "data.mdb").stat().st_size for part in ("gt", "lq"))
+        print(f"{ending}: {size / 2**20:.1f} MiB")
+    common = {
+        "name": "photographs",
+        "io_backend": {"type": "lmdb"},
+        "phase": "train",
+        "scale": SCALE,
+        "gt_size": LQ_SIZE * SCALE,
+        "use_hflip": True,
+        "use_rot": True,
+    }
+    return {
+        side: build_dataset(
+            {
+                **common,
+                "type": kind,
+                "dataroot_gt": str(folder / f"gt{ending}"),
+                "dataroot_lq": str(folder / f"lq{ending}"),
+            }
+        )
+        for side, kind, ending in (
+            (STOCK, "PairedImageDataset", ".lmdb"),
+            (OURS, "PairedCropDataset", "_raw.lmdb"),
+        )
+    }
+
+
+def _photographs(folder: Path | None) -> Iterator[np.ndarray[Any, Any]]:
+    """Photographs (h, w, 3), again and again."""
+    if folder is None:
+        import skimage.data
+
+        names = ("astronaut", "coffee", "rocket", "retina", "hubble_deep_field", "chelsea")
+        photos = [getattr(skimage.data, name)() for name in names]
+    else:
+        from lmlt_arch.data.files import list_images
+        from lmlt_arch.data.images import read_image
+
+        photos = [read_image(folder / name) for name in list_images(folder)[:60]]
+    while True:
+        yield from photos
+
+
+def _sheets(photos: Iterator[np.ndarray[Any, Any]]) -> Iterator[np.ndarray[Any, Any]]:
+    """Images of 480 x 480: photographs, cut and side by side until the width is full, never resampled."""
+    while True:
+        strips: list[np.ndarray[Any, Any]] = []
+        while (width := sum(strip.shape[1] for strip in strips)) < SIDE:
+            photo = next(photos)
+            photo = photo if photo.shape[0] >= SIDE else photo.transpose(1, 0, 2)
+            if photo.shape[0] >= SIDE:
+                strips.append(photo[:SIDE, : SIDE - width])
+        yield np.ascontiguousarray(np.concatenate(strips, axis=1))
+
+
+def _check_equal(sets: dict[str, Any], index: int) -> None:
+    found = {}
+    for name, dataset in sets.items():
+        random.seed(index)
+        found[name] = dataset[index]
+    for key in ("lq", "gt"):
+        if not torch.equal(found[STOCK][key], found[OURS][key]):
+            sys.exit(f"the data sets differ in {key} of image {index}")
+
+
+def _exhaust(loader: Any) -> None:
+    for _ in loader:
+        pass
+
+
+def _read(dataset: Any, count: int) -> None:
+    for number in range(count):
+        dataset[number % len(dataset)]
+
+
+def _in_turn(sides: dict[str, Callable[[], None]], args: argparse.Namespace) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in tqdm(range(args.repeats + 1), desc="turns", file=sys.stderr):
+        for name, run in sides.items():
+            start = time.perf_counter()
+            run()
+            if turn:  # the first one warms up
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def _report(title: str, seconds: dict[str, list[float]], figure: Callable[[float], float]) -> None:
+    print(f"\n{title}; medians of {len(seconds[STOCK])} turns [quartiles]")
+    medians = {}
+    for name, taken in seconds.items():
+        low, median, high = statistics.quantiles(map(figure, taken), n=4)
+        medians[name] = median
+        print(f"  {name:<8}{median:>10.1f}  [{low:.1f}, {high:.1f}]")
+    print(f"  {'ratio':<8}{medians[OURS] / medians[STOCK]:>10.2f}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
