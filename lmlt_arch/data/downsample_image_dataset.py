@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lmlt_arch.data.augmentation import Pixels
-from lmlt_arch.data.dataset_options import channels, required
+from lmlt_arch.data.dataset_parts import channels, required
 from lmlt_arch.data.hr_images import HRImages, random_patch
 from lmlt_arch.data.images import ImageError
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from basicsr.data.data_sampler import EnlargedSampler
@@ -124,11 +125,14 @@ class SeededDataset(Dataset[Any]):
             return self._reading.get(int(index))
 
 
-class WorkersOutlastSigterm:
-    """For a loader's `worker_init_fn`: a SIGTERM to the whole process group leaves the data workers alive.
+class PrepareWorker:
+    """For a loader's `worker_init_fn`: each worker keeps to one thread, and outlasts a SIGTERM to its group.
 
-    The main process has to save, and may need them for the iteration it is in. Once it exits, SIGTERM ends
-    them again: that is how Python gets rid of daemon processes, and it waits for them without limit.
+    PyTorch limits its own threads in workers; OpenCV would start one for each core in every worker.
+
+    A SIGTERM to the whole process group leaves the data workers alive: the main process has to save, and may
+    need them for the iteration it is in. Once it exits, SIGTERM ends them again: that is how Python gets rid
+    of daemon processes, and it waits for them without limit.
     """
 
     def __init__(self) -> None:
@@ -138,6 +142,7 @@ class WorkersOutlastSigterm:
 
     def __call__(self, worker_id: int) -> None:
         """Prepare a worker; runs in it."""
+        cv2.setNumThreads(0)
         signal.signal(signal.SIGTERM, self._end_if_exiting)
 
     def _end_if_exiting(self, signum: int, frame: FrameType | None) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lmlt_arch.checkpoint import load_for_training
+from lmlt_arch.data.dataset_parts import unit_range
 from lmlt_arch.files import OutputError, make_folder
 from lmlt_arch.inference.statistics import SharedStatistics
 from lmlt_arch.inference.tiles import TiledNetwork, Tiling
@@ -138,17 +139,18 @@ class PluginModel(SRModel):
         super().update_learning_rate(current_iter, warmup_iter)
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
-        """Take a batch: `lq` and perhaps `gt`, (B, 3, H, W) in [0, 1], and the names of its files."""
+        """Take a batch: `lq` and perhaps `gt`, (B, 3, H, W) floats in [0, 1] or uint8, and file names."""
         self.lq = self.to_device(data["lq"])
         if "gt" in data:
             self.gt = self.to_device(data["gt"])
         self.files = [str(name) for name in data.get("gt_path", data.get("lq_path", []))]
 
     def to_device(self, images: Tensor) -> Tensor:
-        """Images on the model's device, in the memory layout of the networks."""
+        """Images on the model's device, in the memory layout of the networks; bytes as floats in [0, 1]."""
         last = self.is_train and self.train_options.channels_last
         layout = torch.channels_last if last else torch.contiguous_format
-        return images.to(self.device, non_blocking=True, memory_format=layout)
+        images = images.to(self.device, non_blocking=True, memory_format=layout)
+        return unit_range(images) if images.dtype == torch.uint8 else images
 
     def optimize_parameters(self, current_iter: int) -> None:
         """Take one step on the batch that `feed_data` was given.

@@ -306,7 +306,9 @@ def in_raw_lmdb(in_lmdb: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     return in_lmdb
 
 
-def test_raw_lmdb(in_raw_lmdb: dict[str, Any], write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+def test_raw_lmdb(
+    in_raw_lmdb: dict[str, Any], write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert check(write(in_raw_lmdb)) == 0
     train = in_raw_lmdb["datasets"]["train"]
     capsys.readouterr()
@@ -317,7 +319,7 @@ def test_raw_lmdb(in_raw_lmdb: dict[str, Any], write: Write, capsys: pytest.Capt
     assert "dataroot_gt: " in found[0]
     assert "holds raw pixels: write type: PairedCropDataset" in found[0]
 
-    png = train["dataroot_gt"].replace("_raw", "")
+    png = str(tmp_path / "gt.lmdb")
     in_raw_lmdb["datasets"]["train"] = {**train, "dataroot_gt": png}
     (one,) = findings(write(in_raw_lmdb), capsys)
     assert f"holds PNG files: make a raw LMDB of it by `lmlt raw {png}`" in one

@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from lmlt_arch.cli import main
+from lmlt_arch.data.dataset_parts import unit_range
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.data.lmdb_store import StoreError, raw_entry, raw_sizes, write_entries
 from lmlt_arch.data.training_order import SeededDataset, TrainingOrder
@@ -92,6 +93,18 @@ def test_samples_are_basicsrs_bit_for_bit(pairs: Path, more: dict[str, Any]) -> 
         assert random.getstate() == after, "as many draws, so that the next sample is the same too"
         turns.add(after[1])
     assert len(turns) == 24
+
+
+def test_bytes_are_the_same_samples(pairs: Path) -> None:
+    dataset = build_dataset(options(pairs))
+    random.seed(3)
+    expected = dataset[1]
+    dataset.as_bytes = True
+    random.seed(3)
+    found = dataset[1]
+    for key in ("lq", "gt"):
+        assert found[key].dtype == torch.uint8
+        assert torch.equal(unit_range(found[key]), expected[key])
 
 
 def test_a_resumed_loader_goes_on_with_the_same_batches(pairs: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reading the options of a data set."""
+"""What data sets have in common: reading their options, and making floats of bytes."""
 
 from __future__ import annotations
 
@@ -29,3 +29,11 @@ def required(opt: Mapping[str, Any], key: str, *, owner: str) -> Any:
 def channels(value: float | Sequence[float] | None, *, default: float) -> Tensor:
     """One number for each channel, to be combined with (3, h, w)."""
     return torch.as_tensor(default if value is None else value, dtype=torch.float32).reshape(-1, 1, 1)
+
+
+def unit_range(images: Tensor) -> Tensor:
+    """Images of uint8 as floats in 0..1, the same on every device.
+
+    A tensor as the divisor: by a number, CUDA would multiply by its inverse, which rounds differently.
+    """
+    return images.float().div_(torch.full((), 255.0, device=images.device))
