@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lmlt_arch.models.checkpointing import checkpoint_blocks, repeated_blocks
+from lmlt_arch.archs.blocks import repeated_blocks
+from lmlt_arch.models.checkpointing import checkpoint_blocks
 from lmlt_arch.options.looking import at, section, whole
 from lmlt_arch.options.parts import build, build_on_meta
 

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from lmlt_arch.archs.blocks import repeated_blocks
+
 
 def checkpoint_blocks(network: nn.Module) -> None:
     """Checkpoint each block of a network, in place; names of parameters stay as they are.
@@ -17,24 +19,6 @@ def checkpoint_blocks(network: nn.Module) -> None:
     """
     for block in repeated_blocks(network):
         block.forward = partial(_checkpointed, block.forward)
-
-
-def repeated_blocks(network: nn.Module) -> list[nn.Module]:
-    """The blocks that a network mostly consists of: the first list of modules of one type with half of it.
-
-    Raises:
-        ValueError: there is none.
-    """
-    needed = sum(parameter.numel() for parameter in network.parameters()) / 2
-    for module in network.modules():
-        if (
-            isinstance(module, nn.ModuleList | nn.Sequential)
-            and len({type(block) for block in module}) == 1
-            and sum(parameter.numel() for parameter in module.parameters()) >= needed
-        ):
-            return [*module]
-    name = type(network).__name__
-    raise ValueError(f"train: checkpointing: {name} has no list of blocks: leave it out")
 
 
 def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

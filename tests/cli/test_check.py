@@ -68,6 +68,7 @@ PAIRED_OPTIONS: list[tuple[str, Any, str]] = [
         {"type": "CosineAnnealingRestartLR", "periods": [3]},
         "train: scheduler: periods: add up to 3, but total_iter is 4",
     ),
+    ("train:checkpointing", "on", "train: checkpointing: must be true or false"),
     ("train:accumulation_steps", 3, "3 does not divide batch_size_per_gpu, 2: take one of 1, 2"),
     ("train:pixel_opt", None, "train: 'pixel_opt' or 'perceptual_opt' is missing"),
     ("train:pixel_opt:reduction", "median", "train: pixel_opt: cannot be built: Unsupported reduction"),
