@@ -4,8 +4,8 @@ data: crops per second of one data worker. BasicSR's PairedImageDataset on its L
 PairedCropDataset on an LMDB of raw pixels: the same photographs, 480 x 480, crops of 64 x 64 LQ, x4, flips
 and rotations.
 
-step: seconds of feed_data and optimize_parameters. BasicSR's SRModel with the published network's plain code
-against ours.
+step: milliseconds of feed_data and optimize_parameters. BasicSR's SRModel with the plain network that is the
+tests' oracle against our model and network: the same weights and batch, L1 loss, Adam, averaged weights.
 
 Both sides of a comparison run in turn, in this process; what they compute is compared first. The figures are
 medians over the turns, with quartiles.
@@ -20,8 +20,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,26 @@ def main() -> int:
     data.add_argument("--batch", type=int, default=16)
     data.add_argument("--crops", type=int, default=480, help="crops in each turn (default: 480)")
     data.add_argument("--repeats", type=int, default=9, help="turns of each side (default: 9)")
+    step = parts.add_parser("step", help="time of a training step")
+    step.add_argument("--network", nargs="+", default=["LMLT_tiny", "ESC_light"], metavar="PRESET")
+    step.add_argument("--batch", type=int, default=2)
+    step.add_argument("--size", type=int, default=LQ_SIZE, help=f"side of LQ patches (default: {LQ_SIZE})")
+    step.add_argument("--repeats", type=int, default=5, help="turns of each side (default: 5)")
+    step.add_argument("--threads", type=int, default=1)
+    step.add_argument(
+        "--ours", nargs="+", default=[], metavar="KEY=VALUE", help="more keys of train, such as amp=bf16"
+    )
+    step.add_argument(
+        "--cpu-time", action="store_true", help="count the processor's time, on a machine that is not idle"
+    )
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    benchmark_data(args)
+    if args.part == "data":
+        torch.set_num_threads(1)
+        benchmark_data(args)
+    else:
+        torch.set_num_threads(args.threads)
+        for preset in args.network:
+            benchmark_step(preset, args)
     return 0
 
 
@@ -90,6 +108,73 @@ def benchmark_data(args: argparse.Namespace) -> None:
     print(f"{args.images} images of {SIDE} x {SIDE}, crops of {LQ_SIZE} x {LQ_SIZE}, x{SCALE}: equal bits")
     _report(f"crops per second of one worker, batch {args.batch}", worker, lambda seconds: crops / seconds)
     _report("crops per second of the data set alone", alone, lambda seconds: crops // 8 / seconds)
+
+
+def benchmark_step(preset: str, args: argparse.Namespace) -> None:
+    """Time of a training step of one network."""
+    more = dict(one.split("=", 1) for one in args.ours)
+    with tempfile.TemporaryDirectory() as folder:
+        models = {STOCK: _model(preset, folder, plain=True), OURS: _model(preset, folder, **more)}
+    for net in ("net_g", "net_g_ema"):
+        getattr(models[OURS], net).load_state_dict(getattr(models[STOCK], net).state_dict())
+    draw = torch.Generator().manual_seed(0)
+    sides = {"lq": args.size, "gt": args.size * SCALE}
+    batch = {key: torch.rand(args.batch, 3, side, side, generator=draw) for key, side in sides.items()}
+    steps = {side: partial(_step, model, batch) for side, model in models.items()}
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    seconds = _in_turn(steps, args, clock)
+    losses = [model.get_current_log()["l_pix"] for model in models.values()]
+    print(
+        f"\n{preset} x{SCALE}, batch {args.batch} of {args.size} x {args.size}, {models[OURS].device}, "
+        f"{args.threads} threads; ours with {' '.join(args.ours) or 'defaults'}; loss after "
+        f"{args.repeats + 1} steps {losses[0]:.6f} and {losses[1]:.6f}"
+    )
+    _report("ms of a step" + ", CPU time" * args.cpu_time, seconds, lambda value: 1000 * value)
+
+
+def _model(preset: str, folder: str, *, plain: bool = False, **train: str) -> Any:
+    """Our model with our network, or BasicSR's with the plain one."""
+    import yaml
+    from basicsr.models import build_model
+    from basicsr.utils.registry import ARCH_REGISTRY
+
+    from lmlt_arch.archs.presets import PRESETS
+
+    found = PRESETS[preset]
+    kind = f"Plain{found.arch}" if plain else found.arch
+    if plain and kind not in ARCH_REGISTRY:
+        sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+        network = import_module("plain_reference").NETWORKS[found.arch]
+        ARCH_REGISTRY.register(type(kind, (network,), {}))
+    opt = {
+        "name": "benchmark",
+        "model_type": "SRModel" if plain else "LMLTModel",
+        "scale": SCALE,
+        "num_gpu": int(torch.cuda.is_available()),
+        "dist": False,
+        "rank": 0,
+        "world_size": 1,
+        "is_train": True,
+        "network_g": {"type": kind, **found.kwargs, "upscaling_factor": SCALE},
+        "path": {"experiments_root": folder},
+        "train": {
+            "total_iter": 1000,
+            "ema_decay": 0.999,
+            "optim_g": {"type": "Adam", "lr": 1e-4, "betas": [0.9, 0.99]},
+            "scheduler": {"type": "MultiStepLR", "milestones": [900], "gamma": 0.5},
+            "pixel_opt": {"type": "L1Loss"},
+            **{key: yaml.safe_load(value) for key, value in train.items()},
+        },
+    }
+    torch.manual_seed(0)
+    return build_model(opt)
+
+
+def _step(model: Any, batch: dict[str, Any]) -> None:
+    model.feed_data(batch)
+    model.optimize_parameters(1)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def _data_sets(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -194,14 +279,18 @@ def _read(dataset: Any, count: int) -> None:
         dataset[number % len(dataset)]
 
 
-def _in_turn(sides: dict[str, Callable[[], None]], args: argparse.Namespace) -> dict[str, list[float]]:
+def _in_turn(
+    sides: Mapping[str, Callable[[], None]],
+    args: argparse.Namespace,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in tqdm(range(args.repeats + 1), desc="turns", file=sys.stderr):
         for name, run in sides.items():
-            start = time.perf_counter()
+            start = clock()
             run()
             if turn:  # the first one warms up
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 
@@ -212,7 +301,7 @@ def _report(title: str, seconds: dict[str, list[float]], figure: Callable[[float
         low, median, high = statistics.quantiles(map(figure, taken), n=4)
         medians[name] = median
         print(f"  {name:<8}{median:>10.1f}  [{low:.1f}, {high:.1f}]")
-    print(f"  {'ratio':<8}{medians[OURS] / medians[STOCK]:>10.2f}")
+    print(f"  {'ours / stock':<8}{medians[OURS] / medians[STOCK]:>10.2f}")
 
 
 if __name__ == "__main__":
