@@ -129,7 +129,17 @@ def benchmark_step(preset: str, args: argparse.Namespace) -> None:
         f"{args.threads} threads; ours with {' '.join(args.ours) or 'defaults'}; loss after "
         f"{args.repeats + 1} steps {losses[0]:.6f} and {losses[1]:.6f}"
     )
+    plain, less = (_activations(models[OURS].opt, args, checkpointing=on) for on in (False, True))
+    print(f"activations of ours: {plain:.1f} MiB; with checkpointing=true {less:.1f} MiB")
     _report("ms of a step" + ", CPU time" * args.cpu_time, seconds, lambda value: 1000 * value)
+
+
+def _activations(opt: Mapping[str, Any], args: argparse.Namespace, *, checkpointing: bool) -> float:
+    """MiB that the forward pass of our network keeps for the backward pass, counted without running it."""
+    from lmlt_arch.check.cost import estimate_memory
+
+    train = {**opt["train"], "optim_g": {"type": "Adam", "lr": 1e-4}, "checkpointing": checkpointing}
+    return estimate_memory({**opt, "train": train}, args.batch, args.size).activations / 2**20
 
 
 def _model(preset: str, folder: str, *, plain: bool = False, **train: str) -> Any:
