@@ -45,7 +45,7 @@ Losses = OrderedDict[str, Tensor]
 
 _TERMINATED = 128 + 15
 
-# Those whose fused kernels run on CPU and CUDA alike, and the arguments that choose another way.
+# Those with fused kernels on CUDA (on a CPU they gain 1 % of a step), and the arguments that choose a way.
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 _WAYS = ("fused", "foreach", "capturable", "differentiable")
 
@@ -134,10 +134,10 @@ class PluginModel(SRModel):
     def get_optimizer(
         self, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any
     ) -> torch.optim.Optimizer:
-        """Make the optimiser that `train: optim_g` asks for, fused unless another way is named."""
+        """Make the optimiser that `train: optim_g` asks for; on CUDA fused unless another way is named."""
         trained = [parameter for parameter in params if parameter.requires_grad]
         kind = OPTIMIZERS[optim_type]
-        if kind in _FUSED and not kwargs.keys() & {*_WAYS} and self.device.type in ("cpu", "cuda"):
+        if kind in _FUSED and not kwargs.keys() & {*_WAYS} and self.device.type == "cuda":
             kwargs["fused"] = True
         return kind(trained, lr=lr, **kwargs)
 

@@ -47,9 +47,9 @@ def test_fused_steps_are_those_of_the_plain_loop(
     make_options: Any, batch: dict[str, Tensor], kind: str
 ) -> None:
     optim = {"type": kind, "lr": 1e-3, "weight_decay": 1e-2}
-    fused = train(build(make_options, "LMLT", optim_g=dict(optim)), batch)
+    fused = train(build(make_options, "LMLT", optim_g={**optim, "fused": True}), batch)
+    plain = train(build(make_options, "LMLT", optim_g=dict(optim)), batch)
     assert fused.optimizer_g.defaults["fused"]
-    plain = train(build(make_options, "LMLT", optim_g={**optim, "foreach": False}), batch)
     assert not plain.optimizer_g.defaults["fused"]
     assert_same_state(fused, plain)
     # Checkpoints of either go on as the other.
@@ -59,11 +59,18 @@ def test_fused_steps_are_those_of_the_plain_loop(
     assert_same_state(train(fused, batch), train(plain, batch))
 
 
-def test_optimizers_that_cannot_be_fused_are_built_as_ever(make_options: Any) -> None:
-    assert (
-        build(make_options, "LMLT", optim_g={"type": "Adagrad", "lr": 1e-3}).optimizer_g.defaults["fused"]
-        is None
-    )
+def test_optimizers_are_fused_on_cuda(make_options: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(make_options, "LMLT")
+    monkeypatch.setattr(model, "device", torch.device("cuda"))
+
+    def made(kind: str, **more: Any) -> dict[str, Any]:
+        return model.get_optimizer(kind, model.net_g.parameters(), 1e-3, **more).defaults
+
+    assert made("Adam")["fused"]
+    assert made("SGD", momentum=0.9)["fused"]
+    assert not made("AdamW", fused=False)["fused"]
+    assert made("AdamW", foreach=True) == {**made("AdamW", fused=False), "fused": None, "foreach": True}
+    assert not made("Adagrad")["fused"]
 
 
 class OnMeta(LMLTModel):
