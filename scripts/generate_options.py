@@ -586,6 +586,11 @@ ESC = Recipe(
 """,
 )
 
+RAW_HINT = """\
+    # The same samples with less work: take the two ..._sub_raw.lmdb that lmlt prepare --raw makes, and
+    # type: PairedCropDataset
+"""
+
 # Sub-images made by `lmlt prepare`; DFLIP needs no LR images, it is downsampled while training.
 TRAIN_SETS = {
     "DIV2K": """\
@@ -594,14 +599,16 @@ TRAIN_SETS = {
     dataroot_lq: datasets/DIV2K/DIV2K_train_LR_bicubic_X{scale}_sub.lmdb
     io_backend:
       type: lmdb
-""",
+"""
+    + RAW_HINT,
     "DF2K": """\
     type: PairedImageDataset
     dataroot_gt: datasets/DF2K/DF2K_train_HR_sub.lmdb
     dataroot_lq: datasets/DF2K/DF2K_train_LR_bicubic_X{scale}_sub.lmdb
     io_backend:
       type: lmdb
-""",
+"""
+    + RAW_HINT,
     "DFLIP": """\
     type: DownsampleImageDataset  # LR is made from HR on the fly
     dataroot_gt: datasets/DFLIP  # a folder (or link) in it for each of DIV2K, Flickr2K, LSDIR, DiverSeg-IP

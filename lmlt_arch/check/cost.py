@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from lmlt_arch.archs.blocks import repeated_blocks
+from lmlt_arch.models.checkpointing import checkpoint_blocks
 from lmlt_arch.options.looking import at, section, whole
 from lmlt_arch.options.parts import build, build_on_meta
 
@@ -46,7 +49,8 @@ def estimate_memory(opt: Mapping[str, Any], batch: int, side: int) -> Memory:
     scale = whole(opt, "scale") or 1
     images = torch.empty(micro, 3, side, side, device="meta")
     network = build_on_meta(opt, "network_g")
-    activations = _saved(network, images, half=bool(at(opt, "train", "amp")))
+    blocks = repeated_blocks(network) if at(opt, "train", "checkpointing") else []
+    activations = _saved(network, images, half=bool(at(opt, "train", "amp")), recomputed=blocks)
     trained, average = _size(network), _size(network) if at(opt, "train", "ema_decay") else 0
     weights, states = trained, trained * _states(opt, "optim_g")
     if section(opt, "network_d"):
@@ -68,6 +72,8 @@ def measure_iteration(opt: Mapping[str, Any], batch: int, side: int) -> tuple[fl
     with torch.random.fork_rng(devices=[]):
         network = build(opt, "network_g").to(device)
         images = torch.rand(measured, 3, sample, sample, device=device)
+    if at(opt, "train", "checkpointing"):
+        checkpoint_blocks(network)
     seconds = min(_step(network, images) for _ in range(2))
     where = torch.cuda.get_device_name() if gpu else f"the CPU with {torch.get_num_threads()} threads"
     share = measured * sample**2 / (batch * side**2)
@@ -92,12 +98,28 @@ def _size(network: nn.Module) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
 
 
-def _saved(network: nn.Module, images: Tensor, *, half: bool) -> int:
-    """Bytes that a forward pass keeps for the backward pass, besides the parameters."""
+def _saved(network: nn.Module, images: Tensor, *, half: bool, recomputed: Iterable[nn.Module] = ()) -> int:
+    """Bytes that a forward pass keeps for the backward pass, besides the parameters.
+
+    Of the `recomputed` blocks, those are the inputs, and in the backward pass the rest of one at a time.
+    """
     own = {id(parameter) for parameter in network.parameters()}
+    inputs, inner = [0], [0]
+
+    def run(forward: Callable[..., Any], *args: Any) -> Any:
+        with _counting(own) as kept:
+            output = forward(*args)
+        inner.append(sum(kept.values()))
+        inputs.extend(
+            a.untyped_storage().nbytes() for a in args if isinstance(a, Tensor) and id(a) not in own
+        )
+        return output
+
+    for block in recomputed:
+        block.forward = partial(run, block.forward)
     with _counting(own) as kept, torch.enable_grad():
         network(images)
-    total = sum(kept.values())
+    total = sum(kept.values()) + sum(inputs) + max(inner)
     return total // 2 if half else total
 
 

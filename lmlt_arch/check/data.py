@@ -9,24 +9,27 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from lmlt_arch.data.augmentation import Pixels
 from lmlt_arch.data.files import list_images
-from lmlt_arch.data.images import ImageError, decode_image
-from lmlt_arch.options.looking import at, section, whole
+from lmlt_arch.data.images import ImageError, decode_image, read_image
+from lmlt_arch.data.lmdb_store import StoreError, read_lmdb_keys
+from lmlt_arch.options.files import layout_mistakes
+from lmlt_arch.options.looking import RAW_SET, at, section, whole
 from lmlt_arch.options.mistakes import Mistake, Place
 
 SAMPLE = 20
 # How many names a message shows.
 _SHOWN = 3
-_PAIRED = ("PairedImageDataset",)
+_PAIRED = ("PairedImageDataset", RAW_SET)
 _ALONE = ("HQImageDataset", "DownsampleImageDataset", "RealESRGANDataset")
 _RECURSIVE = ("HQImageDataset", "DownsampleImageDataset")
 
 
 class Image(NamedTuple):
-    """An image that can be read: what errors call it, and its bytes."""
+    """An image that can be read: what errors call it, and how to get its pixels (h, w, 3)."""
 
     name: str
-    read: Callable[[], bytes]
+    read: Callable[[], Pixels]
 
 
 class _DataError(Exception):
@@ -49,8 +52,8 @@ def data_mistakes(opt: Mapping[str, Any], *, everything: bool = False) -> list[M
 
 def _of_set(data: Mapping[str, Any], place: Place, scale: int, *, everything: bool) -> list[Mistake]:
     kind, found = data.get("type"), []
-    if kind not in _PAIRED + _ALONE:
-        return []
+    if kind not in _PAIRED + _ALONE or any(layout_mistakes(data, place)):
+        return []  # we do not know it, or it is named among the files
     sources: dict[str, dict[str, Image]] = {}
     for key in ("dataroot_gt", "dataroot_lq") if kind in _PAIRED else ("dataroot_gt",):
         try:
@@ -88,7 +91,8 @@ def _images(data: Mapping[str, Any], key: str) -> dict[str, Image]:
         if not folder.is_dir():
             if at(data, "io_backend", "type") == "lmdb":
                 raise _DataError(
-                    f"there is no LMDB folder {root} (seen from {Path.cwd()}): make it by lmlt prepare --lmdb"
+                    f"there is no LMDB folder {root} (seen from {Path.cwd()}): make it by "
+                    f"lmlt prepare {'--raw' if data.get('type') == RAW_SET else '--lmdb'}"
                 )
             raise _DataError(f"there is no folder {root} (seen from {Path.cwd()}): mend the path")
         listed = _lmdb if at(data, "io_backend", "type") == "lmdb" else _disk
@@ -113,13 +117,11 @@ def _disk(folder: Path, data: Mapping[str, Any]) -> dict[str, Image]:
             raise _DataError(f"{folder} lacks {_some(missing)}, which {info} lists")
     else:
         names = sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    return {str(name): Image(str(folder / name), (folder / name).read_bytes) for name in names}
+    return {str(name): Image(str(folder / name), partial(read_image, folder / name)) for name in names}
 
 
 def _lmdb(folder: Path, data: Mapping[str, Any]) -> dict[str, Image]:
     import lmdb
-
-    from lmlt_arch.data.lmdb_store import read_lmdb_keys
 
     if not (folder / "meta_info.txt").is_file():
         raise _DataError(
@@ -129,6 +131,8 @@ def _lmdb(folder: Path, data: Mapping[str, Any]) -> dict[str, Image]:
         raise _DataError(
             f"{folder} has no data.mdb: it was not copied whole; make it anew by lmlt prepare --lmdb"
         )
+    if data.get("type") == RAW_SET:
+        return _raw_lmdb(folder)
     keys = read_lmdb_keys(folder)
     try:
         with lmdb.open(str(folder), readonly=True, lock=False) as environment, environment.begin() as rows:
@@ -146,11 +150,21 @@ def _lmdb(folder: Path, data: Mapping[str, Any]) -> dict[str, Image]:
     return {key: Image(f"{key} in {folder}", partial(_read_lmdb, folder, key)) for key in keys}
 
 
-def _read_lmdb(folder: Path, key: str) -> bytes:
+def _read_lmdb(folder: Path, key: str) -> Pixels:
     import lmdb
 
     with lmdb.open(str(folder), readonly=True, lock=False) as environment, environment.begin() as rows:
-        return bytes(rows.get(key.encode()) or b"")
+        return decode_image(bytes(rows.get(key.encode()) or b""), name=f"{key} in {folder}")
+
+
+def _raw_lmdb(folder: Path) -> dict[str, Image]:
+    from lmlt_arch.data.raw_lmdb import RawLmdb
+
+    try:
+        store = RawLmdb(folder)
+    except StoreError as error:
+        raise _DataError(str(error)) from error
+    return {key: Image(f"{key} in {folder}", partial(store.read, key)) for key in store.shapes}
 
 
 def _partner(name: str, data: Mapping[str, Any]) -> str:
@@ -175,11 +189,15 @@ def _unpaired(gt: Iterable[str], lq: Iterable[str], partner: Mapping[str, str]) 
 
 
 def _wrong_pair(gt: Image, lq: Image, scale: int, size: int | None, phase: str) -> Iterator[str]:
-    found = [*_unreadable(gt), *_unreadable(lq)]
-    yield from found
-    if found:
+    sides = []
+    for image in (gt, lq):
+        try:
+            sides.append(image.read().shape[:2])
+        except ImageError as error:
+            yield f"{error}. Replace or remove it"
+    if len(sides) < 2:
         return
-    (height, width), (h, w) = _sides(gt), _sides(lq)
+    (height, width), (h, w) = sides
     fits = (height, width) == (h * scale, w * scale)
     if phase != "train":  # ground truth is cropped then
         fits = (height // scale, width // scale) == (h, w)
@@ -196,17 +214,10 @@ def _wrong_pair(gt: Image, lq: Image, scale: int, size: int | None, phase: str) 
 
 def _unreadable(image: Image) -> list[str]:
     try:
-        decode_image(image.read(), name=image.name)
-    except OSError as error:
-        return [f"{image.name} cannot be read: {error.strerror}"]
+        image.read()
     except ImageError as error:
         return [f"{error}. Replace or remove it"]
     return []
-
-
-def _sides(image: Image) -> tuple[int, int]:
-    pixels = decode_image(image.read(), name=image.name)
-    return pixels.shape[0], pixels.shape[1]
 
 
 def _sample(names: Iterable[str], *, everything: bool) -> list[str]:

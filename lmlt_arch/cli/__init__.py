@@ -17,6 +17,7 @@ from lmlt_arch.cli import (
     info,
     prepare,
     profile,
+    raw,
     upscale,
 )
 
@@ -29,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     for module in (
         upscale,
         prepare,
+        raw,
         check,
         degrade,
         compare,

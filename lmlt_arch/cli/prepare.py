@@ -19,7 +19,7 @@ writes below datasets/DF2K:
   DF2K_train_HR_sub/0001_s001.png ...            HR sub-images
   DF2K_train_LR_bicubic/X4_sub/0001_s001.png ... LR sub-images (also X2_sub, X3_sub)
   meta_info_DF2K_train_HR_sub.txt                their names and shapes
-  DF2K_train_HR_sub.lmdb, DF2K_train_LR_bicubic_X4_sub.lmdb ...
+  DF2K_train_HR_sub.lmdb, DF2K_train_LR_bicubic_X4_sub.lmdb ... (_sub_raw.lmdb with --raw)
 Without --crop-size: DF2K_train_HR_mod12/0001.png and DF2K_train_LR_bicubic/X4/0001x4.png.
 
 Gray images become RGB; opaque alpha is dropped. Damaged and transparent images, 16-bit and CMYK images are
@@ -63,6 +63,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="crop HR sides to multiples of this (default: the least common multiple of the scales)",
     )
     parser.add_argument("--lmdb", action="store_true", help="also make LMDB folders")
+    parser.add_argument(
+        "--raw",
+        action="store_true",
+        help="also make LMDB folders of raw pixels, for type: PairedCropDataset: larger, and read faster",
+    )
     parser.add_argument(
         "--lq",
         type=Path,
@@ -110,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
         mod_crop=args.mod_crop,
         compression_level=args.compression_level,
         lmdb=args.lmdb,
+        raw=args.raw,
         workers=_cores() if args.workers is None else args.workers,
         overwrite=args.overwrite,
     )
@@ -124,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("lmlt prepare: interrupted; the same command continues", file=sys.stderr)
         return 130
-    _print_report(report, lmdb=args.lmdb)
+    _print_report(report, lmdb=args.lmdb, raw=args.raw)
     return 1 if report.failures else 0
 
 
@@ -132,7 +138,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _print_report(report: "Report", *, lmdb: bool) -> None:
+def _print_report(report: "Report", *, lmdb: bool, raw: bool) -> None:
     plan = report.plan
     pieces = "sub-images" if plan.grid else "images"
     print(f"{report.made} images done, {report.kept} were done before: {report.outputs} HR {pieces}")
@@ -150,10 +156,13 @@ def _print_report(report: "Report", *, lmdb: bool) -> None:
         )
         return
     print("In the option file:")
-    for key, folder in (plan.lmdbs if lmdb else plan.folders).items():
+    if raw:
+        print("  type: PairedCropDataset")
+    folders = plan.raw_lmdbs if raw else plan.lmdbs if lmdb else plan.folders
+    for key, folder in folders.items():
         label = "dataroot_gt" if key == "HR" else "dataroot_lq"
         scale = "" if key == "HR" else f"   # scale: {plan.scale(key)}"
         print(f"  {label}: {folder}{scale}")
-        if key != "HR" and not lmdb and not plan.grid:
+        if key != "HR" and folders is plan.folders and not plan.grid:
             print(f"  filename_tmpl: '{plan.file_stem(key, '{}')}'")
-    print(f"  io_backend: {{type: {'lmdb' if lmdb else 'disk'}}}")
+    print(f"  io_backend: {{type: {'lmdb' if lmdb or raw else 'disk'}}}")

@@ -5,19 +5,24 @@ Importing this package loads neither torch nor BasicSR.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lmlt_arch.data.imresize import imresize
 
 if TYPE_CHECKING:
     from lmlt_arch.data.downsample_image_dataset import DownsampleImageDataset
+    from lmlt_arch.data.paired_crop_dataset import PairedCropDataset
 
-__all__ = ["DownsampleImageDataset", "imresize"]
+__all__ = ["DownsampleImageDataset", "PairedCropDataset", "imresize"]
+
+_HOMES = {
+    "DownsampleImageDataset": "lmlt_arch.data.downsample_image_dataset",
+    "PairedCropDataset": "lmlt_arch.data.paired_crop_dataset",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "DownsampleImageDataset":
-        from lmlt_arch.data.downsample_image_dataset import DownsampleImageDataset
-
-        return DownsampleImageDataset
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

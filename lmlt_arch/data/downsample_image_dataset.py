@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lmlt_arch.data.hr_images import HRImages, Pixels, random_patch
+from lmlt_arch.data.augmentation import Pixels
+from lmlt_arch.data.dataset_parts import channels, required
+from lmlt_arch.data.hr_images import HRImages, random_patch
 from lmlt_arch.data.images import ImageError
 
 
@@ -51,18 +53,19 @@ class DownsampleImageDataset(Dataset[dict[str, Any]]):
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
         self.opt = opt
-        self.scale = int(_required(opt, "scale"))
-        self.train = _required(opt, "phase") == "train"
-        self.gt_size = int(_required(opt, "gt_size")) if self.train else 0
+        owner = type(self).__name__
+        self.scale = int(required(opt, "scale", owner=owner))
+        self.train = required(opt, "phase", owner=owner) == "train"
+        self.gt_size = int(required(opt, "gt_size", owner=owner)) if self.train else 0
         if self.gt_size % self.scale:
             raise ValueError(f"gt_size {self.gt_size} must be a multiple of the scale {self.scale}")
         self.images = HRImages(
-            _required(opt, "dataroot_gt"),
+            required(opt, "dataroot_gt", owner=owner),
             io_backend=opt.get("io_backend"),
             meta_info=opt.get("meta_info_file"),
         )
-        self.mean = _channels(opt.get("mean"), default=0.0)
-        self.std = _channels(opt.get("std"), default=1.0)
+        self.mean = channels(opt.get("mean"), default=0.0)
+        self.std = channels(opt.get("std"), default=1.0)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -95,15 +98,3 @@ class DownsampleImageDataset(Dataset[dict[str, Any]]):
         size = [side // self.scale for side in gt.shape[1:]]
         lq = F.interpolate(gt[None], size, mode="bicubic", antialias=True)[0].clamp(0, 1)
         return (lq * 255).round() / 255 if self.opt.get("quantize_lq", True) else lq
-
-
-def _required(opt: Mapping[str, Any], key: str) -> Any:
-    value = opt.get(key)
-    if value is None:
-        raise ValueError(f"DownsampleImageDataset needs the option {key}")
-    return value
-
-
-def _channels(value: float | Sequence[float] | None, *, default: float) -> Tensor:
-    """One number for each channel, to be combined with (3, h, w)."""
-    return torch.as_tensor(default if value is None else value, dtype=torch.float32).reshape(-1, 1, 1)

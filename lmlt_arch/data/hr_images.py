@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lmlt_arch.data.augmentation import Pixels, random_turn
 from lmlt_arch.data.files import list_images
 from lmlt_arch.data.images import decode_image
 from lmlt_arch.data.lmdb_store import read_lmdb_keys
-
-Pixels = NDArray[np.uint8]
 
 
 class HRImages:
@@ -123,14 +121,7 @@ def random_patch(pixels: Pixels, size: int, *, hflip: bool, rotate: bool) -> Pix
         pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="reflect")
     top, left = (random.randint(0, side - size) for side in pixels.shape[:2])
     pixels = pixels[top : top + size, left : left + size]
-    if hflip and random.random() < 0.5:
-        pixels = pixels[:, ::-1]
-    if rotate:
-        if random.random() < 0.5:
-            pixels = pixels[::-1]
-        if random.random() < 0.5:
-            pixels = pixels.transpose(1, 0, 2)
-    return pixels
+    return random_turn(hflip=hflip, rotate=rotate).of(pixels)
 
 
 def _read_meta_info(path: Path) -> list[str]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import mmap
 import shutil
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lmlt_arch.files import OutputError, make_folder
 
@@ -16,6 +20,13 @@ from lmlt_arch.files import OutputError, make_folder
 COMMIT_BYTES = 64 << 20
 # Room for the tree's root, the list of free pages and the pages that commits leave behind.
 SPARE_BYTES = 4 << 20
+BAND_ROWS = 32
+"""Rows of an image that an LMDB of raw pixels keeps together (see :mod:`lmlt_arch.data.raw_lmdb`)."""
+_RAW = f"uint8 {BAND_ROWS}"
+
+
+class StoreError(ValueError):
+    """An LMDB that cannot be used; the message names it and says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +46,29 @@ class LmdbImage:
     size: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """The rows of an LMDB that are an image, sorted by key, and its line in ``meta_info.txt``."""
+
+    rows: list[tuple[bytes, bytes]]
+    line: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmdbInfo:
+    """What ``meta_info.txt`` says.
+
+    Attributes:
+        layout: PNG files as BasicSR has them, or raw pixels (see :mod:`lmlt_arch.data.raw_lmdb`).
+        keys: The keys of all images, in the order of the file.
+        shapes: Height, width and channels of the images whose line has them, by key.
+    """
+
+    layout: Literal["png", "raw"]
+    keys: list[str]
+    shapes: dict[str, tuple[int, int, int]]
+
+
 def write_lmdb(
     folder: Path, images: Sequence[LmdbImage], *, compression_level: int, advance: Callable[[], object]
 ) -> None:
@@ -49,18 +83,61 @@ def write_lmdb(
     Raises:
         OutputError: If that fails; nothing of the new folder remains then.
     """
+    images = sorted(images, key=attrgetter("key"))
+    entries = (
+        Entry(
+            rows=[(image.key.encode("ascii"), image.path.read_bytes())],
+            line=f"{image.key}.png ({','.join(map(str, image.shape))}) {compression_level}",
+        )
+        for image in images
+    )
+    write_entries(folder, entries, [image.size for image in images], advance=advance)
+
+
+def raw_entry(key: str, pixels: NDArray[np.uint8]) -> Entry:
+    """An image of shape (h, w, 3) as an LMDB of raw pixels has it."""
+    starts = range(0, len(pixels), BAND_ROWS)
+    return Entry(
+        rows=[(band_key(key, n), pixels[top : top + BAND_ROWS].tobytes()) for n, top in enumerate(starts)],
+        line=f"{key}.raw ({','.join(map(str, pixels.shape))}) {_RAW}",
+    )
+
+
+def raw_sizes(height: int, width: int) -> list[int]:
+    """The lengths of the values of such an image."""
+    return [min(BAND_ROWS, height - top) * width * 3 for top in range(0, height, BAND_ROWS)]
+
+
+def band_key(key: str, number: int) -> bytes:
+    """Under which a band of an image lies; keys sort as those of their images."""
+    return struct.pack(f">{len(key)}sxH", key.encode("ascii"), number)
+
+
+def write_entries(
+    folder: Path, entries: Iterable[Entry], sizes: Sequence[int], *, advance: Callable[[], object]
+) -> None:
+    """Write a new LMDB folder, which takes the place of an older one once it is complete.
+
+    Args:
+        folder: The folder to make.
+        entries: Its content, sorted by key.
+        sizes: The length of each value.
+        advance: Called after each entry, for a progress bar.
+
+    Raises:
+        OutputError: If that fails; nothing of the new folder remains then.
+    """
     import lmdb
 
-    images = sorted(images, key=attrgetter("key"))
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     make_folder(temporary)
+    lines: list[str] = []
     try:
-        _check_space(temporary, images)
-        with lmdb.open(str(temporary), map_size=_map_size(images)) as environment:
-            _fill(environment, images, advance)
-        lines = [f"{i.key}.png ({','.join(map(str, i.shape))}) {compression_level}\n" for i in images]
-        (temporary / "meta_info.txt").write_text("".join(lines), encoding="ascii")
+        _check_space(temporary, sum(sizes))
+        with lmdb.open(str(temporary), map_size=_map_size(sizes)) as environment:
+            _fill(environment, entries, lines, advance)
+        (temporary / "meta_info.txt").write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
         if folder.exists():
             shutil.rmtree(folder)
         temporary.replace(folder)
@@ -70,21 +147,25 @@ def write_lmdb(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_space(folder: Path, images: Iterable[LmdbImage]) -> None:
+def _check_space(folder: Path, needed: int) -> None:
     """Tell beforehand what LMDB would call an input/output error."""
-    needed, free = sum(image.size for image in images), shutil.disk_usage(folder).free
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(f"it needs {needed >> 20} MiB, but {free >> 20} MiB are free")
 
 
-def _fill(environment: Any, images: Iterable[LmdbImage], advance: Callable[[], object]) -> None:
+def _fill(
+    environment: Any, entries: Iterable[Entry], lines: list[str], advance: Callable[[], object]
+) -> None:
     transaction = environment.begin(write=True)
     try:
         pending = 0
-        for image in images:
-            # Keys come sorted, so pages are filled one after the other and never split.
-            transaction.put(image.key.encode("ascii"), image.path.read_bytes(), append=True)
-            pending += image.size
+        for entry in entries:
+            for key, value in entry.rows:
+                # Keys come sorted, so pages are filled one after the other and never split.
+                transaction.put(key, value, append=True)
+                pending += len(value)
+            lines.append(entry.line)
             if pending >= COMMIT_BYTES:
                 transaction.commit()
                 transaction = environment.begin(write=True)
@@ -96,22 +177,48 @@ def _fill(environment: Any, images: Iterable[LmdbImage], advance: Callable[[], o
     transaction.commit()
 
 
-def _map_size(images: Iterable[LmdbImage]) -> int:
-    """The most bytes that these images can take: whole pages each, and one page each for the tree."""
+def _map_size(sizes: Sequence[int]) -> int:
+    """The most bytes that values of these sizes can take: whole pages, and a page each for the tree."""
     page = mmap.PAGESIZE
-    return SPARE_BYTES + sum((image.size // page + 3) * page for image in images)
+    return SPARE_BYTES + sum((size // page + 3) * page for size in sizes)
 
 
-def read_lmdb_keys(folder: Path) -> list[str]:
-    """The keys of an LMDB folder, in the order of its ``meta_info.txt``.
+def read_lmdb_info(folder: Path) -> LmdbInfo:
+    """What an LMDB folder holds.
 
     Unlike BasicSR, which cuts at the first dot, this keeps the dots inside a key.
 
     Raises:
         FileNotFoundError: If the folder has no ``meta_info.txt``.
+        StoreError: If the raw pixels are not as they should be.
     """
     info = folder / "meta_info.txt"
     if not info.is_file():
         raise FileNotFoundError(f"{folder} is not an LMDB folder made for BasicSR: it has no meta_info.txt")
-    lines = info.read_text(encoding="utf-8").splitlines()
-    return [line.rsplit(" (", 1)[0].removesuffix(".png") for line in lines if line.strip()]
+    layout: Literal["png", "raw"] = "png"
+    keys: list[str] = []
+    shapes: dict[str, tuple[int, int, int]] = {}
+    for line in filter(None, map(str.strip, info.read_text(encoding="utf-8").splitlines())):
+        name, _, rest = line.rpartition(" (")
+        keys.append((name or rest).removesuffix(".png").removesuffix(".raw"))
+        sides = rest.partition(")")[0].split(",") if name else []
+        if len(sides) == 3 and all(side.strip().isdigit() for side in sides):
+            shapes[keys[-1]] = (int(sides[0]), int(sides[1]), int(sides[2]))
+        if name.endswith(".raw"):
+            layout = "raw"
+            if keys[-1] not in shapes or rest.partition(")")[2].strip() != _RAW:
+                raise StoreError(f"{info}: {line!r} does not end in '(height,width,3) {_RAW}': make it anew")
+    return LmdbInfo(layout=layout, keys=keys, shapes=shapes)
+
+
+def read_lmdb_keys(folder: Path) -> list[str]:
+    """The keys of an LMDB folder of PNG files, in the order of its ``meta_info.txt``.
+
+    Raises:
+        FileNotFoundError: If the folder has no ``meta_info.txt``.
+        StoreError: If it holds raw pixels.
+    """
+    info = read_lmdb_info(folder)
+    if info.layout == "raw":
+        raise StoreError(f"{folder} holds raw pixels, which only type: PairedCropDataset reads")
+    return info.keys

@@ -9,6 +9,7 @@ From ``datasets/DF2K/DF2K_train_HR`` with output ``datasets/DF2K``, scales 2 and
     datasets/DF2K/DF2K_train_HR_sub.lmdb                        with lmdb=True
     datasets/DF2K/DF2K_train_LR_bicubic_X2_sub.lmdb
     datasets/DF2K/DF2K_train_LR_bicubic_X4_sub.lmdb
+    datasets/DF2K/DF2K_train_HR_sub_raw.lmdb                    with raw=True, and so on
 
 Without a crop size whole images are written: ``…_HR_mod4/0001.png`` and ``…_LR_bicubic/X4/0001x4.png``, as
 DIV2K names them (``filename_tmpl: '{}x4'``); in LMDB both have the same key.
@@ -24,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Container, Generator, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -33,6 +34,7 @@ from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from operator import attrgetter
+from pathlib import Path
 from typing import NoReturn
 
 from tqdm import tqdm
@@ -49,6 +51,7 @@ from lmlt_arch.data.prepare_record import (
 )
 from lmlt_arch.data.prepare_sources import Failure, Source, find_sources
 from lmlt_arch.data.prepare_worker import process_source, start_worker
+from lmlt_arch.data.raw_conversion import EncodedImage, write_raw_lmdb
 from lmlt_arch.files import OutputError, write_atomic
 
 # Images handed to each worker ahead of time.
@@ -91,7 +94,11 @@ def prepare(options: PrepareOptions) -> Report:
     plan = make_plan(options)
     sources, failures = find_sources(plan)
     with exclusive(plan.journal.with_suffix(".lock")):
-        journal = open_journal(plan, overwrite=options.overwrite, lmdb=options.lmdb)
+        wanted = [
+            *(plan.lmdbs.values() if options.lmdb else ()),
+            *(plan.raw_lmdbs.values() if options.raw else ()),
+        ]
+        journal = open_journal(plan, overwrite=options.overwrite, lmdbs=wanted)
         remove_temporaries(plan)
         stale = remove_stale(plan, journal, sources)
         todo = [source for source in sources if source.relative not in journal.entries]
@@ -101,8 +108,8 @@ def prepare(options: PrepareOptions) -> Report:
         if not failures:
             lines = [f"{i.path.name} ({','.join(map(str, i.shape))})\n" for i in images["HR"]]
             write_atomic(plan.meta_info, "".join(lines).encode())
-            if options.lmdb or journal.lmdbs:
-                _make_lmdbs(plan, journal, images)
+            wanted += [plan.output / name for name in journal.lmdbs]
+            _make_lmdbs(plan, journal, images, wanted, options.workers)
     shapes = [shape for entry in journal.entries.values() for shape in entry.shapes]
     return Report(
         plan=plan,
@@ -167,15 +174,27 @@ def _results(
         pool.shutdown(cancel_futures=True)
 
 
-def _make_lmdbs(plan: Plan, journal: Journal, images: Mapping[str, list[LmdbImage]]) -> None:
-    """Make the LMDB folders that are missing or out of date."""
+def _make_lmdbs(
+    plan: Plan,
+    journal: Journal,
+    images: Mapping[str, list[LmdbImage]],
+    wanted: Container[Path],
+    workers: int,
+) -> None:
+    """Make the wanted LMDB folders that are missing or out of date."""
     stamps = sorted((entry.source, entry.stamp) for entry in journal.entries.values())
-    for key, folder in plan.lmdbs.items():
-        contents = [(image.key, image.shape, image.size) for image in images[key]]
+    for key, found in images.items():
+        contents = [(image.key, image.shape, image.size) for image in found]
         digest = hashlib.sha256(json.dumps([stamps, contents]).encode()).hexdigest()
-        if journal.lmdbs.get(folder.name) == digest and (folder / "data.mdb").exists():
-            continue
-        journal.add_lmdb(folder.name, "")
-        with _bar(folder.name, total=len(contents)) as bar:
-            write_lmdb(folder, images[key], compression_level=plan.compression_level, advance=bar.update)
-        journal.add_lmdb(folder.name, digest)
+        encoded = [EncodedImage(key=i.key, name=str(i.path), read=i.path.read_bytes) for i in found]
+        for folder, write in (
+            (plan.lmdbs[key], partial(write_lmdb, images=found, compression_level=plan.compression_level)),
+            (plan.raw_lmdbs[key], partial(write_raw_lmdb, images=encoded, workers=workers)),
+        ):
+            is_there = journal.lmdbs.get(folder.name) == digest and (folder / "data.mdb").exists()
+            if folder not in wanted or is_there:
+                continue
+            journal.add_lmdb(folder.name, "")
+            with _bar(folder.name, total=len(contents)) as bar:
+                write(folder, advance=bar.update)
+            journal.add_lmdb(folder.name, digest)

@@ -35,6 +35,7 @@ class PrepareOptions:
             of the scales.
         compression_level: zlib level of the PNG files, 0 to 9.
         lmdb: Whether to make LMDB folders as well.
+        raw: Whether to make LMDB folders of raw pixels as well.
         workers: Number of processes; 0 works in this one.
         overwrite: Delete what an earlier run recorded for this data set, and start anew.
     """
@@ -51,6 +52,7 @@ class PrepareOptions:
     mod_crop: int | None = None
     compression_level: int = 1
     lmdb: bool = False
+    raw: bool = False
     workers: int = 0
     overwrite: bool = False
 
@@ -112,6 +114,11 @@ class Plan:
         """The LMDB folder of each output folder, by the same key."""
         return {"HR": self.hr_lmdb, **{f"X{lq.scale}": lq.lmdb for lq in self.lq_folders}}
 
+    @property
+    def raw_lmdbs(self) -> dict[str, Path]:
+        """The LMDB folder of raw pixels of each output folder, by the same key."""
+        return {key: folder.with_name(f"{folder.stem}_raw.lmdb") for key, folder in self.lmdbs.items()}
+
     @staticmethod
     def scale(key: str) -> int:
         """How much smaller than HR the images in the folder ``key`` are."""
@@ -160,8 +167,8 @@ def make_plan(options: PrepareOptions) -> Plan:
         raise UsageError(f"--compression-level must be 0 to 9, not {options.compression_level}")
     if options.workers < 0:
         raise UsageError(f"--workers must not be negative, but is {options.workers}")
-    if options.lmdb and find_spec("lmdb") is None:
-        raise UsageError("--lmdb needs the package lmdb: pip install lmdb")
+    if (options.lmdb or options.raw) and find_spec("lmdb") is None:
+        raise UsageError("--lmdb and --raw need the package lmdb: pip install lmdb")
     grid = _make_grid(options, common)
     for folder in (options.source, *options.lq):
         if not folder.is_dir():
@@ -236,7 +243,7 @@ def _prefix(options: PrepareOptions) -> str:
 def _check_apart(plan: Plan) -> None:
     """No output may lie in an input folder, where the next run would take it for an input, or hold one."""
     given = [lq.given for lq in plan.lq_folders if lq.given]
-    for target in (*plan.folders.values(), *plan.lmdbs.values()):
+    for target in (*plan.folders.values(), *plan.lmdbs.values(), *plan.raw_lmdbs.values()):
         for folder in (plan.source, *given):
             if target.resolve().is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(
                 target.resolve()

@@ -15,8 +15,11 @@ from lmlt_arch.data.prepare_sources import Failure, Source
 from lmlt_arch.files import TEMPORARY_SUFFIX, make_folder
 
 
-def open_journal(plan: Plan, *, overwrite: bool, lmdb: bool) -> Journal:
-    """Continue an earlier run's journal, or start one in folders that hold nothing else."""
+def open_journal(plan: Plan, *, overwrite: bool, lmdbs: Iterable[Path]) -> Journal:
+    """Continue an earlier run's journal, or start one in folders that hold nothing else.
+
+    `lmdbs` are the LMDB folders to be made.
+    """
     options = plan.fingerprint()
     journal = Journal.read(plan.journal)
     if journal is not None and overwrite:
@@ -39,9 +42,8 @@ def open_journal(plan: Plan, *, overwrite: bool, lmdb: bool) -> Journal:
         for folder in plan.folders.values()
         if journal is None and folder.exists() and any(folder.iterdir())
     ]
-    if lmdb:
-        made = journal.lmdbs if journal else ()
-        strange += [folder for folder in plan.lmdbs.values() if folder.exists() and folder.name not in made]
+    made = journal.lmdbs if journal else ()
+    strange += [folder for folder in lmdbs if folder.exists() and folder.name not in made]
     if strange:
         raise UsageError(
             f"{strange[0]} exists but was not made here: remove it or choose another -o or --name"

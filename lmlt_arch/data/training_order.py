@@ -11,14 +11,15 @@ import random
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from basicsr.data.data_sampler import EnlargedSampler
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from lmlt_arch.data.guarded_reading import GuardedReading
 
@@ -124,11 +125,14 @@ class SeededDataset(Dataset[Any]):
             return self._reading.get(int(index))
 
 
-class WorkersOutlastSigterm:
-    """For a loader's `worker_init_fn`: a SIGTERM to the whole process group leaves the data workers alive.
+class PrepareWorker:
+    """For a loader's `worker_init_fn`: each worker keeps to one thread, and outlasts a SIGTERM to its group.
 
-    The main process has to save, and may need them for the iteration it is in. Once it exits, SIGTERM ends
-    them again: that is how Python gets rid of daemon processes, and it waits for them without limit.
+    PyTorch limits its own threads in workers; OpenCV would start one for each core in every worker.
+
+    A SIGTERM to the whole process group leaves the data workers alive: the main process has to save, and may
+    need them for the iteration it is in. Once it exits, SIGTERM ends them again: that is how Python gets rid
+    of daemon processes, and it waits for them without limit.
     """
 
     def __init__(self) -> None:
@@ -138,6 +142,7 @@ class WorkersOutlastSigterm:
 
     def __call__(self, worker_id: int) -> None:
         """Prepare a worker; runs in it."""
+        cv2.setNumThreads(0)
         signal.signal(signal.SIGTERM, self._end_if_exiting)
 
     def _end_if_exiting(self, signum: int, frame: FrameType | None) -> None:
@@ -153,16 +158,22 @@ def _mixed(*numbers: int) -> int:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators, which data sets draw from, and put them back afterwards."""
-    with _drawing:
-        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    """Seed the global generators, which data sets draw from."""
+    with _drawing, nullcontext() if get_worker_info() else _generators_kept():
         random.seed(seed)
         np.random.seed(seed)
         # Not `torch.manual_seed`, which would seed the GPUs too.
         torch.default_generator.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-            torch.set_rng_state(before[2])
+        yield
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Put the global generators back; not needed in data workers, which draw for samples alone."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])

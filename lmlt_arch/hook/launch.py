@@ -32,8 +32,9 @@ def _explained() -> tuple[type[Exception], ...]:
     from lmlt_arch.checkpoint import CheckpointError
     from lmlt_arch.data.guarded_reading import TrainingDataError
     from lmlt_arch.data.images import ImageError
+    from lmlt_arch.data.lmdb_store import StoreError
     from lmlt_arch.files import OutputError
     from lmlt_arch.metrics import MetricError
 
-    ours = (CheckpointError, ImageError, MetricError, OutputError, TrainingDataError)
+    ours = (CheckpointError, ImageError, MetricError, OutputError, StoreError, TrainingDataError)
     return (*ours, FileNotFoundError, FloatingPointError)

@@ -1,41 +1,17 @@
 """Mends for reading images and for making degraded ones."""
 
-import os
 from functools import wraps
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
+from lmlt_arch.data.lmdb_environments import environments
 from lmlt_arch.hook.mending import Names, always, mend_after, uses
 
 _REAL_ESR = ("RealESRNetModel", "RealESRGANModel")
-
-
-class _Environments:
-    """The open LMDBs of this process, one for each path."""
-
-    def __init__(self) -> None:
-        self._process = os.getpid()
-        self._open: dict[Path, Any] = {}
-
-    def get(self, path: str, options: dict[str, Any]) -> Any:
-        import lmdb
-
-        if self._process != os.getpid():  # after a fork: inherited handles are not to be used
-            for environment in self._open.values():
-                environment.close()
-            self._open, self._process = {}, os.getpid()
-        home = Path(path).resolve()
-        if home not in self._open:
-            self._open[home] = lmdb.open(str(home), **options)
-        return self._open[home]
-
-
-_environments = _Environments()
 
 
 @mend_after("basicsr.utils.file_client", needed=lambda names: find_spec("lmdb") is not None)
@@ -65,12 +41,12 @@ def lmdb_opened_once(names: Names) -> None:
         self._options = {"readonly": readonly, "lock": lock, "readahead": readahead, **kwargs}
         self._client = dict(zip(keys, self.db_paths, strict=True))
         for path in self.db_paths:
-            _environments.get(path, self._options)
+            environments.get(path, self._options)
 
     def get(self: Any, filepath: object, client_key: str) -> Any:
         if client_key not in self._client:
             raise KeyError(f"client_key {client_key} is not one of {[*self._client]}")
-        environment = _environments.get(self._client[client_key], self._options)
+        environment = environments.get(self._client[client_key], self._options)
         with environment.begin(write=False) as transaction:
             return transaction.get(str(filepath).encode("ascii"))
 

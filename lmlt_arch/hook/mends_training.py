@@ -119,7 +119,8 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
 
     @wraps(stock_create)
     def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> Any:
-        from lmlt_arch.data.training_order import SeededDataset, TrainingOrder, WorkersOutlastSigterm
+        from lmlt_arch.data.paired_crop_dataset import PairedCropDataset
+        from lmlt_arch.data.training_order import PrepareWorker, SeededDataset, TrainingOrder
         from lmlt_arch.options.looking import is_ours
 
         orders.clear()
@@ -131,6 +132,8 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
             dataset = stock["build_dataset"](section)
             if section["phase"] != "train":
                 return dataset
+            if isinstance(dataset, PairedCropDataset):
+                dataset.as_bytes = True  # our models make floats of them on their device
             return SeededDataset(dataset, skip_damaged=section.get("damaged_images") == "skip")
 
         names["EnlargedSampler"] = partial(TrainingOrder, seed=opt["manual_seed"])
@@ -143,7 +146,9 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
         # So that beginning an epoch takes nothing from the global generator.
         loader.generator = torch.Generator().manual_seed(opt["manual_seed"])
         # In place of BasicSR's seeds, which samples with seeds of their own do not need.
-        loader.worker_init_fn = WorkersOutlastSigterm()
+        loader.worker_init_fn = PrepareWorker()
+        if torch.cuda.is_available() and opt["num_gpu"] and "pin_memory" not in opt["datasets"]["train"]:
+            loader.pin_memory = True  # copies to the GPU then go on beside everything else
         orders.append(order)
         return created
 

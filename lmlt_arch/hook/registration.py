@@ -15,7 +15,10 @@ PROVIDED: dict[str, dict[str, str]] = {
         ),
     },
     "LOSS_REGISTRY": {"FFTLoss": "lmlt_arch.losses"},
-    "DATASET_REGISTRY": {"DownsampleImageDataset": "lmlt_arch.data", "HQImageDataset": "realsr.data"},
+    "DATASET_REGISTRY": {
+        **dict.fromkeys(("DownsampleImageDataset", "PairedCropDataset"), "lmlt_arch.data"),
+        "HQImageDataset": "realsr.data",
+    },
     "METRIC_REGISTRY": dict.fromkeys(
         ("calculate_lpips", "calculate_dists", "calculate_pyiqa"), "lmlt_arch.metrics"
     ),

@@ -19,6 +19,7 @@ from lmlt_arch.options.sections import ADDED, Options
 # The data sets whose keys `Dataset` has.
 IMAGE_SETS = (
     "PairedImageDataset",
+    "PairedCropDataset",
     "SingleImageDataset",
     "RealESRGANDataset",
     "RealESRGANPairedDataset",

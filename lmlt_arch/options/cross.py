@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lmlt_arch.options.fields import with_numbers
-from lmlt_arch.options.looking import at, effective_model, model_family, section, whole
+from lmlt_arch.options.looking import RAW_SET, at, effective_model, model_family, section, whole
 from lmlt_arch.options.mistakes import Mistake
 from lmlt_arch.options.registries import registered
 
@@ -84,7 +84,10 @@ def _sets(opt: Mapping[str, Any], *, is_train: bool) -> Iterator[Mistake]:
         if data.get("persistent_workers") is True and workers == 0:
             mend = "num_worker_per_gpu is 0" if role == "train" else "validation loads images itself"
             yield Mistake((*place, "persistent_workers"), f"there are no workers to keep, {mend}: remove it")
-        if at(data, "io_backend", "type") == "lmdb":
+        backend = at(data, "io_backend", "type")
+        if data.get("type") == RAW_SET and backend not in (None, "lmdb"):
+            yield Mistake((*place, "io_backend", "type"), f"{RAW_SET} reads lmdb only; got {backend!r}")
+        if backend == "lmdb":
             for key in ("dataroot_gt", "dataroot_lq"):
                 for root in _several(data.get(key)):
                     if isinstance(root, str) and not root.endswith(".lmdb"):

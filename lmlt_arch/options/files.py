@@ -1,4 +1,4 @@
-"""The checkpoints that an option file names: whether they are there, and whether they fit."""
+"""The files that an option file names: whether checkpoints are there and fit, and how LMDBs are laid out."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lmlt_arch.options.looking import at, section
-from lmlt_arch.options.mistakes import Mistake
+from lmlt_arch.options.looking import RAW_SET, at, section
+from lmlt_arch.options.mistakes import Mistake, Place
 from lmlt_arch.options.parts import build
 
 
 def file_mistakes(opt: Mapping[str, Any]) -> list[Mistake]:
-    """Checkpoints that are missing, damaged or of another network."""
+    """Checkpoints that are missing, damaged or of another network, and LMDBs of the wrong layout."""
     found = [*_missing(opt)]
-    return found or [*_unfit(opt)]
+    found += [] if found else _unfit(opt)
+    for phase in section(opt, "datasets"):
+        found += layout_mistakes(section(opt, "datasets", phase), ("datasets", phase))
+    return found
 
 
 def _missing(opt: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -54,3 +57,25 @@ def _unfit(opt: Mapping[str, Any]) -> Iterator[Mistake]:
         load_for_training(network, file, key=key, strict=strict)
     except CheckpointError as error:
         yield Mistake(place, str(error))
+
+
+def layout_mistakes(data: Mapping[str, Any], place: Place) -> Iterator[Mistake]:
+    """LMDBs of raw pixels that a data set takes for PNG files, and the other way round."""
+    from lmlt_arch.data.lmdb_store import StoreError, read_lmdb_info
+
+    for key in ("dataroot_gt", "dataroot_lq"):
+        root = data.get(key)
+        if at(data, "io_backend", "type") != "lmdb" or not isinstance(root, str):
+            continue
+        try:
+            is_raw = read_lmdb_info(Path(root).expanduser()).layout == "raw"
+        except StoreError as error:
+            yield Mistake((*place, key), str(error))
+            continue
+        except OSError:
+            continue  # named where the data are looked at
+        if is_raw and data.get("type") != RAW_SET:
+            yield Mistake((*place, key), f"{root} holds raw pixels: write type: {RAW_SET}")
+        elif data.get("type") == RAW_SET and not is_raw:
+            mend = f"make a raw LMDB of it by `lmlt raw {root}`, or write type: PairedImageDataset"
+            yield Mistake((*place, key), f"{root} holds PNG files: {mend}")

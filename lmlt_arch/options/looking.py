@@ -14,6 +14,10 @@ MODELS = PROVIDED["MODEL_REGISTRY"]
 """Our model types."""
 
 
+RAW_SET = "PairedCropDataset"
+"""The data set that reads LMDBs of raw pixels, and the only one that does."""
+
+
 class Family(NamedTuple):
     """What kind of model the options are for; None: not known."""
 

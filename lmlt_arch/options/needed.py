@@ -12,7 +12,7 @@ from lmlt_arch.options.mistakes import Mistake, Place, mistakes_in
 from lmlt_arch.options.sections import Dataset, Options
 
 _SETS_WITH_DEFAULTS = ("DownsampleImageDataset", "HQImageDataset")
-_PAIRED = ("PairedImageDataset", "RealESRGANPairedDataset")
+_PAIRED = ("PairedImageDataset", "PairedCropDataset", "RealESRGANPairedDataset")
 
 
 def degradation_mistakes(opt: object) -> list[Mistake]:

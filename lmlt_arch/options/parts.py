@@ -59,7 +59,9 @@ def _network(opt: Mapping[str, Any], name: str) -> list[Mistake]:
     ours = inspect.getmodule(known[given["type"]])
     if refused and not (ours and ours.__name__.startswith("lmlt_arch.")):
         return []  # others may have reasons not to build without memory
-    return refused or (_frozen(opt, built) if name == "network_g" else [])
+    if refused or name != "network_g":
+        return refused
+    return [*_frozen(opt, built), *_checkpointed(opt, built)]
 
 
 def _frozen(opt: Mapping[str, Any], network: Any) -> list[Mistake]:
@@ -76,6 +78,17 @@ def _frozen(opt: Mapping[str, Any], network: Any) -> list[Mistake]:
         for prefix, some in below.items()
         if not some
     ]
+
+
+def _checkpointed(opt: Mapping[str, Any], network: Any) -> list[Mistake]:
+    from lmlt_arch.archs.blocks import repeated_blocks
+
+    try:
+        if at(opt, "train", "checkpointing") is True:
+            repeated_blocks(network)
+    except ValueError as error:
+        return [Mistake(("train", "checkpointing"), f"is not possible: {error}; leave it out")]
+    return []
 
 
 def _losses(opt: Mapping[str, Any]) -> list[Mistake]:

@@ -57,6 +57,8 @@ class Train(Section):
     """Compile the networks by torch.compile."""
     accumulation_steps: Whole = Field(1, ge=1)
     """Go through each batch in so many parts, to save memory; a divisor of batch_size_per_gpu."""
+    checkpointing: bool = False
+    """Of each block of network_g, keep the input only and compute the rest twice, to save memory."""
     deterministic: bool = False
     """Take only operations that give the same result twice."""
     freeze: list[str] = Field(default=[])

@@ -68,6 +68,7 @@ PAIRED_OPTIONS: list[tuple[str, Any, str]] = [
         {"type": "CosineAnnealingRestartLR", "periods": [3]},
         "train: scheduler: periods: add up to 3, but total_iter is 4",
     ),
+    ("train:checkpointing", "on", "train: checkpointing: must be true or false"),
     ("train:accumulation_steps", 3, "3 does not divide batch_size_per_gpu, 2: take one of 1, 2"),
     ("train:pixel_opt", None, "train: 'pixel_opt' or 'perceptual_opt' is missing"),
     ("train:pixel_opt:reduction", "median", "train: pixel_opt: cannot be built: Unsupported reduction"),
@@ -295,6 +296,45 @@ def in_lmdb(paired: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     paired["datasets"]["train"]["io_backend"] = {"type": "lmdb"}
     del paired["datasets"]["val"]
     return paired
+
+
+@pytest.fixture
+def in_raw_lmdb(in_lmdb: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    train = in_lmdb["datasets"]["train"]
+    assert main(["raw", train["dataroot_gt"], train["dataroot_lq"]]) == 0
+    roots = {f"dataroot_{part}": str(tmp_path / f"{part}_raw.lmdb") for part in ("gt", "lq")}
+    in_lmdb["datasets"]["train"] = {**train, **roots, "type": "PairedCropDataset"}
+    return in_lmdb
+
+
+def test_raw_lmdb(
+    in_raw_lmdb: dict[str, Any], write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(write(in_raw_lmdb)) == 0
+    train = in_raw_lmdb["datasets"]["train"]
+    capsys.readouterr()
+
+    in_raw_lmdb["datasets"]["train"] = {**train, "type": "PairedImageDataset"}
+    found = findings(write(in_raw_lmdb), capsys)
+    assert len(found) == 2
+    assert "dataroot_gt: " in found[0]
+    assert "holds raw pixels: write type: PairedCropDataset" in found[0]
+
+    png = str(tmp_path / "gt.lmdb")
+    in_raw_lmdb["datasets"]["train"] = {**train, "dataroot_gt": png}
+    (one,) = findings(write(in_raw_lmdb), capsys)
+    assert f"holds PNG files: make a raw LMDB of it by `lmlt raw {png}`" in one
+
+    in_raw_lmdb["datasets"]["train"] = {**train, "io_backend": {"type": "disk"}}
+    assert any(
+        "PairedCropDataset reads lmdb only; got 'disk'" in one for one in findings(write(in_raw_lmdb), capsys)
+    )
+
+    data = Path(train["dataroot_lq"]) / "data.mdb"
+    data.write_bytes(data.read_bytes()[:-4096])
+    in_raw_lmdb["datasets"]["train"] = train
+    (one,) = findings(write(in_raw_lmdb), capsys)
+    assert "data.mdb is cut off" in one
 
 
 def empty_lmdb(folder: Path) -> None:

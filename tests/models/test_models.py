@@ -209,10 +209,19 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(
     step(model, batch)
     broken = {**batch, "gt": batch["gt"].clone(), "gt_path": ["HR/0801.png", "HR/0802.png"]}
     broken["gt"][1, 2, 3, 4] = float("nan") if term == "l_pix" else float("inf")
-    with pytest.raises(
-        FloatingPointError, match=rf"iteration 2: .*{term} is (nan|inf).*HR/0801.png, HR/0802"
+    step(model, broken, 2)
+    refused = rf"iteration 2: .*{term} is (nan|inf).*HR/0801.png, HR/0802"
+    # Whatever comes next: another iteration, the log, or a checkpoint, which is not written.
+    for following in (
+        lambda: step(model, batch, 3),
+        model.get_current_log,
+        lambda: model.save(epoch=0, current_iter=2),
     ):
-        step(model, broken, 2)
+        outcome = model._outcome
+        with pytest.raises(FloatingPointError, match=refused):
+            following()
+        model._outcome = outcome
+    assert not [*(tmp_path / "models").iterdir()]
     kept = tmp_path / "nonfinite_2_rank0"
     content = torch.load(kept / "batch.pth", weights_only=True)
     assert content["files"] == broken["gt_path"]

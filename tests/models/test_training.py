@@ -17,13 +17,15 @@ from basicsr.archs import build_network
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lmlt_arch.cli import main
+
 pytestmark = pytest.mark.slow
 SCALE = 2
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight smooth 48 x 44 pictures and their halves, in the folders and LMDBs `HR` and `LR`."""
+    """Eight smooth 48 x 44 pictures and their halves, in folders, LMDBs and raw LMDBs `HR` and `LR`."""
     root = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
     pictures: dict[str, dict[str, np.ndarray]] = {"HR": {}, "LR": {}}
@@ -38,17 +40,18 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
             cv2.imwrite(str(root / folder / f"{name}.png"), image)
         files = [f"{name}.png" for name in content]
         make_lmdb_from_imgs(str(root / folder), str(root / f"{folder}.lmdb"), files, list(content))
+        assert main(["raw", str(root / folder)]) == 0
     return root
 
 
 def dataset(images: Path, backend: str, **more: Any) -> dict[str, Any]:
-    ending = ".lmdb" if backend == "lmdb" else ""
+    ending = {"disk": "", "lmdb": ".lmdb", "raw": "_raw.lmdb"}[backend]
     return {
         "name": f"Set_{backend}",
-        "type": "PairedImageDataset",
+        "type": "PairedCropDataset" if backend == "raw" else "PairedImageDataset",
         "dataroot_gt": str(images / f"HR{ending}"),
         "dataroot_lq": str(images / f"LR{ending}"),
-        "io_backend": {"type": backend},
+        "io_backend": {"type": "disk" if backend == "disk" else "lmdb"},
         **more,
     }
 
@@ -88,8 +91,8 @@ def scalars(folder: Path) -> dict[str, dict[int, float]]:
     [
         ("LMLT", 1, "disk", "lmdb", False),
         ("ESC", 0, "lmdb", "disk", True),
-        ("ESC", 2, "disk", "lmdb", False),
-        ("LMLT", 2, "lmdb", "disk", True),
+        ("ESC", 2, "disk", "raw", False),
+        ("LMLT", 2, "raw", "disk", True),
     ],
 )
 def test_train_resume_and_test(

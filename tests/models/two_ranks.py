@@ -47,13 +47,14 @@ def main(options: str, batch_file: str, out: str) -> None:
             model.update_learning_rate(iteration)
             model.feed_data({key: value[rank::world] for key, value in batch.items()})
             model.optimize_parameters(iteration)
+        log = dict(model.get_current_log())
     except FloatingPointError as error:
         failure = str(error)
     net = model.get_bare_model(model.net_g)
     result = {
         "params": net.state_dict(),
         "params_ema": model.net_g_ema.state_dict(),
-        "log": {} if failure else dict(model.get_current_log()),
+        "log": {} if failure else log,
         "exchanges": exchanges,
         "failure": failure,
     }
