@@ -123,7 +123,59 @@ class LMLTBlock(nn.Module):
         return x + self.ccm(self.norm2(x))
 
 
-class LMLT(SRNetwork):
+class LMLTEncoder(SRNetwork):
+    """LMLT without its last layer: an image to as many features for each of its pixels.
+
+    Args: as those of `LMLT`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        n_blocks: int = 8,
+        ffn_scale: float = 2.0,
+        upscaling_factor: int = 1,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        *,
+        low_to_high: bool = True,
+        attn_type: str = "auto",
+    ) -> None:
+        super().__init__(upscaling_factor, pad_multiple=STRIDE)
+        if positive_int("dim", dim) % LEVELS:
+            raise ValueError(f"dim must be a multiple of {LEVELS} (one share per level), got {dim}")
+        if not low_to_high:
+            self.register_buffer("low_to_high", torch.zeros(1, dtype=torch.uint8))
+        self.to_feat = nn.Conv2d(3, dim, 3, padding=1)
+        self.feats = nn.ModuleList(
+            LMLTBlock(
+                dim,
+                hidden_width("ffn_scale", dim, ffn_scale),
+                LHSB(
+                    dim,
+                    low_to_high=low_to_high,
+                    attn_drop_rate=attn_drop_rate,
+                    drop_rate=drop_rate,
+                    attn_type=attn_type,
+                ),
+            )
+            for _ in range(positive_int("n_blocks", n_blocks))
+        )
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to features (B, dim, H, W), any H and W from 1."""
+        height, width = x.shape[-2:]
+        rows, cols = cells(height, STRIDE), cells(width, STRIDE)
+        x = self.to_feat(pad_to_cells(x, rows, cols, STRIDE))
+        features = x
+        for block in self.feats:
+            features = block(features, rows, cols)
+        # Cropped here, so that a convolution afterwards sees zeros beyond the true border.
+        return (features + x)[:, :, :height, :width]
+
+
+class LMLT(LMLTEncoder):
     """Low-to-high Multi-Level Transformer for image super-resolution (arXiv 2409.03516).
 
     State dicts are those of the official code. Input and output are RGB in [0, 1]; nothing is clamped.
@@ -160,25 +212,16 @@ class LMLT(SRNetwork):
         low_to_high: bool = True,
         attn_type: str = "auto",
     ) -> None:
-        super().__init__(upscaling_factor, pad_multiple=STRIDE)
-        if positive_int("dim", dim) % LEVELS:
-            raise ValueError(f"dim must be a multiple of {LEVELS} (one share per level), got {dim}")
-        if not low_to_high:
-            self.register_buffer("low_to_high", torch.zeros(1, dtype=torch.uint8))
-        self.to_feat = nn.Conv2d(3, dim, 3, padding=1)
-        self.feats = nn.ModuleList(
-            LMLTBlock(
-                dim,
-                hidden_width("ffn_scale", dim, ffn_scale),
-                LHSB(
-                    dim,
-                    low_to_high=low_to_high,
-                    attn_drop_rate=attn_drop_rate,
-                    drop_rate=drop_rate,
-                    attn_type=attn_type,
-                ),
-            )
-            for _ in range(positive_int("n_blocks", n_blocks))
+        super().__init__(
+            dim,
+            n_blocks,
+            ffn_scale,
+            upscaling_factor,
+            drop_rate,
+            attn_drop_rate,
+            drop_path_rate,
+            low_to_high=low_to_high,
+            attn_type=attn_type,
         )
         self.to_img = nn.Sequential(
             nn.Conv2d(dim, 3 * upscaling_factor**2, 3, padding=1), nn.PixelShuffle(upscaling_factor)
@@ -194,11 +237,4 @@ class LMLT(SRNetwork):
             (B, 3, H r, W r), r = `upscaling_factor`.
         """
         self.check_input(x)
-        height, width = x.shape[-2:]
-        rows, cols = cells(height, STRIDE), cells(width, STRIDE)
-        x = self.to_feat(pad_to_cells(x, rows, cols, STRIDE))
-        features = x
-        for block in self.feats:
-            features = block(features, rows, cols)
-        # Cropped before the last convolution, which therefore sees zeros beyond the true border.
-        return self.to_img((features + x)[:, :, :height, :width])
+        return self.to_img(self.encode(x))

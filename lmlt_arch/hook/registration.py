@@ -7,7 +7,9 @@ from importlib import import_module
 from typing import Any
 
 PROVIDED: dict[str, dict[str, str]] = {
-    "ARCH_REGISTRY": dict.fromkeys(("LMLT", "ESC", "ESCFP", "ESCReal", "ESCRealM"), "lmlt_arch.archs"),
+    "ARCH_REGISTRY": dict.fromkeys(
+        ("LMLT", "ESC", "ESCFP", "ESCReal", "ESCRealM", "ESCLTE", "ESCFPLTE", "LMLTLTE"), "lmlt_arch.archs"
+    ),
     "MODEL_REGISTRY": {
         **dict.fromkeys(("LMLTModel", "ESCModel", "ESRModel"), "lmlt_arch.models"),
         **dict.fromkeys(
