@@ -5,19 +5,24 @@ Importing this package loads neither torch nor BasicSR.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lmlt_arch.data.imresize import imresize
 
 if TYPE_CHECKING:
+    from lmlt_arch.data.arbitrary_scale_dataset import ArbitraryScaleDataset
     from lmlt_arch.data.downsample_image_dataset import DownsampleImageDataset
 
-__all__ = ["DownsampleImageDataset", "imresize"]
+__all__ = ["ArbitraryScaleDataset", "DownsampleImageDataset", "imresize"]
+
+_HOME = {
+    "ArbitraryScaleDataset": "lmlt_arch.data.arbitrary_scale_dataset",
+    "DownsampleImageDataset": "lmlt_arch.data.downsample_image_dataset",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "DownsampleImageDataset":
-        from lmlt_arch.data.downsample_image_dataset import DownsampleImageDataset
-
-        return DownsampleImageDataset
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,13 +11,17 @@ PROVIDED: dict[str, dict[str, str]] = {
         ("LMLT", "ESC", "ESCFP", "ESCReal", "ESCRealM", "ESCLTE", "ESCFPLTE", "LMLTLTE"), "lmlt_arch.archs"
     ),
     "MODEL_REGISTRY": {
-        **dict.fromkeys(("LMLTModel", "ESCModel", "ESRModel"), "lmlt_arch.models"),
+        **dict.fromkeys(("LMLTModel", "ESCModel", "ESRModel", "ArbitraryScaleModel"), "lmlt_arch.models"),
         **dict.fromkeys(
             ("ESCRealMSEModel", "ESCRealGANModel", "RealHATMSEModel", "RealHATGANModel"), "realsr.models"
         ),
     },
     "LOSS_REGISTRY": {"FFTLoss": "lmlt_arch.losses"},
-    "DATASET_REGISTRY": {"DownsampleImageDataset": "lmlt_arch.data", "HQImageDataset": "realsr.data"},
+    "DATASET_REGISTRY": {
+        "DownsampleImageDataset": "lmlt_arch.data",
+        "ArbitraryScaleDataset": "lmlt_arch.data",
+        "HQImageDataset": "realsr.data",
+    },
     "METRIC_REGISTRY": dict.fromkeys(
         ("calculate_lpips", "calculate_dists", "calculate_pyiqa"), "lmlt_arch.metrics"
     ),

@@ -23,6 +23,7 @@ IMAGE_SETS = (
     "RealESRGANDataset",
     "RealESRGANPairedDataset",
     "DownsampleImageDataset",
+    "ArbitraryScaleDataset",
     "HQImageDataset",
 )
 
