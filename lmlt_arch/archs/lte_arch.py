@@ -225,8 +225,8 @@ class LTENetwork(SRNetwork):
     def _phase(self, before: Size, after: Size) -> Tensor:
         """What the size of an output pixel adds to all waves."""
         weight = self.phase.weight
-        cells = [relative_cell(n, m) for n, m in zip(before, after, strict=True)]
         wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
+        cells = [relative_cell(n, m, wide.dtype) for n, m in zip(before, after, strict=True)]
         return wide[:, 0] * cells[0] + wide[:, 1] * cells[1]
 
     def _fields(self, features: Tensor) -> Tensor:

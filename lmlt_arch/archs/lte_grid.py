@@ -42,7 +42,8 @@ class Axis(NamedTuple):
         """
         # In units of 1 / (2 after) of a feature, the centre of a pixel is at (2 pixel + 1) before.
         centre = (2 * pixels + 1) * before
-        first = (centre - after).div(2 * after, rounding_mode="floor")
+        # Not below zero before it is divided: ONNX rounds quotients of negative integers the other way.
+        first = (centre + after).div(2 * after, rounding_mode="floor") - 1
         behind = (centre - after - first * (2 * after)).to(dtype) / (2 * after)
         # Beyond the border there is nothing: the outermost feature stands on both sides.
         features = torch.stack((first, first + 1)).clamp(min=0).clamp(max=before - 1)
@@ -72,6 +73,8 @@ def blending(down: Tensor, across: Tensor) -> Tensor:
     return areas / areas.sum((0, 1))
 
 
-def relative_cell(before: int, after: int) -> float:
+def relative_cell(before: int, after: int, dtype: torch.dtype) -> Tensor:
     """Size of an output pixel in half features, not below that at the largest scale seen in training."""
-    return max(2 * before / after, 2 / LARGEST_SEEN)
+    # In tensors, because under torch.export the sizes are symbols that must not be compared.
+    sides = (torch.scalar_tensor(side, dtype=dtype) for side in (2 * before, after))
+    return torch.div(*sides).clamp(min=2 / LARGEST_SEEN)

@@ -22,6 +22,36 @@ _SHARE_OF_MEMORY = 0.25
 _MOST_MEMORY = {"cpu": 2**27}
 _MOST_ELSEWHERE = 2**31
 _LEAST_MEMORY = 2**20
+# What runtimes of ONNX take for each output pixel of a network with layers 256 wide.
+_BYTES_PER_PIXEL = 2**13
+
+
+class WholeImages:
+    """A network of any scale that can only run on images as a whole, such as an ONNX file.
+
+    Args:
+        run: maps images and the size of the output to images.
+    """
+
+    def __init__(self, run: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self._run = run
+
+    def enlarge(self, lq: Tensor, size: Size, progress: Progress = lambda pixels: None) -> Tensor:
+        """Enlarge images (B, 3, h, w) to (B, 3, *size).
+
+        Raises:
+            RuntimeError: memory does not suffice.
+        """
+        if size[0] * size[1] * _BYTES_PER_PIXEL > available_memory(lq.device):
+            raise RuntimeError(
+                f"{size[1]}x{size[0]} pixels are too many for an .onnx file of any scale, which takes images "
+                "as a whole: give the checkpoint"
+            )
+        results = []
+        for image in lq.split(1):
+            results.append(self._run(image, torch.tensor(size)))
+            progress(image.shape[-2] * image.shape[-1])
+        return torch.cat(results)
 
 
 class AnySizeNetwork:

@@ -123,6 +123,9 @@ class ExportedRunner:
         device: where to compute.
         backend: one of `BACKENDS`; OpenVINO computes on the CPU.
 
+    Attributes:
+        any_size: whether it makes whatever size is asked for.
+
     Raises:
         ImportError: the backend is not installed.
         ExportError: the file cannot be run.
@@ -138,12 +141,13 @@ class ExportedRunner:
         else:
             self._runner = OnnxRunner(path, device=device)
         self.scale, self.multiple = self._runner.scale, self._runner.multiple
+        self.any_size = isinstance(self._runner, OnnxRunner) and self._runner.any_size
         self.device = device
         self.statistics: SharedStatistics | None = None
 
-    def __call__(self, lq: Tensor) -> Tensor:
-        """Enlarge."""
-        return self._runner(lq.to(self.device))
+    def __call__(self, lq: Tensor, *size: Tensor) -> Tensor:
+        """Enlarge, to a size if the file is of a network of any scale."""
+        return self._runner(lq.to(self.device), *size)
 
     def memory(self) -> float:
         """A guess on the safe side: onnxruntime does not tell, and keeps attention scores whole."""

@@ -15,11 +15,12 @@ from torch import Tensor
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.data.images import ALPHA_MODES
 from lmlt_arch.inference.alpha import fill_transparent
-from lmlt_arch.inference.any_size import AnySizeNetwork, Size
+from lmlt_arch.inference.any_size import AnySizeNetwork, Size, WholeImages
 from lmlt_arch.inference.memory import available_memory
 from lmlt_arch.inference.runner import (
     EncoderRunner,
     EnsembleRunner,
+    ExportedRunner,
     Runner,
     choose_device,
     choose_dtype,
@@ -91,14 +92,18 @@ class Upscaler:
             )
         else:
             runner = model
-        self.any_size = isinstance(runner, EncoderRunner)
+        sized = isinstance(runner, ExportedRunner) and runner.any_size
+        self.any_size = sized or isinstance(runner, EncoderRunner)
         self.scale = runner.network.upscaling_factor if isinstance(runner, EncoderRunner) else runner.scale
         self._ensemble = ensemble
         self._runner: Runner = EnsembleRunner(runner) if ensemble and not self.any_size else runner
         tiling = self._automatic(overlap) if tile == "auto" else self._fixed(tile, overlap)
         self._tiles = TiledNetwork(self._runner, tiling, runner.statistics, notice)
+        self._any: AnySizeNetwork | WholeImages | None = None
         if isinstance(runner, EncoderRunner):
             self._any = AnySizeNetwork(self._tiles, runner.network, notice)
+        elif isinstance(runner, ExportedRunner) and runner.any_size:
+            self._any = WholeImages(runner)
 
     @property
     def tile(self) -> int:
@@ -140,7 +145,7 @@ class Upscaler:
             RuntimeError: memory does not even suffice for small tiles.
         """
         lq = lq.to(self._runner.device)
-        if not self.any_size:
+        if self._any is None:
             return self._tiles(lq, progress)
         height, width = size or (lq.shape[-2] * self.scale, lq.shape[-1] * self.scale)
         if not self._ensemble:
@@ -171,15 +176,18 @@ class Upscaler:
         """
         tiling = self._tiles.tiling
         row = _BYTES_IN_A_ROW * width * self.scale**2
-        if self.any_size:
-            if self._ensemble:
-                raise RuntimeError("too large for an ensemble with a network of any scale: leave that out")
+        if self._any is not None:
+            if self._ensemble or isinstance(self._any, WholeImages):
+                raise RuntimeError(
+                    "too large to be enlarged as a whole, which ensembles and .onnx files of networks of any "
+                    "scale need: give the checkpoint, without --ensemble"
+                )
             row = _BYTES_IN_A_ROW * self._any.channels // 3 * width
         fitting = int(available_memory(torch.device("cpu")) / 4 / row) // tiling.multiple * tiling.multiple
         side = max(fitting, 2 * tiling.overlap, tiling.multiple)
         kept = tiling.size <= side or tiling.size >= WHOLE
         tiles = self._tiles if kept else self._tiles.with_size(side)
-        if self.any_size:
+        if self._any is not None:
             wanted = size or (height * self.scale, width * self.scale)
             yield from self._any.with_features(tiles).bands(read, height, width, wanted, progress)
             return
