@@ -35,7 +35,7 @@ class SeededIndex(int):
     batch_seed: int
 
     @classmethod
-    def of(cls, index: int, seed: int, batch_seed: int) -> "SeededIndex":
+    def of(cls, index: int, seed: int, batch_seed: int = 0) -> "SeededIndex":
         """An index with its seeds."""
         made = cls(index)
         made.seed, made.batch_seed = seed, batch_seed
