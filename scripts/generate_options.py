@@ -150,6 +150,7 @@ datasets:
 
     lq_size: 64
     scales: [1, 4]
+    non_square: 0  # share of the batches in which each axis has a scale of its own
     use_hflip: true
     use_rot: true
 

@@ -37,6 +37,8 @@ class ArbitraryScaleDataset(Dataset[dict[str, Any]]):
             - ``phase``: ``train`` or anything else.
             - ``lq_size``: side of the LR crops (train; default: 64).
             - ``scales``: smallest and largest scale (train; default: [1, 4]).
+            - ``non_square``: share of the batches in which the horizontal scale is drawn apart from the
+              vertical one (train; default: 0, as published).
             - ``at_scale``: one number, or the vertical and the horizontal one (other phases; default: the
               option file's ``scale``).
             - ``use_hflip``, ``use_rot``: flips and transposition (train; default: false).
@@ -67,6 +69,7 @@ class ArbitraryScaleDataset(Dataset[dict[str, Any]]):
         self.at_scale = _two(opt.get("at_scale") or opt.get("scale") or 1)
         if self.scales[0] > self.scales[1]:
             raise ValueError(f"scales: must be the smallest and the largest one, not {[*self.scales]}")
+        self.non_square = float(opt.get("non_square") or 0)
         self.batch_seed: int | None = None
 
     def __len__(self) -> int:
@@ -78,14 +81,23 @@ class ArbitraryScaleDataset(Dataset[dict[str, Any]]):
         return {"lq": _tensor(lq), "gt": _tensor(gt), "lq_path": path, "gt_path": path}
 
     def _training_pair(self, pixels: Pixels) -> tuple[Pixels, Pixels]:
-        # Without a seed (a batch drawn for `lmlt check`) all samples have the middle of the range.
-        share = 0.5 if self.batch_seed is None else random.Random(self.batch_seed).random()
-        scale = self.scales[0] + share * (self.scales[1] - self.scales[0])
+        height, width = (round(self.lq_size * scale) for scale in self._drawn_scales())
         hflip, rotate = bool(self.opt.get("use_hflip")), bool(self.opt.get("use_rot"))
-        gt = np.ascontiguousarray(
-            random_patch(pixels, round(self.lq_size * scale), hflip=hflip, rotate=rotate)
-        )
+        square = random_patch(pixels, max(height, width), hflip=hflip, rotate=rotate)
+        gt = np.ascontiguousarray(square[:height, :width])
         return gt, imresize(gt, size=(self.lq_size, self.lq_size))
+
+    def _drawn_scales(self) -> tuple[float, float]:
+        """The vertical and the horizontal scale of the batch."""
+        low, high = self.scales
+        # Without a seed (a batch drawn for `lmlt check`) all samples have the middle of the range.
+        if self.batch_seed is None:
+            return (low + high) / 2, (low + high) / 2
+        draws = random.Random(self.batch_seed)
+        down = across = draws.uniform(low, high)
+        if draws.random() < self.non_square:
+            across = draws.uniform(low, high)
+        return down, across
 
     def _pair(self, pixels: Pixels, name: str) -> tuple[Pixels, Pixels]:
         sizes = [int(side / scale + 1e-6) for side, scale in zip(pixels.shape, self.at_scale, strict=False)]

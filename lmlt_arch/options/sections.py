@@ -70,6 +70,8 @@ class Dataset(KernelKeys):
     """ArbitraryScaleDataset: side of the low quality crops of training (64)."""
     scales: Range | None = None
     """ArbitraryScaleDataset: smallest and largest scale of training ([1, 4])."""
+    non_square: Number = Field(0, ge=0, le=1)
+    """ArbitraryScaleDataset: share of the batches in which each axis has a scale of its own."""
     at_scale: Scale | None = None
     """ArbitraryScaleDataset: scale of validation or testing, also [vertical, horizontal]."""
     use_hflip: bool = False

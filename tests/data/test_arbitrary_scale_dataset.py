@@ -62,6 +62,18 @@ def test_one_scale_for_each_step(folder: Path) -> None:
             assert torch.equal(found[1], expected[1])
 
 
+def test_each_axis_on_its_own(folder: Path) -> None:
+    dataset = training_set(folder, non_square=0.5)
+    sizes = []
+    for dataset.batch_seed in range(40):
+        item = dataset[dataset.batch_seed % 3]
+        assert item["lq"].shape == (3, 16, 16)
+        sizes.append(tuple(item["gt"].shape[1:]))
+    assert 10 < sum(height == width for height, width in sizes) < 35
+    assert min(map(min, sizes)) < 22
+    assert max(map(max, sizes)) > 58
+
+
 def pixels(image: torch.Tensor) -> np.ndarray[Any, Any]:
     return (image.permute(1, 2, 0) * 255).round().byte().numpy()
 
