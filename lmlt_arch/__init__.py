@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lmlt_arch.archs import ESC, ESCFP, LMLT, ESCReal, ESCRealM
+    from lmlt_arch.archs import ESC, ESCFP, ESCLTE, LMLT, ESCReal, ESCRealM
     from lmlt_arch.checkpoint import load_model
     from lmlt_arch.inference.upscaler import Upscaler
 
 __version__ = "0.1.0"
 
-__all__ = ["ESC", "ESCFP", "LMLT", "ESCReal", "ESCRealM", "Upscaler", "load_model"]
+__all__ = ["ESC", "ESCFP", "ESCLTE", "LMLT", "ESCReal", "ESCRealM", "Upscaler", "load_model"]
 
 _HOME = {"Upscaler": "lmlt_arch.inference.upscaler", "load_model": "lmlt_arch.checkpoint"}
 

@@ -10,6 +10,7 @@ import math
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,20 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lmlt_arch.archs import ESC, ESCFP, LMLT, ESCReal, ESCRealM, SRNetwork
+from lmlt_arch.archs import (
+    ESC,
+    ESCFP,
+    ESCFPLTE,
+    ESCLTE,
+    LMLT,
+    LMLTLTE,
+    ESCReal,
+    ESCRealM,
+    LTENetwork,
+    SRNetwork,
+)
 from lmlt_arch.archs.attention import resolve_attn_type
+from lmlt_arch.archs.lte_arch import ANY_SCALE
 from lmlt_arch.archs.scale_conversion import head_scale
 from lmlt_arch.archs.upsample import UPSAMPLERS
 
@@ -65,18 +78,19 @@ def _ratio(hidden: int, dim: int) -> float:
     return ratio if int(dim * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
-def _describe_lmlt(state: StateDict) -> Description:
+def _lmlt_kwargs(state: StateDict) -> dict[str, Any]:
     dim = state["to_feat.weight"].shape[0]
-    return Description(
-        LMLT,
-        {
-            "dim": dim,
-            "n_blocks": _count(state, "feats."),
-            "ffn_scale": _ratio(state["feats.0.ccm.ccm.0.weight"].shape[0], dim),
-            "upscaling_factor": head_scale(state["to_img.0.weight"].shape[0]),
-            "low_to_high": "low_to_high" not in state,
-        },
-    )
+    return {
+        "dim": dim,
+        "n_blocks": _count(state, "feats."),
+        "ffn_scale": _ratio(state["feats.0.ccm.ccm.0.weight"].shape[0], dim),
+        "low_to_high": "low_to_high" not in state,
+    }
+
+
+def _describe_lmlt(state: StateDict) -> Description:
+    scale = head_scale(state["to_img.0.weight"].shape[0])
+    return Description(LMLT, {**_lmlt_kwargs(state), "upscaling_factor": scale})
 
 
 def _esc_kwargs(state: StateDict, kernel: str) -> dict[str, Any]:
@@ -95,15 +109,13 @@ def _esc_kwargs(state: StateDict, kernel: str) -> dict[str, Any]:
     }
 
 
+def _plain_esc_kwargs(state: StateDict) -> dict[str, Any]:
+    return {**_esc_kwargs(state, "plk_filter"), "use_ln": "blocks.0.lns.0.weight" in state}
+
+
 def _describe_esc(state: StateDict) -> Description:
-    return Description(
-        ESC,
-        {
-            **_esc_kwargs(state, "plk_filter"),
-            "upscaling_factor": head_scale(state["to_img.weight"].shape[0]),
-            "use_ln": "blocks.0.lns.0.weight" in state,
-        },
-    )
+    scale = head_scale(state["to_img.weight"].shape[0])
+    return Description(ESC, {**_plain_esc_kwargs(state), "upscaling_factor": scale})
 
 
 def _describe_escfp(state: StateDict) -> Description:
@@ -140,8 +152,35 @@ def _describe_escrealm(state: StateDict) -> Description:
     )
 
 
+def _with_lte(
+    arch: type[LTENetwork], encoder_kwargs: Callable[[StateDict], dict[str, Any]]
+) -> Callable[[StateDict], Description]:
+    """What describes an encoder followed by the LTE decoder; every scale is its own."""
+
+    def describe(state: StateDict) -> Description:
+        parts = {name.removeprefix("encoder."): tensor for name, tensor in state.items()}
+        layers = [state[f"imnet.layers.{2 * i}.weight"] for i in range(_count(state, "imnet.layers."))]
+        return Description(
+            arch,
+            {
+                **encoder_kwargs(parts),
+                "hidden_dim": state["coef.weight"].shape[0],
+                "hidden_list": [layer.shape[0] for layer in layers[:-1]],
+                "upscaling_factor": ANY_SCALE,
+            },
+        )
+
+    return describe
+
+
 # The names by which a network is known, most particular first.
 _SIGNATURES: tuple[tuple[tuple[str, ...], Callable[[StateDict], Description]], ...] = (
+    (("imnet.layers.0.weight", "encoder.plk_filter"), _with_lte(ESCLTE, _plain_esc_kwargs)),
+    (
+        ("imnet.layers.0.weight", "encoder.lk_spatial"),
+        _with_lte(ESCFPLTE, partial(_esc_kwargs, kernel="lk_spatial")),
+    ),
+    (("imnet.layers.0.weight", "encoder.to_feat.weight"), _with_lte(LMLTLTE, _lmlt_kwargs)),
     (("to_feat.weight", "feats.0.lhsb.mfr.0.qkv.weight"), _describe_lmlt),
     (("lk_channel", "lk_spatial", "ln_last.weight"), _describe_escfp),
     (("plk_filter", "to_img.MetaUpsample"), _describe_escrealm),
@@ -167,7 +206,8 @@ def describe_state(state: StateDict) -> Description:
                 raise CheckpointError(f"incomplete or changed tensors ({error!r:.200})") from error
     shown = ", ".join(list(state)[:4])
     raise CheckpointError(
-        f"not a checkpoint of LMLT, ESC, ESCFP, ESCReal or ESCRealM: its {len(state)} tensors start {shown}"
+        "not a checkpoint of LMLT, ESC, ESCFP, ESCReal, ESCRealM or one of them with LTE: "
+        f"its {len(state)} tensors start {shown}"
     )
 
 

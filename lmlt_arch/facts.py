@@ -21,9 +21,10 @@ class NetworkFacts:
     Attributes:
         name: its class.
         kwargs: all constructor arguments that shape it.
-        scale: output size over input size.
+        scale: output size over input size; of networks of any scale, where no size is asked for.
         multiple: side in input pixels of what it works on at once; see `SRNetwork.pad_multiple`.
         dtype: of weights, input and output.
+        any_scale: whether it takes the size of its output.
     """
 
     name: str
@@ -31,6 +32,12 @@ class NetworkFacts:
     scale: int
     multiple: int
     dtype: torch.dtype
+    any_scale: bool = False
+
+    @property
+    def shown_scale(self) -> str:
+        """For people."""
+        return "any scale" if self.any_scale else f"x{self.scale}"
 
     @classmethod
     def of(cls, network: SRNetwork) -> "NetworkFacts":
@@ -41,6 +48,7 @@ class NetworkFacts:
             scale=network.upscaling_factor,
             multiple=network.pad_multiple,
             dtype=next(network.parameters()).dtype,
+            any_scale=network.free_scale,
         )
 
     def to_metadata(self) -> dict[str, str]:
@@ -49,6 +57,7 @@ class NetworkFacts:
             "network": self.name,
             "kwargs": json.dumps(self.kwargs),
             "scale": str(self.scale),
+            **({"any_scale": "true"} if self.any_scale else {}),
             "multiple": str(self.multiple),
             "dtype": str(self.dtype).removeprefix("torch."),
             "range": "RGB, 0 to 1, not clamped",
@@ -66,6 +75,7 @@ class NetworkFacts:
                 scale=int(metadata["scale"]),
                 multiple=int(metadata["multiple"]),
                 dtype={str(dtype): dtype for dtype in DTYPES.values()}[f"torch.{metadata['dtype']}"],
+                any_scale=metadata.get("any_scale") == "true",
             )
         except (KeyError, ValueError):
             return None

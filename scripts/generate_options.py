@@ -128,6 +128,133 @@ METRICS = """\
       better: higher  # the higher, the better
 """
 
+ANY_SCALE_TRAIN = """\
+# {title}, at any scale: trained on DIV2K at scales drawn from [1, 4], as published.
+# torchrun --nproc_per_node=4 basicsr/train.py -opt options/train_{model}.yml --launcher pytorch
+
+# general settings
+name: train_{model}
+model_type: ArbitraryScaleModel
+scale: 4  # where the size of the ground truth does not tell
+num_gpu: auto  # 0: run on the CPU
+manual_seed: 0
+
+# dataset and data loader settings
+datasets:
+  train:
+    name: DIV2K
+    type: ArbitraryScaleDataset  # LR is made from HR on the fly, at one scale for each batch
+    dataroot_gt: datasets/DIV2K/DIV2K_train_HR_sub.lmdb
+    io_backend:
+      type: lmdb
+
+    lq_size: 64
+    scales: [1, 4]
+    non_square: 0  # share of the batches in which each axis has a scale of its own
+    use_hflip: true
+    use_rot: true
+
+    # data loader
+    num_worker_per_gpu: 6
+    batch_size_per_gpu: 8  # 32 in total
+    dataset_enlarge_ratio: 1
+    persistent_workers: true  # do not start them anew in every epoch
+    prefetch_mode: ~
+
+{sets}
+# network structures
+network_g:
+{network}
+# path
+path:
+  pretrain_network_g: ~
+  strict_load_g: true
+  resume_state: ~
+
+# training settings
+train:
+  ema_decay: 0
+  queries: 2304  # random pixels of each crop that are compared; leave it out to compare all
+
+  optim_g:
+    type: Adam
+    lr: !!float 2e-4
+    weight_decay: 0
+    betas: [0.9, 0.999]
+
+  scheduler:
+    type: MultiStepLR
+    milestones: [250000, 400000, 450000, 475000]
+    gamma: 0.5
+
+  total_iter: 500000
+  warmup_iter: -1  # no warm up
+
+  # losses
+  pixel_opt:
+    type: L1Loss
+    loss_weight: 1.0
+    reduction: mean
+
+# validation settings
+val:
+  val_freq: !!float 5e3
+  save_img: false
+
+{metrics}
+# logging settings
+logger:
+  print_freq: 100
+  save_checkpoint_freq: !!float 5e3
+  use_tb_logger: true
+  wandb:
+    project: ~
+    resume_id: ~
+"""
+
+ANY_SCALE_TEST = """\
+# {title}: PSNR and SSIM on Y over five benchmarks, at scales seen in training (to x4) and unseen ones.
+# python basicsr/test.py -opt options/test_{model}.yml
+
+# general settings
+name: test_{model}
+model_type: ArbitraryScaleModel
+scale: 4  # where the size of the ground truth does not tell
+num_gpu: auto  # 0: run on the CPU
+manual_seed: 0
+
+# tile:  # for images too large for the memory
+#   tile_size: 512
+#   tile_pad: 32
+
+# dataset settings
+datasets:
+{sets}
+# network structures
+network_g:
+{network}
+# path
+path:
+  pretrain_network_g: experiments/train_{model}/models/net_g_latest.pth
+  strict_load_g: true
+
+# validation settings
+val:
+  save_img: true
+  suffix: ~  # add a suffix to saved images; if None, use the name of this experiment
+
+{metrics}"""
+
+ANY_SCALE_SET = """\
+  {phase}:
+    name: {name}_x{label}
+    type: ArbitraryScaleDataset  # LR is made from HR
+    dataroot_gt: datasets/benchmark/{name}/HR
+    at_scale: {scale}{note}
+    io_backend:
+      type: disk
+"""
+
 REAL_FILE = """\
 {head}
 # general settings
@@ -633,6 +760,13 @@ MODELS = {
 REAL_MODELS = {"ESCReal": "ESC_Real", "ESCRealM": "ESC_Real_M"}
 
 
+# Networks of any scale: preset by the name in file names.
+ANY_SCALE_MODELS = {"ESC_LTE": "ESC_LTE"}
+# Seen in training, and unseen; in testing also fractions and another aspect.
+EVALUATED = (2, 3, 4, 6, 8, 12)
+EVALUATED_ODDLY = ("2.7", "[1.5, 3.5]")
+
+
 def option_files() -> dict[str, str]:
     """Name and content of every option file."""
     files = {}
@@ -643,6 +777,8 @@ def option_files() -> dict[str, str]:
     for name, preset in REAL_MODELS.items():
         for scale in PRESETS[preset].scales:
             files |= _real_files(name, preset, scale)
+    for name, preset in ANY_SCALE_MODELS.items():
+        files |= _any_scale_files(name, preset)
     return {name: FOR_EDITORS + content for name, content in files.items()}
 
 
@@ -736,6 +872,36 @@ def _real_files(model: str, preset: str, scale: int) -> dict[str, str]:
     if model == "ESCReal":
         files |= _finetune_files(common, scale)
     return files
+
+
+def _any_scale_files(model: str, preset: str) -> dict[str, str]:
+    common = {
+        "title": PRESETS[preset].title,
+        "model": model,
+        "network": _network(preset, PRESETS[preset].scales[0]),
+        "metrics": METRICS.format(scale=4).replace(
+            "crop_border: 4", "crop_border: 4  # where a data set has no at_scale, which is taken otherwise"
+        ),
+    }
+    validated = [(BENCHMARKS[0], str(scale)) for scale in EVALUATED]
+    tested = [(name, str(scale)) for name in BENCHMARKS for scale in (*EVALUATED, *EVALUATED_ODDLY)]
+    return {
+        f"train_{model}.yml": ANY_SCALE_TRAIN.format(**common, sets=_any_scale_sets("val", validated)),
+        f"test_{model}.yml": ANY_SCALE_TEST.format(**common, sets=_any_scale_sets("test", tested)),
+    }
+
+
+def _any_scale_sets(phase: str, sets: list[tuple[str, str]]) -> str:
+    return "\n".join(
+        ANY_SCALE_SET.format(
+            phase=f"{phase}_{number}",
+            name=name,
+            scale=scale,
+            label=scale.strip("[]").replace(", ", "_"),
+            note="  # vertical, horizontal" if "," in scale else "",
+        )
+        for number, (name, scale) in enumerate(sets, 1)
+    )
 
 
 def _finetune_files(common: dict[str, object], scale: int) -> dict[str, str]:

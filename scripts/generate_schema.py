@@ -10,9 +10,9 @@ import argparse
 import inspect
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from lmlt_arch import archs
 from lmlt_arch.hook.registration import PROVIDED
@@ -57,6 +57,8 @@ def _arguments(function: Callable[..., Any]) -> dict[str, Any]:
         annotation = parameter.annotation
         kinds = [TYPES[kind] for kind in (get_args(annotation) or (annotation,)) if kind in TYPES]
         found[parameter.name] = {"type": kinds[0]} if len(kinds) == 1 else {}
+        if get_origin(annotation) is Sequence:
+            found[parameter.name] = {"type": "array", "items": {"type": kinds[0]}}
         if parameter.default is not parameter.empty and isinstance(parameter.default, int | float | str):
             found[parameter.name]["default"] = parameter.default
     return found

@@ -8,7 +8,42 @@ from lmlt_arch.archs.esc_layers import BlockSpec, SymmetricKernelNetwork, make_b
 from lmlt_arch.archs.scale_conversion import convert_scale_on_load
 
 
-class ESC(SymmetricKernelNetwork):
+class ESCEncoder(SymmetricKernelNetwork):
+    """ESC without its last layer: an image to as many features for each of its pixels.
+
+    Args: as those of `ESC`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        pdim: int,
+        kernel_size: int,
+        n_blocks: int,
+        conv_blocks: int,
+        window_size: int,
+        num_heads: int,
+        upscaling_factor: int = 1,
+        exp_ratio: float = 2,
+        attn_type: str = "auto",
+        use_ln: bool = False,
+    ) -> None:
+        super().__init__(upscaling_factor, pad_multiple=positive_int("window_size", window_size))
+        self._init_kernel(dim, pdim, kernel_size)
+        self.proj = nn.Conv2d(3, dim, 3, padding=1)
+        spec = BlockSpec(dim, pdim, conv_blocks, window_size, num_heads, exp_ratio, attn_type)
+        self.blocks = make_blocks(n_blocks, spec, use_ln=use_ln)
+        self.last = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to features (B, dim, H, W), any H and W from 1."""
+        shared = self.shared_kernels()
+        shallow = self.proj(x)
+        features = run_blocks(self.blocks, shallow, shared)
+        return self.last(features) + shallow
+
+
+class ESC(ESCEncoder):
     """ESC and its published sizes ESC-light and ESC-XL (arXiv 2503.06671, section 3).
 
     State dicts are those of the official code. Input and output are RGB in [0, 1]; nothing is clamped. Any
@@ -48,12 +83,19 @@ class ESC(SymmetricKernelNetwork):
         attn_type: str = "auto",
         use_ln: bool = False,
     ) -> None:
-        super().__init__(upscaling_factor, pad_multiple=positive_int("window_size", window_size))
-        self._init_kernel(dim, pdim, kernel_size)
-        self.proj = nn.Conv2d(3, dim, 3, padding=1)
-        spec = BlockSpec(dim, pdim, conv_blocks, window_size, num_heads, exp_ratio, attn_type)
-        self.blocks = make_blocks(n_blocks, spec, use_ln=use_ln)
-        self.last = nn.Conv2d(dim, dim, 3, padding=1)
+        super().__init__(
+            dim,
+            pdim,
+            kernel_size,
+            n_blocks,
+            conv_blocks,
+            window_size,
+            num_heads,
+            upscaling_factor,
+            exp_ratio,
+            attn_type,
+            use_ln,
+        )
         self.to_img = nn.Conv2d(dim, 3 * upscaling_factor**2, 3, padding=1)
         self.register_load_state_dict_pre_hook(convert_scale_on_load)
 
@@ -68,8 +110,5 @@ class ESC(SymmetricKernelNetwork):
         """
         self.check_input(x)
         r = self.upscaling_factor
-        shared = self.shared_kernels()
-        shallow = self.proj(x)
-        features = run_blocks(self.blocks, shallow, shared)
-        residual = self.to_img(self.last(features) + shallow)
+        residual = self.to_img(self.encode(x))
         return F.pixel_shuffle(residual + x.repeat_interleave(r * r, dim=1), r)

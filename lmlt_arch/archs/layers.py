@@ -74,8 +74,10 @@ class SRNetwork(nn.Module):
     Attributes:
         upscaling_factor: output size over input size.
         pad_multiple: size in input pixels whose multiples need no internal padding.
+        free_scale: whether `forward` also takes the size of its output; see `LTENetwork`.
     """
 
+    free_scale = False
     upscaling_factor: int
     pad_multiple: int
 

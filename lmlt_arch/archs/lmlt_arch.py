@@ -1,5 +1,8 @@
 """LMLT: Low-to-high Multi-Level Transformer (arXiv 2409.03516)."""
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -136,7 +139,69 @@ class LMLTBlock(nn.Module):
         return x + self.ccm(self.norm2(x))
 
 
-class LMLT(SRNetwork):
+# What `lmlt_fast` computes the function of; subclasses and replaced modules run as they are written.
+_KNOWN = frozenset(
+    {LMLTBlock, LHSB, LevelAttention, CCM, ChannelNorm}
+    | {nn.Conv2d, nn.Dropout, nn.GELU, nn.Linear, nn.ModuleList, nn.Sequential}
+)
+
+
+class LMLTEncoder(SRNetwork):
+    """LMLT without its last layer: an image to as many features for each of its pixels.
+
+    Args: as those of `LMLT`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        n_blocks: int = 8,
+        ffn_scale: float = 2.0,
+        upscaling_factor: int = 1,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        *,
+        low_to_high: bool = True,
+        attn_type: str = "auto",
+    ) -> None:
+        super().__init__(upscaling_factor, pad_multiple=STRIDE)
+        if positive_int("dim", dim) % LEVELS:
+            raise ValueError(f"dim must be a multiple of {LEVELS} (one share per level), got {dim}")
+        if not low_to_high:
+            self.register_buffer("low_to_high", torch.zeros(1, dtype=torch.uint8))
+        self.to_feat = nn.Conv2d(3, dim, 3, padding=1)
+        self.feats = nn.ModuleList(
+            LMLTBlock(
+                dim,
+                hidden_width("ffn_scale", dim, ffn_scale),
+                LHSB(
+                    dim,
+                    low_to_high=low_to_high,
+                    attn_drop_rate=attn_drop_rate,
+                    drop_rate=drop_rate,
+                    attn_type=attn_type,
+                ),
+            )
+            for _ in range(positive_int("n_blocks", n_blocks))
+        )
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to features (B, dim, H, W), any H and W from 1."""
+        height, width = x.shape[-2:]
+        rows, cols = cells(height, STRIDE), cells(width, STRIDE)
+        x = self.to_feat(pad_to_cells(x, rows, cols, STRIDE))
+        if self.attn_type == "auto" and usable(self.feats, x, _KNOWN):
+            features = lmlt_fast.run_blocks(cast(Iterable[LMLTBlock], self.feats), x, cell=STRIDE)
+        else:
+            features = x
+            for block in self.feats:
+                features = block(features, rows, cols)
+        # Cropped here, so that a convolution afterwards sees zeros beyond the true border.
+        return (features + x)[:, :, :height, :width]
+
+
+class LMLT(LMLTEncoder):
     """Low-to-high Multi-Level Transformer for image super-resolution (arXiv 2409.03516).
 
     State dicts are those of the official code. Input and output are RGB in [0, 1]; nothing is clamped.
@@ -173,25 +238,16 @@ class LMLT(SRNetwork):
         low_to_high: bool = True,
         attn_type: str = "auto",
     ) -> None:
-        super().__init__(upscaling_factor, pad_multiple=STRIDE)
-        if positive_int("dim", dim) % LEVELS:
-            raise ValueError(f"dim must be a multiple of {LEVELS} (one share per level), got {dim}")
-        if not low_to_high:
-            self.register_buffer("low_to_high", torch.zeros(1, dtype=torch.uint8))
-        self.to_feat = nn.Conv2d(3, dim, 3, padding=1)
-        self.feats = nn.ModuleList(
-            LMLTBlock(
-                dim,
-                hidden_width("ffn_scale", dim, ffn_scale),
-                LHSB(
-                    dim,
-                    low_to_high=low_to_high,
-                    attn_drop_rate=attn_drop_rate,
-                    drop_rate=drop_rate,
-                    attn_type=attn_type,
-                ),
-            )
-            for _ in range(positive_int("n_blocks", n_blocks))
+        super().__init__(
+            dim,
+            n_blocks,
+            ffn_scale,
+            upscaling_factor,
+            drop_rate,
+            attn_drop_rate,
+            drop_path_rate,
+            low_to_high=low_to_high,
+            attn_type=attn_type,
         )
         self.to_img = nn.Sequential(
             nn.Conv2d(dim, 3 * upscaling_factor**2, 3, padding=1), nn.PixelShuffle(upscaling_factor)
@@ -207,21 +263,4 @@ class LMLT(SRNetwork):
             (B, 3, H r, W r), r = `upscaling_factor`.
         """
         self.check_input(x)
-        height, width = x.shape[-2:]
-        rows, cols = cells(height, STRIDE), cells(width, STRIDE)
-        x = pad_to_cells(x, rows, cols, STRIDE)
-        if self.attn_type == "auto" and usable(self, x, _KNOWN):
-            return lmlt_fast.super_resolve(self, x, height, width, cell=STRIDE)
-        x = self.to_feat(x)
-        features = x
-        for block in self.feats:
-            features = block(features, rows, cols)
-        # Cropped before the last convolution, which therefore sees zeros beyond the true border.
-        return self.to_img((features + x)[:, :, :height, :width])
-
-
-# Of what `lmlt_fast` computes the function; subclasses and replaced modules run as they are written.
-_KNOWN = frozenset(
-    {LMLT, LMLTBlock, LHSB, LevelAttention, CCM, ChannelNorm}
-    | {nn.Conv2d, nn.Dropout, nn.GELU, nn.Linear, nn.ModuleList, nn.PixelShuffle, nn.Sequential}
-)
+        return self.to_img(self.encode(x))

@@ -25,43 +25,29 @@ from lmlt_arch.archs.fused import add_conv, conv, linear, pieces
 
 if TYPE_CHECKING:
     from lmlt_arch.archs.layers import ChannelNorm
-    from lmlt_arch.archs.lmlt_arch import CCM, LHSB, LMLT, LevelAttention, LMLTBlock
+    from lmlt_arch.archs.lmlt_arch import CCM, LHSB, LevelAttention, LMLTBlock
 
 # Windows that attend together: their scores take 16 KiB each, twice, and should stay in the cache.
 _WINDOWS = 32
 
 
-def super_resolve(network: LMLT, x: Tensor, height: int, width: int, *, cell: int) -> Tensor:
-    """All of LMLT behind the padding.
+def run_blocks(blocks: Iterable[LMLTBlock], x: Tensor, *, cell: int) -> Tensor:
+    """All blocks, one after the other.
 
     Args:
-        network: whose function to compute.
-        x: (B, 3, cell rows, cell cols).
-        height: rows that are not padding.
-        width: columns that are not padding.
+        blocks: in evaluation mode.
+        x: (B, dim, cell rows, cell cols); is left as it is.
         cell: side of the windows of the coarsest level, in pixels of `x`.
 
     Returns:
-        (B, 3, height r, width r).
+        Like `x`, channels last.
     """
-    to_feat, to_img = network.to_feat, cast(nn.Conv2d, network.to_img[0])
-    x = x.contiguous(memory_format=torch.channels_last)
-    shallow = conv(x, to_feat.weight, to_feat.bias, padding=(1, 1)).permute(0, 2, 3, 1)
-    features = shallow.clone()
-    for block in cast("Iterable[LMLTBlock]", network.feats):
-        for piece in pieces(features, multiple=cell):
-            _attend(piece.of(features), block.norm1, block.lhsb, cell)
-        _mix(features, block.norm2, block.ccm)
-    features += shallow
-    del shallow
-    features = features[:, :height, :width]
-    r = network.upscaling_factor
-    out = x.new_empty(x.shape[0], 3, height * r, width * r)
-    for piece in pieces(features):
-        colours = piece.conv3x3(piece.around(features).contiguous(), to_img.weight, to_img.bias)
-        rows = slice(piece.top * r, piece.end * r)
-        out[piece.images, :, rows] = F.pixel_shuffle(colours.permute(0, 3, 1, 2), r)
-    return out
+    x = x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
+    for block in blocks:
+        for piece in pieces(x, multiple=cell):
+            _attend(piece.of(x), block.norm1, block.lhsb, cell)
+        _mix(x, block.norm2, block.ccm)
+    return _planes(x)
 
 
 def _norm(x: Tensor, norm: ChannelNorm) -> Tensor:

@@ -63,6 +63,7 @@ PRESETS: dict[str, Preset] = {
     "ESC_light": _esc("ESC-light", n_blocks=3),
     "ESC_FP": _esc("ESC-FP", arch="ESCFP", dim=48, num_heads=3),
     "ESC_XL": _esc("ESC-XL", dim=192, pdim=48, n_blocks=8, window_size=48, num_heads=12, use_ln=True),
+    "ESC_LTE": _esc("ESC with LTE", arch="ESCLTE", scales=(4,), hidden_dim=256, hidden_list=[256, 256, 256]),
     "ESC_Real": _esc("ESC-Real", arch="ESCReal", n_blocks=10, exp_ratio=2, scales=(4,)),
     "ESC_Real_M": _esc(
         "ESC-Real-M",

@@ -49,15 +49,16 @@ def estimate_memory(opt: Mapping[str, Any], batch: int, side: int) -> Memory:
     scale = whole(opt, "scale") or 1
     images = torch.empty(micro, 3, side, side, device="meta")
     network = build_on_meta(opt, "network_g")
+    half, queries = bool(at(opt, "train", "amp")), whole(opt, "train", "queries")
     blocks = repeated_blocks(network) if at(opt, "train", "checkpointing") else []
-    activations = _saved(network, images, half=bool(at(opt, "train", "amp")), recomputed=blocks)
+    activations = _saved(network, images, half=half, queries=queries, recomputed=blocks)
     trained, average = _size(network), _size(network) if at(opt, "train", "ema_decay") else 0
     weights, states = trained, trained * _states(opt, "optim_g")
     if section(opt, "network_d"):
         judge = build_on_meta(opt, "network_d")
         # The generator's step and the discriminator's come one after the other; the larger one counts.
         enlarged = torch.empty(micro, 3, side * scale, side * scale, device="meta")
-        activations += _saved(judge, enlarged, half=bool(at(opt, "train", "amp")))
+        activations += _saved(judge, enlarged, half=half)
         weights += _size(judge)
         states += _size(judge) * _states(opt, "optim_d")
     return Memory(activations, weights, weights, states, average)
@@ -74,7 +75,8 @@ def measure_iteration(opt: Mapping[str, Any], batch: int, side: int) -> tuple[fl
         images = torch.rand(measured, 3, sample, sample, device=device)
     if at(opt, "train", "checkpointing"):
         checkpoint_blocks(network)
-    seconds = min(_step(network, images) for _ in range(2))
+    queries = whole(opt, "train", "queries")
+    seconds = min(_step(network, images, queries) for _ in range(2))
     where = torch.cuda.get_device_name() if gpu else f"the CPU with {torch.get_num_threads()} threads"
     share = measured * sample**2 / (batch * side**2)
     what = f"{measured} x {sample} x {sample} pixels of LQ on {where}"
@@ -82,9 +84,9 @@ def measure_iteration(opt: Mapping[str, Any], batch: int, side: int) -> tuple[fl
     return seconds / share, f"measured: {what}{scaled}; without losses, data and optimiser"
 
 
-def _step(network: nn.Module, images: Tensor) -> float:
+def _step(network: nn.Module, images: Tensor, queries: int | None) -> float:
     start = time.perf_counter()
-    network(images).sum().backward()
+    _forward(network, images, queries).sum().backward()
     if images.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - start
@@ -98,7 +100,23 @@ def _size(network: nn.Module) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
 
 
-def _saved(network: nn.Module, images: Tensor, *, half: bool, recomputed: Iterable[nn.Module] = ()) -> int:
+def _forward(network: nn.Module, images: Tensor, queries: int | None) -> Tensor:
+    """The output, or so many pixels of each image of it, at the option file's scale."""
+    if not queries:
+        return network(images)
+    return network(
+        images, positions=torch.zeros(len(images), queries, dtype=torch.int64, device=images.device)
+    )
+
+
+def _saved(
+    network: nn.Module,
+    images: Tensor,
+    *,
+    half: bool,
+    queries: int | None = None,
+    recomputed: Iterable[nn.Module] = (),
+) -> int:
     """Bytes that a forward pass keeps for the backward pass, besides the parameters.
 
     Of the `recomputed` blocks, those are the inputs, and in the backward pass the rest of one at a time.
@@ -118,7 +136,7 @@ def _saved(network: nn.Module, images: Tensor, *, half: bool, recomputed: Iterab
     for block in recomputed:
         block.forward = partial(run, block.forward)
     with _counting(own) as kept, torch.enable_grad():
-        network(images)
+        _forward(network, images, queries)
     total = sum(kept.values()) + sum(inputs) + max(inner)
     return total // 2 if half else total
 

@@ -21,8 +21,8 @@ SAMPLE = 20
 # How many names a message shows.
 _SHOWN = 3
 _PAIRED = ("PairedImageDataset", RAW_SET)
-_ALONE = ("HQImageDataset", "DownsampleImageDataset", "RealESRGANDataset")
-_RECURSIVE = ("HQImageDataset", "DownsampleImageDataset")
+_ALONE = ("HQImageDataset", "DownsampleImageDataset", "ArbitraryScaleDataset", "RealESRGANDataset")
+_RECURSIVE = ("HQImageDataset", "DownsampleImageDataset", "ArbitraryScaleDataset")
 
 
 class Image(NamedTuple):

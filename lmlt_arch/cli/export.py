@@ -11,6 +11,8 @@ are RGB in [0, 1], in the precision chosen with --dtype. The file is run beside 
 sizes, one and three at a time, and appears only if both agree (fp32: within 1e-4 of the largest value, fp16:
 within 2e-2).
 
+Networks of any scale (ESCLTE) take the height and width of the output as a second input, `size` (int64).
+
     .onnx  all in one file, with the network's name, arguments, scale and window in its metadata;
            for lmlt upscale, onnxruntime and others; needs pip install "basicsr-lmlt[export]"
     .pt2   for torch.export.load, which runs what the file says: load only files that you made yourself
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     facts, found = exported.facts, exported.agreement
     print(
-        f"{args.output}: {facts.name} x{facts.scale}, {args.dtype}, "
+        f"{args.output}: {facts.name} {facts.shown_scale}, {args.dtype}, "
         f"{args.output.stat().st_size / 1e6:.1f} MB; {found.runs} runs agree with PyTorch within "
         f"{found.worst:.1e} of the largest value ({found.tolerance:.0e} allowed)"
     )

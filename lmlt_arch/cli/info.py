@@ -30,7 +30,7 @@ def describe_file(path: Path, key: str | None) -> dict[str, Any]:
         "file": str(path),
         "network": type(network).__name__,
         "published_as": PRESETS[preset].title if preset else None,
-        "scale": scale,
+        "scale": "any" if network.free_scale else scale,
         "hyperparameters": kwargs,
         "parameters": sum(p.numel() for p in network.parameters()),
         "multiply_adds": multiply_adds(network),
@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
             continue
         title = f" ({found['published_as']})" if found["published_as"] else ""
         print(f"{found['file']}")
-        print(f"  network        {found['network']}{title}, x{found['scale']}")
+        scale = "any scale" if found["scale"] == "any" else f"x{found['scale']}"
+        print(f"  network        {found['network']}{title}, {scale}")
         for name, value in found["hyperparameters"].items():
             print(f"    {name:<16}{value}")
         print(f"  parameters     {found['parameters']:,}")

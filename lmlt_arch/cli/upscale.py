@@ -8,11 +8,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from torch import Tensor
 
     from lmlt_arch.inference.jobs import Job
     from lmlt_arch.inference.pipeline import Result
@@ -25,7 +28,7 @@ Enlarge images and videos with a trained network.
 
   lmlt upscale photo.jpg -o photo_x4.png --model LMLT_tiny_x4.pth
   lmlt upscale photos 'scans/**/*.tif' -o enlarged --model ESC_Real_x4.pth --format png
-  find photos -name '*.webp' | lmlt upscale - -o enlarged --model ESC_x2.safetensors --outscale 1.5
+  find photos -name '*.webp' | lmlt upscale - -o enlarged --model ESC_x2.safetensors --scale 1.5
   torchrun --nproc_per_node=4 --no-python lmlt upscale photos -o enlarged --model ESC_x2.pth
 
 Inputs are files, folders (searched at any depth, their structure is kept), patterns, or - for a list on
@@ -65,9 +68,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--key", help="state dict in a .pth (default: params_ema, else params)")
 
     size = parser.add_argument_group("size").add_mutually_exclusive_group()
-    size.add_argument("--outscale", type=float, metavar="X", help="resize the network's result to X times")
     size.add_argument(
-        "--size", type=_size, metavar="WxH", help="resize it to this; Wx and xH keep the aspect"
+        "--scale",
+        "--outscale",
+        dest="outscale",
+        type=float,
+        metavar="X",
+        help="enlarge to X times: by a network of any scale itself (ESCLTE), else its result is resized",
+    )
+    size.add_argument(
+        "--size", type=_size, metavar="WxH", help="enlarge to this size likewise; Wx and xH keep the aspect"
     )
 
     files = parser.add_argument_group("files")
@@ -135,7 +145,7 @@ def _run(args: argparse.Namespace) -> int:
     if not 1 <= args.quality <= 100:
         raise UsageError(f"--quality must lie in 1..100, not {args.quality}")
     if args.outscale is not None and not 0 < args.outscale < 1000:
-        raise UsageError(f"--outscale must be above 0, not {args.outscale}")
+        raise UsageError(f"--scale must be above 0, not {args.outscale}")
     # Our own limit takes the place of Pillow's.
     Image.MAX_IMAGE_PIXELS = None
     # What it warns of is either an error too, or no matter for the result.
@@ -250,7 +260,7 @@ def _videos(
                 report = upscale_video(
                     job.source,
                     job.target,
-                    upscaler.enlarge,
+                    partial(_frames, upscaler, resize),
                     batch=min(_FRAMES, upscaler.batch(720, 1280)),
                     size=None if resize is None else _swapped(resize),
                     crf=args.crf,
@@ -268,6 +278,12 @@ def _videos(
         for note in report.notes:
             _notice(f"{job.source}: {note}")
         yield Result(job, "done", report.source_size[::-1], report.size[::-1])
+
+
+def _frames(upscaler: "Upscaler", resize: Callable[[Size], Size] | None, lq: "Tensor") -> "Tensor":
+    """Enlarge frames of a video, to their final size if the network can."""
+    before = (lq.shape[-2], lq.shape[-1])
+    return upscaler.enlarge(lq, size=None if resize is None else upscaler.made(before, resize(before)))
 
 
 def _notice(message: str) -> None:

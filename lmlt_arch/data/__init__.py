@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from lmlt_arch.data.imresize import imresize
 
 if TYPE_CHECKING:
+    from lmlt_arch.data.arbitrary_scale_dataset import ArbitraryScaleDataset
     from lmlt_arch.data.downsample_image_dataset import DownsampleImageDataset
     from lmlt_arch.data.paired_crop_dataset import PairedCropDataset
 
-__all__ = ["DownsampleImageDataset", "PairedCropDataset", "imresize"]
+__all__ = ["ArbitraryScaleDataset", "DownsampleImageDataset", "PairedCropDataset", "imresize"]
 
 _HOMES = {
+    "ArbitraryScaleDataset": "lmlt_arch.data.arbitrary_scale_dataset",
     "DownsampleImageDataset": "lmlt_arch.data.downsample_image_dataset",
     "PairedCropDataset": "lmlt_arch.data.paired_crop_dataset",
 }

@@ -25,18 +25,21 @@ from lmlt_arch.data.guarded_reading import GuardedReading
 
 # BasicSR's `prefetch_mode: cpu` reads in threads, of which two may live at the beginning of an epoch.
 _drawing = threading.Lock()
+# Keeps the seeds of steps apart from those of samples.
+_OF_STEPS = 1
 
 
 class SeededIndex(int):
-    """The index of a sample, and the seed of what is drawn for it."""
+    """The index of a sample, and the seeds of what is drawn for it and for the step that it is part of."""
 
     seed: int
+    batch_seed: int
 
     @classmethod
-    def of(cls, index: int, seed: int) -> "SeededIndex":
-        """An index with its seed."""
+    def of(cls, index: int, seed: int, batch_seed: int = 0) -> "SeededIndex":
+        """An index with its seeds."""
         made = cls(index)
-        made.seed = seed
+        made.seed, made.batch_seed = seed, batch_seed
         return made
 
 
@@ -49,6 +52,7 @@ class TrainingOrder(EnlargedSampler):
         rank: which of them this is.
         ratio: how often an epoch goes through the data.
         seed: of everything drawn for samples.
+        batch: samples of a step on this process.
 
     Attributes:
         epoch: the present one.
@@ -57,10 +61,11 @@ class TrainingOrder(EnlargedSampler):
     """
 
     def __init__(
-        self, dataset: Any, num_replicas: int, rank: int, ratio: float = 1, *, seed: int = 0
+        self, dataset: Any, num_replicas: int, rank: int, ratio: float = 1, *, seed: int = 0, batch: int = 1
     ) -> None:
         super().__init__(dataset, num_replicas, rank, ratio)
         self.seed = seed
+        self.batch = batch
         self.consumed = 0
         self._resumed: tuple[int, int] | None = None
 
@@ -71,9 +76,16 @@ class TrainingOrder(EnlargedSampler):
 
     def __iter__(self) -> Iterator[SeededIndex]:
         indices = [*super().__iter__()]
-        for number in range(self._start(), len(indices)):
+        start = self._start()
+        for number in range(start, len(indices)):
             place = number * self.num_replicas + self.rank
-            yield SeededIndex.of(indices[number], _mixed(self.seed, self.epoch, place))
+            # Counted over all processes: these have the samples of a step in common.
+            step = start // self.batch + (number - start) // self.batch
+            yield SeededIndex.of(
+                indices[number],
+                _mixed(self.seed, self.epoch, place),
+                _mixed(self.seed, self.epoch, step, _OF_STEPS),
+            )
 
     def state(self) -> dict[str, int]:
         """The place in the epoch, in samples of all processes together."""
@@ -122,6 +134,8 @@ class SeededDataset(Dataset[Any]):
         if not isinstance(index, SeededIndex):
             return self._reading.get(index)
         with _seeded(index.seed):
+            if hasattr(self.dataset, "batch_seed"):
+                self.dataset.batch_seed = index.batch_seed
             return self._reading.get(int(index))
 
 

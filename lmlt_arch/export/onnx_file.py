@@ -11,6 +11,7 @@ from torch.export import ExportedProgram
 
 from lmlt_arch import __version__
 from lmlt_arch.export.errors import MISSING
+from lmlt_arch.export.onnx_runner import SIZE
 from lmlt_arch.facts import NetworkFacts
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def save_onnx(program: ExportedProgram, facts: NetworkFacts, path: Path) -> None
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
-                input_names=[INPUT],
+                input_names=[INPUT, SIZE] if facts.any_scale else [INPUT],
                 output_names=[OUTPUT],
                 optimize=False,
                 verbose=False,
@@ -61,7 +62,7 @@ def save_onnx(program: ExportedProgram, facts: NetworkFacts, path: Path) -> None
         raise RuntimeError("torch.onnx.export returned nothing")
     model = exported.model
     _simplify(model)
-    _name_axes(model, facts.scale)
+    _name_axes(model, None if facts.any_scale else facts.scale)
     model.producer_name, model.producer_version = "basicsr-lmlt", __version__
     model.metadata_props.update(facts.to_metadata())
     exported.save(path, external_data=False)
@@ -84,11 +85,11 @@ def _simplify(model: "onnx_ir.Model") -> None:
         cleaning(model)
 
 
-def _name_axes(model: "onnx_ir.Model", scale: int) -> None:
+def _name_axes(model: "onnx_ir.Model", scale: int | None) -> None:
     """Free sizes under names that say what they are, instead of the tracer's symbols."""
     import onnx_ir
 
-    (lq,), (sr,) = model.graph.inputs, model.graph.outputs
-    factor = f"{scale}*" if scale > 1 else ""
+    (lq, *_), (sr,) = model.graph.inputs, model.graph.outputs
+    factor = "output_" if scale is None else f"{scale}*" if scale > 1 else ""
     lq.shape = onnx_ir.Shape(["batch", 3, "height", "width"])
     sr.shape = onnx_ir.Shape(["batch", 3, f"{factor}height", f"{factor}width"])

@@ -12,6 +12,9 @@ from lmlt_arch.facts import NetworkFacts
 if TYPE_CHECKING:
     import onnxruntime
 
+# The second input of networks of any scale.
+SIZE = "size"
+
 _DTYPES = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16}
 # Side of the image that shows what a file without metadata does; a multiple of most networks' windows.
 _PROBE = 64
@@ -32,6 +35,7 @@ class OnnxRunner:
         scale: output size over input size.
         multiple: side of the network's windows; 1 if the file does not tell.
         dtype: of the file's input and output.
+        any_size: whether it makes whatever size is asked for.
         facts: all that the file says of its network, if it does.
 
     Raises:
@@ -45,30 +49,35 @@ class OnnxRunner:
         self._session = self._open(torch.device(device))
         self._input, self.dtype = self._check_signature()
         self._single = self._input.shape[0] == 1
+        self.any_size = len(self._session.get_inputs()) == 2
         self.facts = NetworkFacts.from_metadata(self._session.get_modelmeta().custom_metadata_map)
         self.name: str = self.facts.name if self.facts else self._path.stem
         self.scale: int = self.facts.scale if self.facts else self._find_scale()
         self.multiple: int = self.facts.multiple if self.facts else 1
 
-    def __call__(self, lq: Tensor) -> Tensor:
+    def __call__(self, lq: Tensor, size: Tensor | None = None) -> Tensor:
         """Enlarge images.
 
         Args:
             lq: (B, 3, h, w), floating point, on any device.
+            size: height and width of the output, int64 (2,); only files of networks of any scale heed it.
 
         Returns:
-            (B, 3, h * scale, w * scale), in the dtype and on the device of `lq`.
+            (B, 3, h * scale, w * scale), or of that size, in the dtype and on the device of `lq`.
 
         Raises:
             ExportError: onnxruntime could not run it.
         """
         batches = lq.split(1) if self._single else (lq,)
-        return torch.cat([self._run(batch) for batch in batches]).to(lq.device, lq.dtype)
+        return torch.cat([self._run(batch, size) for batch in batches]).to(lq.device, lq.dtype)
 
-    def _run(self, lq: Tensor) -> Tensor:
-        image = lq.detach().to("cpu", self.dtype).contiguous().numpy()
+    def _run(self, lq: Tensor, size: Tensor | None = None) -> Tensor:
+        inputs = {self._input.name: lq.detach().to("cpu", self.dtype).contiguous().numpy()}
+        if self.any_size:
+            default = torch.tensor([side * self.scale for side in lq.shape[-2:]])
+            inputs[SIZE] = (default if size is None else size).numpy()
         try:
-            (result,) = self._session.run(None, {self._input.name: image})
+            (result,) = self._session.run(None, inputs)
         except Exception as error:
             # The classes of its errors are its own affair.
             raise self._error(f"cannot run on {tuple(lq.shape)} ({first_line(error)})") from error
@@ -111,7 +120,8 @@ class OnnxRunner:
 
     def _check_signature(self) -> tuple["onnxruntime.NodeArg", torch.dtype]:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1:
+        sized = [node for node in inputs[1:] if node.name == SIZE and node.type == "tensor(int64)"]
+        if len(inputs) != 1 + len(sized) or len(outputs) != 1:
             raise self._error(f"has {len(inputs)} inputs and {len(outputs)} outputs, not one image each")
         lq = inputs[0]
         # A free size is a name, or nothing.

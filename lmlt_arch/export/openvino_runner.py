@@ -35,6 +35,10 @@ class OpenVinoRunner:
         except ImportError as error:
             raise ImportError(MISSING) from error
         told = OnnxRunner(path)
+        if told.any_size:
+            raise ExportError(
+                f"{path}: networks of any scale run with onnxruntime only: leave out the backend"
+            )
         self.name, self.scale, self.multiple = told.name, told.scale, told.multiple
         self._path, self._dtype = Path(path), told.dtype
         # By default it computes in bfloat16 where the processor can.

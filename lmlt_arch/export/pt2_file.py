@@ -41,8 +41,8 @@ def load_own_pt2(path: Path) -> Runnable:
     with path.open("rb") as file:
         program = torch.export.load(file).module()
 
-    def run(lq: Tensor) -> Tensor:
+    def run(*inputs: Tensor) -> Tensor:
         with torch.inference_mode():
-            return program(lq)
+            return program(*inputs)
 
     return run

@@ -1,11 +1,13 @@
 """A network as one program for every batch size, height and width."""
 
 import warnings
+from typing import Any, cast
 
 import torch
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from lmlt_arch.archs import SRNetwork
+from lmlt_arch.archs import LTENetwork, SRNetwork
 from lmlt_arch.archs.esc_layers import SymmetricKernelNetwork
 from lmlt_arch.checkpoint import check_finite
 
@@ -20,21 +22,49 @@ def prepare(network: SRNetwork, dtype: torch.dtype) -> None:
     Raises:
         CheckpointError: the weights are too large for `dtype`.
     """
-    if isinstance(network, SymmetricKernelNetwork):
-        # In float32, and once, rather than by every run of the program.
-        network.convert()
+    for module in network.modules():
+        if isinstance(module, SymmetricKernelNetwork):
+            # In float32, and once, rather than by every run of the program.
+            module.convert()
     network.attn_type = "SDPA"
     network.eval().requires_grad_(False).to(dtype)
     check_finite(network.state_dict(), f"as {str(dtype).removeprefix('torch.')}")
 
 
+class SizedNetwork(nn.Module):
+    """A network of any scale as a program whose second input is the size of the output.
+
+    Args:
+        network: prepared.
+    """
+
+    def __init__(self, network: LTENetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, lq: Tensor, size: Tensor) -> Tensor:
+        """Enlarge (B, 3, h, w) to the height and width in `size` (2,), int64."""
+        height, width = cast(int, size[0].item()), cast(int, size[1].item())
+        for side in (height, width):
+            torch._check(side >= 1)
+        return self.network(lq, size=(height, width))
+
+
 def trace(network: SRNetwork) -> ExportedProgram:
-    """Trace a prepared network with free batch, height and width (1 and more each)."""
+    """Trace a prepared network with free batch, height and width (1 and more each).
+
+    A network of any scale becomes a `SizedNetwork`.
+    """
     dtype = next(network.parameters()).dtype
     # Sizes of 1 would be taken for fixed ones.
     example = torch.rand(2, 3, 24, 40).to(dtype)
     free = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
+    program: nn.Module = network
+    inputs: tuple[Tensor, ...] = (example,)
+    shapes: tuple[dict[int, Any] | None, ...] = (free,)
+    if isinstance(network, LTENetwork):
+        program, inputs, shapes = SizedNetwork(network), (example, torch.tensor([50, 77])), (free, None)
     with warnings.catch_warnings():
         # Deprecations inside of torch.
         warnings.simplefilter("ignore", FutureWarning)
-        return torch.export.export(network, (example,), dynamic_shapes=(free,))
+        return torch.export.export(program, inputs, dynamic_shapes=shapes)

@@ -1,5 +1,6 @@
 """Proof that an exported file computes what the network does."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,15 +8,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lmlt_arch.archs import SRNetwork
+from lmlt_arch.archs import LTENetwork, SRNetwork
 from lmlt_arch.export.errors import ExportError
 
-Runnable = Callable[[Tensor], Tensor]
+Runnable = Callable[..., Tensor]
+"""Maps images, and the size of the output for networks of any scale, to images."""
 
 # Largest difference allowed to the float32 network, in units of its largest output. Half precision has 11
 # bits, of weights as of everything between them: LMLT-Tiny, with weights as published, ends up at 4e-3.
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2}
 BATCHES = (1, 3)
+# Vertical and horizontal scales at which networks of any scale are tried, one after the other.
+SCALES = ((2.0, 2.0), (1.0, 3.7), (5.5, 4.0), (1.3, 1.6), (3.0, 2.4))
 
 
 def sizes(multiple: int) -> list[tuple[int, int]]:
@@ -68,13 +72,21 @@ def verify(exported: Runnable, network: SRNetwork, dtype: torch.dtype) -> Agreem
     """
     cases = [(batch, *size) for size in sizes(network.pad_multiple) for batch in BATCHES]
     generator = torch.Generator().manual_seed(0)
+    scales = itertools.cycle(SCALES)
     worst = 0.0
     for batch, height, width in tqdm(cases, desc="verifying", unit="run", disable=None, leave=False):
         # Both see the same numbers, also where the file takes them in half precision.
         lq = torch.rand(batch, 3, height, width, generator=generator).to(dtype)
+        inputs: tuple[Tensor, ...] = (lq,)
         with torch.inference_mode():
-            expected = network(lq.float())
-        found = exported(lq)
+            if isinstance(network, LTENetwork):
+                down, across = next(scales)
+                size = (round(height * down), round(width * across))
+                inputs = (lq, torch.tensor(size))
+                expected = network(lq.float(), size)
+            else:
+                expected = network(lq.float())
+        found = exported(*inputs)
         shape = f"{batch} x 3 x {height} x {width}"
         if found.shape != expected.shape or found.dtype is not dtype:
             raise ExportError(

@@ -136,7 +136,7 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
                 dataset.as_bytes = True  # our models make floats of them on their device
             return SeededDataset(dataset, skip_damaged=section.get("damaged_images") == "skip")
 
-        names["EnlargedSampler"] = partial(TrainingOrder, seed=opt["manual_seed"])
+        names["EnlargedSampler"] = partial(TrainingOrder, seed=opt["manual_seed"], batch=_batch(opt))
         names["build_dataset"] = build_dataset
         try:
             created = stock_create(opt, logger)
@@ -160,6 +160,12 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
         return model
 
     names["create_train_val_dataloader"], names["build_model"] = create_train_val_dataloader, build_model
+
+
+def _batch(opt: dict[str, Any]) -> int:
+    """Samples of a step on each process, as BasicSR's loader has them."""
+    gpus = 1 if opt["dist"] else opt["num_gpu"] or 1
+    return int(opt["datasets"]["train"]["batch_size_per_gpu"]) * int(gpus)
 
 
 @mend_after("basicsr.models", needed=lambda names: not uses(_sr_model().init_training_settings, "fft_opt"))

@@ -7,16 +7,20 @@ from importlib import import_module
 from typing import Any
 
 PROVIDED: dict[str, dict[str, str]] = {
-    "ARCH_REGISTRY": dict.fromkeys(("LMLT", "ESC", "ESCFP", "ESCReal", "ESCRealM"), "lmlt_arch.archs"),
+    "ARCH_REGISTRY": dict.fromkeys(
+        ("LMLT", "ESC", "ESCFP", "ESCReal", "ESCRealM", "ESCLTE", "ESCFPLTE", "LMLTLTE"), "lmlt_arch.archs"
+    ),
     "MODEL_REGISTRY": {
-        **dict.fromkeys(("LMLTModel", "ESCModel", "ESRModel"), "lmlt_arch.models"),
+        **dict.fromkeys(("LMLTModel", "ESCModel", "ESRModel", "ArbitraryScaleModel"), "lmlt_arch.models"),
         **dict.fromkeys(
             ("ESCRealMSEModel", "ESCRealGANModel", "RealHATMSEModel", "RealHATGANModel"), "realsr.models"
         ),
     },
     "LOSS_REGISTRY": {"FFTLoss": "lmlt_arch.losses"},
     "DATASET_REGISTRY": {
-        **dict.fromkeys(("DownsampleImageDataset", "PairedCropDataset"), "lmlt_arch.data"),
+        **dict.fromkeys(
+            ("ArbitraryScaleDataset", "DownsampleImageDataset", "PairedCropDataset"), "lmlt_arch.data"
+        ),
         "HQImageDataset": "realsr.data",
     },
     "METRIC_REGISTRY": dict.fromkeys(

@@ -72,7 +72,7 @@ def enlarge_large(
                     "without --background"
                 )
             depth = depth_for(format, encoding.depth, lq.depth)
-            native = (lq.height * upscaler.scale, lq.width * upscaler.scale)
+            native = upscaler.made((lq.height, lq.width), after)
             # Rounded once, at the end.
             between = depth if after == native else 32
             _check_room(target, lq.bands * native[0] * native[1] * between // 8)
@@ -81,9 +81,9 @@ def enlarge_large(
             def part(pixels: int) -> None:
                 progress(pixels / passes)
 
-            result = _enlarged(_colors, lq, upscaler, folder / "colors", between, part).image(pyvips)
+            result = _enlarged(_colors, lq, upscaler, folder / "colors", native, between, part).image(pyvips)
             if lq.has_alpha:
-                alpha = _enlarged(_alpha, lq, upscaler, folder / "alpha", between, part)
+                alpha = _enlarged(_alpha, lq, upscaler, folder / "alpha", native, between, part)
                 result = result.bandjoin(alpha.image(pyvips))
             whole = folder / f"whole{format.suffix}"
             _encode(_resized(result, native, after, depth), header, whole, format, encoding.quality)
@@ -158,7 +158,9 @@ def _decoded(pyvips: Any, source: Path, target: Path) -> _Raw:
     return _Raw(target, image.height, image.width, image.bands, _DEPTHS[image.format])
 
 
-def _enlarged(part: Part, lq: _Raw, upscaler: Upscaler, target: Path, depth: int, progress: Progress) -> _Raw:
+def _enlarged(
+    part: Part, lq: _Raw, upscaler: Upscaler, target: Path, size: Size, depth: int, progress: Progress
+) -> _Raw:
     """Enlarge one part of the channels into a file."""
     stored = lq.reader()
     bands = 0
@@ -170,11 +172,11 @@ def _enlarged(part: Part, lq: _Raw, upscaler: Upscaler, target: Path, depth: int
         return planes.expand(1, 3, -1, -1)
 
     with target.open("wb") as file:
-        for rows in upscaler.bands(read, lq.height, lq.width, progress):
+        for rows in upscaler.bands(read, lq.height, lq.width, progress, size=size):
             planes = rows[0].cpu().clamp(0, 1)
             gray = planes.mean(0, keepdim=True) if bands == 1 else planes
             file.write(to_pixels(gray, DEPTHS[depth]).data)
-    return _Raw(target, lq.height * upscaler.scale, lq.width * upscaler.scale, bands, depth)
+    return _Raw(target, *size, bands, depth)
 
 
 def _check_room(target: Path, pixels: int) -> None:

@@ -31,7 +31,7 @@ def available_memory(device: torch.device) -> int:
 def bytes_per_pixel(network: Callable[[Tensor], Tensor], device: torch.device) -> float:
     """Peak of the memory that a forward pass takes for each input pixel, input and output included."""
     image = torch.rand(1, 3, _PROBE, _PROBE, device=device)
-    with _Peak() as peak, torch.no_grad():
+    with PeakMemory() as peak, torch.no_grad():
         network(image)
     return (peak.most + image.nbytes) / _PROBE**2
 
@@ -42,7 +42,7 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
-class _Peak(TorchDispatchMode):
+class PeakMemory(TorchDispatchMode):
     """Adds up the storages that operators make, as long as they live."""
 
     def __init__(self) -> None:

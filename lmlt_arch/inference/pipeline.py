@@ -228,8 +228,8 @@ class _Work:
         return Plan(job, before, after, chosen, None)
 
     def _is_large(self, plan: Plan) -> bool:
-        native = plan.before[0] * plan.before[1] * self._upscaler.scale**2
-        return max(native, plan.after[0] * plan.after[1]) > self._settings.in_memory
+        sizes = (self._upscaler.made(plan.before, plan.after), plan.after)
+        return max(height * width for height, width in sizes) > self._settings.in_memory
 
     def _decoded(self, plan: Plan) -> Plan | Result:
         settings, name = self._settings, str(plan.job.source)
@@ -251,7 +251,9 @@ class _Work:
         pixels = height * width * sum(self._upscaler.passes(image) for image in images)
         try:
             outputs = self._upscaler.enlarge_planes(
-                images, lambda done: self._progress(done / pixels * len(images))
+                images,
+                lambda done: self._progress(done / pixels * len(images)),
+                size=self._upscaler.made(plans[0].before, plans[0].after),
             )
         except (ExportError, MemoryError, RuntimeError) as error:
             reason = why(error)

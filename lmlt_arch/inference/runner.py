@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lmlt_arch.archs import SRNetwork
+from lmlt_arch.archs import LTENetwork, SRNetwork
 from lmlt_arch.checkpoint import CheckpointError, check_finite, load_model
 from lmlt_arch.inference.memory import bytes_per_pixel
 from lmlt_arch.inference.statistics import SharedStatistics
@@ -81,6 +81,37 @@ class NetworkRunner:
         return bytes_per_pixel(self, self.device)
 
 
+class EncoderRunner(NetworkRunner):
+    """Runs the encoder of a network of any scale: maps (B, 3, h, w) to features (B, C, h, w).
+
+    Arguments: as those of `NetworkRunner`.
+
+    Attributes:
+        network: renders the features.
+    """
+
+    def __init__(
+        self,
+        network: LTENetwork,
+        *,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        compile: bool = False,
+    ) -> None:
+        super().__init__(network, device=device, dtype=dtype)
+        assert isinstance(self._network, LTENetwork)
+        self.network = self._network
+        self.scale = 1
+        self._encode = torch.compile(self.network.encode) if compile else self.network.encode
+
+    def __call__(self, lq: Tensor) -> Tensor:
+        """Features, in the network's precision."""
+        with torch.no_grad():
+            averaging = self.statistics is not None and self.statistics.active
+            run = self.network.encode if averaging else self._encode
+            return run(lq.to(self.device, self._dtype))
+
+
 class ExportedRunner:
     """Runs an ONNX file of `lmlt export`, or another that enlarges RGB images.
 
@@ -91,6 +122,9 @@ class ExportedRunner:
         path: the file.
         device: where to compute.
         backend: one of `BACKENDS`; OpenVINO computes on the CPU.
+
+    Attributes:
+        any_size: whether it makes whatever size is asked for.
 
     Raises:
         ImportError: the backend is not installed.
@@ -107,12 +141,13 @@ class ExportedRunner:
         else:
             self._runner = OnnxRunner(path, device=device)
         self.scale, self.multiple = self._runner.scale, self._runner.multiple
+        self.any_size = isinstance(self._runner, OnnxRunner) and self._runner.any_size
         self.device = device
         self.statistics: SharedStatistics | None = None
 
-    def __call__(self, lq: Tensor) -> Tensor:
-        """Enlarge."""
-        return self._runner(lq.to(self.device))
+    def __call__(self, lq: Tensor, *size: Tensor) -> Tensor:
+        """Enlarge, to a size if the file is of a network of any scale."""
+        return self._runner(lq.to(self.device), *size)
 
     def memory(self) -> float:
         """A guess on the safe side: onnxruntime does not tell, and keeps attention scores whole."""
@@ -131,7 +166,7 @@ class EnsembleRunner:
         """Enlarge eight times."""
         total: Tensor | None = None
         for view in range(8):
-            output = _turned_back(self._seen(_turned(lq, view), view), view)
+            output = turned_back(self._seen(turned(lq, view), view), view)
             total = output.clone() if total is None else total.add_(output)
         assert total is not None
         return total / 8
@@ -139,7 +174,7 @@ class EnsembleRunner:
     def _seen(self, lq: Tensor, view: int) -> Tensor:
         if self.statistics is None:
             return self._runner(lq)
-        self.statistics.view, self.statistics.turn = view, partial(_turned, view=view)
+        self.statistics.view, self.statistics.turn = view, partial(turned, view=view)
         return self._runner(lq)
 
     def memory(self) -> float:
@@ -147,13 +182,14 @@ class EnsembleRunner:
         return self._runner.memory() + 12 * self.scale**2
 
 
-def _turned(image: Tensor, view: int) -> Tensor:
+def turned(image: Tensor, view: int) -> Tensor:
     """One of the eight versions of an image."""
     image = torch.rot90(image, view // 2, (-2, -1))
     return image.flip(-1) if view % 2 else image
 
 
-def _turned_back(image: Tensor, view: int) -> Tensor:
+def turned_back(image: Tensor, view: int) -> Tensor:
+    """The image of which `turned` makes this one."""
     image = image.flip(-1) if view % 2 else image
     return torch.rot90(image, -(view // 2), (-2, -1))
 
@@ -231,4 +267,13 @@ def load_runner(
         raise CheckpointError(f"{path}: such a file can run code; give the checkpoint, or export it as .onnx")
     network = load_model(path, key=key)
     check_finite(network.state_dict(), path)
-    return NetworkRunner(network, device=chosen, dtype=precision, compile=compile)
+    return run_network(network, device=chosen, dtype=precision, compile=compile)
+
+
+def run_network(
+    network: SRNetwork, *, device: torch.device, dtype: torch.dtype, compile: bool
+) -> NetworkRunner:
+    """The runner for a network of one scale, or of any; arguments as those of `NetworkRunner`."""
+    if isinstance(network, LTENetwork):
+        return EncoderRunner(network, device=device, dtype=dtype, compile=compile)
+    return NetworkRunner(network, device=device, dtype=dtype, compile=compile)

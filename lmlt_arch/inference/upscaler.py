@@ -15,14 +15,19 @@ from torch import Tensor
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.data.images import ALPHA_MODES
 from lmlt_arch.inference.alpha import fill_transparent
+from lmlt_arch.inference.any_size import AnySizeNetwork, Size, WholeImages
 from lmlt_arch.inference.memory import available_memory
 from lmlt_arch.inference.runner import (
+    EncoderRunner,
     EnsembleRunner,
-    NetworkRunner,
+    ExportedRunner,
     Runner,
     choose_device,
     choose_dtype,
     load_runner,
+    run_network,
+    turned,
+    turned_back,
 )
 from lmlt_arch.inference.tiles import WHOLE, Progress, Read, TiledNetwork, Tiling
 
@@ -55,7 +60,8 @@ class Upscaler:
         notice: is told what a user should know, such as that memory ran out.
 
     Attributes:
-        scale: output size over input size.
+        scale: output size over input size; of networks of any scale, where no size is asked for.
+        any_size: whether the network itself makes whatever size is asked for.
 
     Raises:
         FileNotFoundError: no such checkpoint.
@@ -81,15 +87,23 @@ class Upscaler:
         if isinstance(model, (str, Path)):
             runner = load_runner(model, key=key, device=device, dtype=dtype, compile=compile, backend=backend)
         elif isinstance(model, SRNetwork):
-            runner = NetworkRunner(
+            runner = run_network(
                 model, device=choose_device(device), dtype=choose_dtype(dtype), compile=compile
             )
         else:
             runner = model
-        self._runner: Runner = EnsembleRunner(runner) if ensemble else runner
-        self.scale = runner.scale
+        sized = isinstance(runner, ExportedRunner) and runner.any_size
+        self.any_size = sized or isinstance(runner, EncoderRunner)
+        self.scale = runner.network.upscaling_factor if isinstance(runner, EncoderRunner) else runner.scale
+        self._ensemble = ensemble
+        self._runner: Runner = EnsembleRunner(runner) if ensemble and not self.any_size else runner
         tiling = self._automatic(overlap) if tile == "auto" else self._fixed(tile, overlap)
         self._tiles = TiledNetwork(self._runner, tiling, runner.statistics, notice)
+        self._any: AnySizeNetwork | WholeImages | None = None
+        if isinstance(runner, EncoderRunner):
+            self._any = AnySizeNetwork(self._tiles, runner.network, notice)
+        elif isinstance(runner, ExportedRunner) and runner.any_size:
+            self._any = WholeImages(runner)
 
     @property
     def tile(self) -> int:
@@ -104,34 +118,79 @@ class Upscaler:
         """How often the network runs for an image (H, W, 1 to 4): twice where transparency varies."""
         return len(_parts(from_pixels(pixels)))
 
-    def enlarge(self, lq: Tensor, progress: Progress = lambda pixels: None) -> Tensor:
+    def made(self, before: Size, after: Size) -> Size:
+        """The size that the network makes of an image, if it is to get some size in the end.
+
+        Where these differ, the result is to be resized: networks of any scale do not shrink, others have
+        one scale.
+        """
+        if self.any_size:
+            return max(before[0], after[0]), max(before[1], after[1])
+        return before[0] * self.scale, before[1] * self.scale
+
+    def enlarge(
+        self, lq: Tensor, progress: Progress = lambda pixels: None, *, size: Size | None = None
+    ) -> Tensor:
         """Enlarge a batch of RGB images.
 
         Args:
             lq: (B, 3, H, W), float32 in [0, 1], any size from 1 x 1.
             progress: is told how many pixels of lq are done.
+            size: height and width of the output; only networks of any scale heed it.
 
         Returns:
-            (B, 3, H * scale, W * scale), float32, not clamped, on the network's device.
+            (B, 3, H * scale, W * scale), or of that size; float32, not clamped, on the network's device.
 
         Raises:
             RuntimeError: memory does not even suffice for small tiles.
         """
-        return self._tiles(lq.to(self._runner.device), progress)
+        lq = lq.to(self._runner.device)
+        if self._any is None:
+            return self._tiles(lq, progress)
+        height, width = size or (lq.shape[-2] * self.scale, lq.shape[-1] * self.scale)
+        if not self._ensemble:
+            return self._any.enlarge(lq, (height, width), progress).float()
+        total = lq.new_zeros(*lq.shape[:2], height, width)
+        for view in range(8):
+            across = (height, width) if view // 2 % 2 == 0 else (width, height)
+            output = self._any.enlarge(turned(lq, view), across)
+            total += turned_back(output, view).float() / 8
+        progress(len(lq) * lq.shape[-2] * lq.shape[-1])
+        return total
 
     def bands(
-        self, read: Read, height: int, width: int, progress: Progress = lambda pixels: None
+        self,
+        read: Read,
+        height: int,
+        width: int,
+        progress: Progress = lambda pixels: None,
+        *,
+        size: Size | None = None,
     ) -> Iterator[Tensor]:
         """Enlarge an image that never is in memory as a whole, see `TiledNetwork.bands`.
 
         Tiles are no larger than what a row of them may take of the memory, a quarter of what is free.
+
+        Raises:
+            RuntimeError: memory does not suffice, or an ensemble of a network of any scale is asked for.
         """
         tiling = self._tiles.tiling
         row = _BYTES_IN_A_ROW * width * self.scale**2
+        if self._any is not None:
+            if self._ensemble or isinstance(self._any, WholeImages):
+                raise RuntimeError(
+                    "too large to be enlarged as a whole, which ensembles and .onnx files of networks of any "
+                    "scale need: give the checkpoint, without --ensemble"
+                )
+            row = _BYTES_IN_A_ROW * self._any.channels // 3 * width
         fitting = int(available_memory(torch.device("cpu")) / 4 / row) // tiling.multiple * tiling.multiple
-        size = max(fitting, 2 * tiling.overlap, tiling.multiple)
-        kept = tiling.size <= size or tiling.size >= WHOLE
-        tiles = self._tiles if kept else self._tiles.with_size(size)
+        side = max(fitting, 2 * tiling.overlap, tiling.multiple)
+        kept = tiling.size <= side or tiling.size >= WHOLE
+        tiles = self._tiles if kept else self._tiles.with_size(side)
+        if self._any is not None:
+            wanted = size or (height * self.scale, width * self.scale)
+            yield from self._any.with_features(tiles).bands(read, height, width, wanted, progress)
+            return
         yield from tiles.bands(read, height, width, progress)
 
     def __call__(self, image: Any) -> Any:
@@ -163,7 +222,11 @@ class Upscaler:
         return result[..., 0] if image.ndim == 2 else result
 
     def enlarge_planes(
-        self, images: list[NDArray[Any]], progress: Progress = lambda pixels: None
+        self,
+        images: list[NDArray[Any]],
+        progress: Progress = lambda pixels: None,
+        *,
+        size: Size | None = None,
     ) -> list[Tensor]:
         """Enlarge images of one size as one batch.
 
@@ -173,30 +236,32 @@ class Upscaler:
         Args:
             images: (H, W, 1 to 4) each: gray or RGB, perhaps alpha; integers, or float in [0, 1].
             progress: is told how many pixels of lq are done.
+            size: height and width of the output; only networks of any scale heed it.
 
         Returns:
-            (channels, H * scale, W * scale) each, float32 in [0, 1], on the CPU.
+            (channels, H * scale, W * scale) each, or of that size; float32 in [0, 1], on the CPU.
         """
         planes = [from_pixels(pixels) for pixels in images]
         parts = [part for image in planes for part in _parts(image)]
-        outputs = iter(self.enlarge(torch.stack(parts), progress).clamp(0, 1).cpu())
+        outputs = iter(self.enlarge(torch.stack(parts), progress, size=size).clamp(0, 1).cpu())
         return [_assembled(image, outputs) for image in planes]
 
     def _fixed(self, tile: int, overlap: int) -> Tiling:
+        runner = self._runner
         if tile == 0:
-            return Tiling(WHOLE, 0, self.scale, self._runner.multiple)
-        return Tiling(tile, overlap, self.scale, self._runner.multiple)
+            return Tiling(WHOLE, 0, runner.scale, runner.multiple)
+        return Tiling(tile, overlap, runner.scale, runner.multiple)
 
     def _automatic(self, overlap: int) -> Tiling:
         """The largest tiles that surely fit, and as many at once as fit."""
         runner = self._runner
         device, multiple = runner.device, runner.multiple
         pixels = _SHARE_OF_MEMORY * available_memory(device) / runner.memory()
-        least = Tiling.at_least(multiple, overlap, self.scale, multiple)
+        least = Tiling.at_least(multiple, overlap, runner.scale, multiple)
         side = min(_LARGEST_TILE.get(device.type, _LARGEST_TILE["cpu"]), math.isqrt(int(pixels)))
         size = max(side // multiple * multiple, least.size)
         together = max(1, min(_MOST_TOGETHER, int(pixels / size**2))) if device.type != "cpu" else 1
-        return Tiling(size, overlap, self.scale, multiple, together)
+        return Tiling(size, overlap, runner.scale, multiple, together)
 
 
 def _parts(planes: Tensor) -> list[Tensor]:

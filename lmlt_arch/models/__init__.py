@@ -1,6 +1,7 @@
 """Training and testing of the networks through BasicSR."""
 
+from lmlt_arch.models.arbitrary_scale_model import ArbitraryScaleModel
 from lmlt_arch.models.esc_model import ESCModel, ESRModel
 from lmlt_arch.models.lmlt_model import LMLTModel
 
-__all__ = ["ESCModel", "ESRModel", "LMLTModel"]
+__all__ = ["ArbitraryScaleModel", "ESCModel", "ESRModel", "LMLTModel"]

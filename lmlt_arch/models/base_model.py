@@ -219,15 +219,19 @@ class PluginModel(SRModel):
         for last, lq, gt in self.micro_batches(self.lq, self.gt):
             with self.syncing(self.net_g, last):
                 with self.precision.autocast():
-                    output = self.net_g(lq)
+                    output, target = self.predicted(lq, gt)
                 output = self.precision.full(output)
-                terms = self.generator_terms(output, gt)
+                terms = self.generator_terms(output, target)
                 self.backward(terms, total)
             outputs.append(output.detach())
         self.output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
         self.step(self.optimizer_g, self.net_g)
         self.precision.update()
         return total
+
+    def predicted(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network makes of a micro-batch, and what it should be."""
+        return self.net_g(lq), gt
 
     def micro_batches(self, *tensors: Tensor) -> Iterator[tuple[Any, ...]]:
         """Cut a batch into `accumulation_steps` equal parts: (whether it is the last, a part of each)."""
@@ -345,6 +349,10 @@ class PluginModel(SRModel):
             return TiledNetwork(net.forward, tiling, SharedStatistics(net))(lq)
         # Not `net(lq)`: a compiled network would be compiled anew for the sizes of images.
         return net.forward(lq)
+
+    def metrics_of(self, dataset: Any) -> Mapping[str, Mapping[str, Any]]:
+        """The metrics by which a validation set is measured, with their arguments."""
+        return self.opt["val"].get("metrics") or {}
 
     def nondist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
         """Validate on one process."""

@@ -50,7 +50,7 @@ def validate(model: Any, dataloader: Any, current_iter: int | str, tb_logger: An
         figures = _measure_share(model, dataloader, current_iter, save_img)
     finally:
         restore_rng(rng)
-    metrics: Metrics = model.opt["val"].get("metrics") or {}
+    metrics: Metrics = model.metrics_of(dataloader.dataset)
     if model.opt["dist"]:
         torch.distributed.all_reduce(figures)
     if not metrics or model.opt["rank"] != 0:
@@ -75,7 +75,7 @@ def _measure_share(model: Any, dataloader: Any, current_iter: int | str, save_im
     """This process's images: (images, metrics), zero where another process has the image."""
     dataset = dataloader.dataset
     options = model.opt["val"]
-    metrics: Metrics = options.get("metrics") or {}
+    metrics: Metrics = model.metrics_of(dataset)
     rank, world = model.opt["rank"], model.opt["world_size"]
     share = range(rank, len(dataset), world)
     loader = DataLoader(dataset, batch_size=1, sampler=share, num_workers=dataloader.num_workers)

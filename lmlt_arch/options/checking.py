@@ -24,6 +24,7 @@ IMAGE_SETS = (
     "RealESRGANDataset",
     "RealESRGANPairedDataset",
     "DownsampleImageDataset",
+    "ArbitraryScaleDataset",
     "HQImageDataset",
 )
 

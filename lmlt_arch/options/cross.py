@@ -30,7 +30,7 @@ def cross_mistakes(
     """Every contradiction; `known` are the mistakes that were found before."""
     found = [*_scale(opt), *_multiple(("gt_size",), whole(opt, "gt_size"), whole(opt, "scale"))]
     if is_train:
-        found += [*_batch(opt), *_losses(opt), *_devices(opt)]
+        found += [*_batch(opt), *_losses(opt), *_devices(opt), *_any_scale(opt)]
     if whole_file:
         found += [*_without_effect(opt), *_sets(opt, is_train=is_train)]
     if whole_file and is_train:
@@ -129,6 +129,23 @@ def _losses(opt: Mapping[str, Any]) -> Iterator[Mistake]:
     train = section(opt, "train")
     if train and not train.get("pixel_opt") and not train.get("perceptual_opt"):
         yield Mistake(("train",), "'pixel_opt' or 'perceptual_opt' is missing; 'fft_opt' only joins one")
+
+
+def _any_scale(opt: Mapping[str, Any]) -> Iterator[Mistake]:
+    """What goes with scales that change from batch to batch, and what does not."""
+    ours = effective_model(opt) == "ArbitraryScaleModel"
+    data = section(opt, "datasets", "train").get("type")
+    if data == "ArbitraryScaleDataset" and not ours:
+        text = "makes batches of changing scale: take model_type: ArbitraryScaleModel"
+        yield Mistake(("datasets", "train", "type"), text)
+    if at(opt, "train", "queries") is not None:
+        if not ours:
+            yield Mistake(("train", "queries"), "is read by model_type: ArbitraryScaleModel only: remove it")
+        for loss in ("fft_opt", "perceptual_opt"):
+            if at(opt, "train", loss):
+                yield Mistake(("train", loss), "needs whole crops: remove train: queries")
+    if ours and at(opt, "train", "compile") is True:
+        yield Mistake(("train", "compile"), "would compile anew for every scale: remove it")
 
 
 def _devices(opt: Mapping[str, Any]) -> Iterator[Mistake]:

@@ -95,6 +95,27 @@ def _paths(value: Any) -> Any:
     raise ValueError(f"must be a path or a list of paths; got {value!r}")
 
 
+def _scale(value: Any) -> Any:
+    values = with_numbers(value if isinstance(value, list) else [value, value])
+    if len(values) == 2 and all(isinstance(v, int | float) and v >= 1 for v in values):
+        return value
+    raise ValueError(f"must be a number of at least 1, or [vertical, horizontal]; got {value!r}")
+
+
+Scale = Annotated[
+    Any,
+    BeforeValidator(_scale),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 1},
+                {"type": "array", "items": {"type": "number", "minimum": 1}, "minItems": 2, "maxItems": 2},
+            ]
+        }
+    ),
+]
+"""A scale, or the vertical and the horizontal one."""
+
 Gpus = Annotated[
     Any,
     BeforeValidator(_gpus),

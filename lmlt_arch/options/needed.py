@@ -11,7 +11,7 @@ from lmlt_arch.options.looking import at, model_family, section
 from lmlt_arch.options.mistakes import Mistake, Place, mistakes_in
 from lmlt_arch.options.sections import Dataset, Options
 
-_SETS_WITH_DEFAULTS = ("DownsampleImageDataset", "HQImageDataset")
+_SETS_WITH_DEFAULTS = ("DownsampleImageDataset", "ArbitraryScaleDataset", "HQImageDataset")
 _PAIRED = ("PairedImageDataset", "PairedCropDataset", "RealESRGANPairedDataset")
 
 

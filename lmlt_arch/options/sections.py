@@ -5,7 +5,17 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from lmlt_arch.options.degradation import Degradation, KernelKeys, RoundKeys
-from lmlt_arch.options.fields import Gpus, LoopWhole, Number, Part, Paths, Section, Whole
+from lmlt_arch.options.fields import (
+    Gpus,
+    LoopWhole,
+    Number,
+    Part,
+    Paths,
+    Range,
+    Scale,
+    Section,
+    Whole,
+)
 from lmlt_arch.options.train import Train
 
 
@@ -40,7 +50,7 @@ class Dataset(KernelKeys):
     type: str
     """Its registered name."""
     dataroot_gt: Paths | None = None
-    """Folder (or .lmdb) of ground truth; for HQImageDataset and DownsampleImageDataset also a list."""
+    """Folder (or .lmdb) of ground truth; HQ-, Downsample- and ArbitraryScale- take a list too."""
     dataroot_lq: str | None = None
     """Folder (or .lmdb) of low quality images."""
     meta_info: Paths | None = None
@@ -64,6 +74,14 @@ class Dataset(KernelKeys):
     """HQImageDataset: side of the crops that are degraded."""
     quantize_lq: bool = True
     """DownsampleImageDataset: round low quality images to 8 bits."""
+    lq_size: LoopWhole | None = Field(None, ge=1)
+    """ArbitraryScaleDataset: side of the low quality crops of training (64)."""
+    scales: Range | None = None
+    """ArbitraryScaleDataset: smallest and largest scale of training ([1, 4])."""
+    non_square: Number = Field(0, ge=0, le=1)
+    """ArbitraryScaleDataset: share of the batches in which each axis has a scale of its own."""
+    at_scale: Scale | None = None
+    """ArbitraryScaleDataset: scale of validation or testing, also [vertical, horizontal]."""
     use_hflip: bool = False
     """Flip at random."""
     use_rot: bool = False

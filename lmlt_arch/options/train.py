@@ -55,6 +55,8 @@ class Train(Section):
     """Memory layout that some GPUs prefer."""
     compile: bool = False
     """Compile the networks by torch.compile."""
+    queries: Whole | None = Field(None, ge=1)
+    """ArbitraryScaleModel: random pixels of each crop that are compared; none: all pixels."""
     accumulation_steps: Whole = Field(1, ge=1)
     """Go through each batch in so many parts, to save memory; a divisor of batch_size_per_gpu."""
     checkpointing: bool = False

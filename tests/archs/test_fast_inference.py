@@ -72,7 +72,7 @@ def fast_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return call
 
-    monkeypatch.setattr(lmlt_fast, "super_resolve", counted("lmlt", lmlt_fast.super_resolve))
+    monkeypatch.setattr(lmlt_fast, "run_blocks", counted("lmlt", lmlt_fast.run_blocks))
     monkeypatch.setattr(esc_fast, "run_blocks", counted("esc", esc_fast.run_blocks))
     return calls
 

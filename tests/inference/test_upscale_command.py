@@ -335,7 +335,7 @@ def bad_inputs() -> Iterator[tuple[str, Callable[[Path], Any], list[str], int, s
     yield "small tiles", nothing, [*ok, *model, "--tile", "64"], 2, "more than half of a tile"
     yield "negative tiles", nothing, [*ok, *model, "--tile", "-4"], 2, "no size of tiles"
     yield "negative overlap", nothing, [*ok, *model, "--tile", "64", "--overlap", "-4"], 2, "at least 0"
-    yield "no scale", nothing, [*ok, *model, "--outscale", "0"], 2, "--outscale must be above 0"
+    yield "no scale", nothing, [*ok, *model, "--outscale", "0"], 2, "--scale must be above 0"
     yield "scale that is none", nothing, [*ok, *model, "--outscale", "big"], 2, "invalid float"
     yield "both sizes", nothing, [*ok, *model, "--outscale", "2", "--size", "9x9"], 2, "not allowed with"
     yield "size that is none", nothing, [*ok, *model, "--size", "19by9"], 2, "write 1920x1080, 1920x or x1080"

@@ -22,6 +22,19 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "upscaling_factor": 2,
         "exp_ratio": 1.25,
     },
+    "ESCLTE": {
+        "type": "ESCLTE",
+        "dim": 12,
+        "pdim": 4,
+        "kernel_size": 5,
+        "n_blocks": 1,
+        "conv_blocks": 1,
+        "window_size": 8,
+        "num_heads": 2,
+        "hidden_dim": 16,
+        "hidden_list": [16],
+        "upscaling_factor": 4,
+    },
 }
 
 TRAIN: dict[str, Any] = {

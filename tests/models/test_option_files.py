@@ -308,6 +308,23 @@ def test_dflip_images_are_downsampled_on_the_fly(parse: Any, tmp_path: Path, sca
     assert item["lq"].shape == (3, 64, 64)
 
 
+def test_any_scale(parse: Any) -> None:
+    """The published recipe, and a test at scales seen and unseen, fractions and another aspect."""
+    opt = parse("train_ESC_LTE", is_train=True)
+    data, train = opt["datasets"]["train"], opt["train"]
+    assert sum(p.numel() for p in build_network(opt["network_g"]).parameters()) == 1_433_631
+    assert (data["lq_size"], data["scales"], train["queries"]) == (64, [1, 4], 2304)
+    assert data["batch_size_per_gpu"] * 4 == 32
+    assert train["optim_g"]["lr"] == 2e-4
+    # 1000 epochs of 20 repeats of 800 images in batches of 32.
+    assert train["total_iter"] == 1000 * 20 * 800 // 32
+    assert train["scheduler"]["milestones"] == [train["total_iter"] * n // 1000 for n in (500, 800, 900, 950)]
+    validated = [s["at_scale"] for name, s in opt["datasets"].items() if name.startswith("val")]
+    assert validated == [2, 3, 4, 6, 8, 12]
+    tested = [s["at_scale"] for s in parse("test_ESC_LTE", is_train=False)["datasets"].values()]
+    assert tested == 5 * [2, 3, 4, 6, 8, 12, 2.7, [1.5, 3.5]]
+
+
 def test_files_come_from_the_generator(
     generator: ModuleType, repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,7 +333,7 @@ def test_files_come_from_the_generator(
     names = [f"{phase}_{m}_x{s}" for phase in ("train", "test") for m, s in CASES]
     names += [f"train_{m}_{stage}_x{s}" for stage in ("MSE", "GAN") for m, s in REAL_CASES]
     names += [f"test_{m}_x{s}" for m, s in REAL_CASES]
-    names += ["finetune_ESCReal_x4", "finetune_ESCReal_paired_x4"]
+    names += ["train_ESC_LTE", "test_ESC_LTE", "finetune_ESCReal_x4", "finetune_ESCReal_paired_x4"]
     assert files.keys() == {f"{name}.yml" for name in names}
     assert files == generator.option_files()
 

@@ -9,12 +9,15 @@ from plain_reference.esc import ESC, symmetrised
 from plain_reference.esc_fp import ESCFP
 from plain_reference.esc_real import ESCReal, ESCRealM
 from plain_reference.lmlt import LMLT
+from plain_reference.lte import ESCFPLTE, ESCLTE, LMLTLTE
 from plain_reference.rescale import rescaled_state
 from plain_reference.upsample import DySample, UniUpsample
 
 NETWORKS = {"LMLT": LMLT, "ESC": ESC, "ESCFP": ESCFP, "ESCReal": ESCReal, "ESCRealM": ESCRealM}
+ANY_SCALE = {"ESCLTE": ESCLTE, "ESCFPLTE": ESCFPLTE, "LMLTLTE": LMLTLTE}
 
 __all__ = [
+    "ANY_SCALE",
     "ESC",
     "ESCFP",
     "LMLT",

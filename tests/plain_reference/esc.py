@@ -177,12 +177,16 @@ class ESC(nn.Module):
         self.last = conv(dim, dim, 3)
         self.to_img = conv(dim, 3 * upscaling_factor**2, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
         kernel = symmetrised(self.plk_filter)
         shallow = self.proj(x)
         deep = shallow
         for block in self.blocks:
             deep = block(deep, kernel)
-        deep = self.last(deep) + shallow
+        features: Tensor = self.last(deep) + shallow
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        deep = self.features(x)
         image = x.repeat_interleave(self.scale**2, dim=1)
         return F.pixel_shuffle(self.to_img(deep) + image, self.scale)

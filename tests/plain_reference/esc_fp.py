@@ -58,11 +58,15 @@ class ESCFP(nn.Module):
         self.last = conv(dim, dim, 3)
         self.to_img = conv(dim, 3 * upscaling_factor**2, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
         shallow = self.proj(x)
         deep = shallow
         for block in self.blocks:
             deep = block(deep, self.lk_channel, self.lk_spatial)
-        deep = self.last(self.ln_last(deep)) + shallow
+        features: Tensor = self.last(self.ln_last(deep)) + shallow
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        deep = self.features(x)
         skip = F.interpolate(x, scale_factor=self.scale, mode="bicubic", align_corners=False)
         return F.pixel_shuffle(self.to_img(deep), self.scale) + skip

@@ -94,9 +94,12 @@ class LMLT(nn.Module):
         )
         self.to_img = nn.Sequential(conv(dim, 3 * upscaling_factor**2, 3), nn.PixelShuffle(upscaling_factor))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         shallow = self.to_feat(pad_to_multiple(x, WINDOW * 2 ** (LEVELS - 1)))
-        deep = self.feats(shallow) + shallow
-        image: Tensor = self.to_img(deep[:, :, :height, :width])
+        deep: Tensor = self.feats(shallow) + shallow
+        return deep[:, :, :height, :width]
+
+    def forward(self, x: Tensor) -> Tensor:
+        image: Tensor = self.to_img(self.features(x))
         return image
