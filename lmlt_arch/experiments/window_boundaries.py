@@ -74,13 +74,29 @@ class Errors:
     Attributes:
         shifts: by how many input pixels the windows stood further up and left.
         cells: (shifts, h, w), mean squared error under each input pixel.
-        lines: by measure, for vertical lines (shifts, h, w), each entry at its pixel's left, and for
-            horizontal ones (shifts, w, h). 0 where the image ends and the measure is not known.
+        steps: mean squared change of the error across lines 1, 2, …: (shifts, h, w - 1) for vertical lines,
+            (shifts, w, h - 1) for horizontal ones.
     """
 
     shifts: Sequence[int]
     cells: Array
-    lines: dict[str, tuple[Array, Array]]
+    steps: tuple[Array, Array]
+
+    def lines(self, measure: str, band: int) -> list[tuple[int, Array]]:
+        """A measure at vertical and at horizontal lines, without the margin.
+
+        Args:
+            measure: of `MEASURES`.
+            band: input pixels on each side of a line, for the energy.
+
+        Returns:
+            For each direction the number of the first line, and (shifts, pixels along the lines, lines).
+        """
+        inner = slice(MARGIN, -MARGIN)
+        if measure == "step":
+            return [(MARGIN + 1, steps[:, inner, inner]) for steps in self.steps]
+        cells = self.cells[:, inner, inner]
+        return [(MARGIN + band, _running_mean(turned, 2 * band)) for turned in (cells, cells.swapaxes(1, 2))]
 
 
 def choose_shifts(windows: Sequence[int], count: int) -> list[int]:
@@ -95,9 +111,7 @@ def choose_shifts(windows: Sequence[int], count: int) -> list[int]:
     return [first + second for first in within for second in between]
 
 
-def find_errors(
-    network: nn.Module, lq: Tensor, gt: Tensor, shifts: Sequence[int], *, scale: int, band: int
-) -> Errors:
+def find_errors(network: nn.Module, lq: Tensor, gt: Tensor, shifts: Sequence[int], *, scale: int) -> Errors:
     """Enlarge an image with windows in several places.
 
     Args:
@@ -106,7 +120,6 @@ def find_errors(
         gt: (3, h * scale, w * scale), on the CPU.
         shifts: see `Errors`.
         scale: output size over input size.
-        band: input pixels on each side of a line, for the energy.
     """
     errors = []
     for shift in shifts:
@@ -116,14 +129,7 @@ def find_errors(
             ]
         errors.append(output.clamp(0, 1).cpu() - gt)
     error = torch.stack(errors).double()
-    lines = {
-        measure: (
-            _vertical_lines(error, scale, band, measure),
-            _vertical_lines(error.mT, scale, band, measure),
-        )
-        for measure in MEASURES
-    }
-    return Errors(shifts, _cells(error, scale).numpy(), lines)
+    return Errors(shifts, _cells(error, scale).numpy(), (_steps(error, scale), _steps(error.mT, scale)))
 
 
 def find_boundaries(
@@ -138,14 +144,14 @@ def find_boundaries(
         measure: of `MEASURES`.
         window: side in input pixels, more than `4 * band`.
         finer: side of the next finer windows.
-        band: as `find_errors` was given it.
+        band: input pixels on each side of a border that are not inside.
 
     Returns:
         None where the images are too small to have such borders.
     """
     phases = np.arange(window)
     inside = np.minimum(phases, window - phases) >= 2 * band
-    sums = _sums(errors, measure, inside)
+    sums = _sums(errors, measure, band, inside)
     ratio = _ratio(sums)
     values, others = sums.sum(0)
     curve = np.divide(values, others, out=np.full(window, np.nan), where=others > 0)
@@ -154,7 +160,7 @@ def find_boundaries(
         return None
     beyond = None
     if finer is not None:
-        beyond = _ratio(_sums(errors, measure, (phases % finer == 0) & (phases > 0)))
+        beyond = _ratio(_sums(errors, measure, band, (phases % finer == 0) & (phases > 0)))
     return Boundaries(window, ratio, beyond, (float(control.min()), float(control.max())), curve, len(sums))
 
 
@@ -175,23 +181,25 @@ def _cells(error: Tensor, scale: int) -> Tensor:
     return F.avg_pool2d(error.square().mean(1), scale)
 
 
-def _vertical_lines(error: Tensor, scale: int, band: int, measure: str) -> Array:
-    if measure == "energy":
-        cells = _cells(error, scale).numpy()
-        known = np.lib.stride_tricks.sliding_window_view(cells, 2 * band, 2).mean(-1)
-    else:
-        band = 1
-        steps = error[..., scale::scale] - error[..., scale - 1 : -1 : scale]
-        known = F.avg_pool2d(steps.square().mean(1), (scale, 1)).numpy()
-    return np.pad(known, ((0, 0), (0, 0), (band, band - 1)))
+def _steps(error: Tensor, scale: int) -> Array:
+    steps = error[..., scale::scale] - error[..., scale - 1 : -1 : scale]
+    return F.avg_pool2d(steps.square().mean(1), (scale, 1)).numpy()
 
 
-def _sums(errors: Sequence[Errors], measure: str, others: Mask) -> Array:
+def _running_mean(values: Array, width: int) -> Array:
+    """Along the last axis; shorter by `width - 1`, or empty."""
+    if values.shape[-1] < width:
+        return values[..., :0]
+    return np.lib.stride_tricks.sliding_window_view(values, width, -1).mean(-1)
+
+
+def _sums(errors: Sequence[Errors], measure: str, band: int, others: Mask) -> Array:
     """For each block of the images and each phase, the measure, and that of the same places at other phases.
 
     Args:
         errors: of each image.
         measure: of `MEASURES`.
+        band: input pixels on each side of a line.
         others: (window,), the phases to compare with.
 
     Returns:
@@ -200,9 +208,8 @@ def _sums(errors: Sequence[Errors], measure: str, others: Mask) -> Array:
     window = len(others)
     blocks = []
     for found in errors:
-        for lines in found.lines[measure]:
-            values = lines[:, MARGIN:-MARGIN, MARGIN : 1 - MARGIN]
-            numbers = np.arange(values.shape[2]) + MARGIN
+        for first, values in found.lines(measure, band):
+            numbers = first + np.arange(values.shape[2])
             phases = (numbers + np.array(found.shifts)[:, None]) % window
             blocks += _block_sums(values, phases, others)
     return np.array(blocks).reshape(-1, 2, window)

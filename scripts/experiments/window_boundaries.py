@@ -8,7 +8,8 @@ is measured against ground truth, for windows of every size that a network has (
 pixels) or that --windows names; a network without windows is measured at the windows of the others, and so
 shows what there is without any. Two measures:
 
-  energy  mean squared error within --band input pixels of a border
+  energy  mean squared error near a border: within 1, 2, 4 and 8 input pixels for windows of 8, 16, 32 and 64,
+          since LMLT's coarse levels work on pixels as large as that
   step    mean square of the change of the error across the border, which is what a seam looks like
 
 Each network sees each image with its windows in several places (--shifts), and only values of the same place
@@ -16,10 +17,10 @@ of the image are compared: with a border there, and with none.
 
 How to read it: the RATIO compares borders with the inside of windows. 1 means none; 1.10 means 10 % more
 error at borders. Its interval (95 %) resamples blocks of 32 x 32 input pixels. The CONTROL is the least and
-the largest ratio of phases inside of the windows, as if the borders stood there: a ratio within it is no more
-than chance. Windows of a level begin where finer ones do, too, so BEYOND FINER compares with borders of the
-next finer windows only: what this level adds. The curves show all phases of the largest window, the map the
-energy at each place in it, over that of the same content elsewhere: borders would be red lines.
+the largest ratio of phases inside of the windows, as if the borders stood there: a ratio within it is nothing
+particular to borders. Windows of a level begin where finer ones do, too, so BEYOND FINER compares with
+borders of the next finer windows only: what this level adds. The curves show all phases of the largest
+window, the map the energy at each place in it, over that of the same content elsewhere: borders would be red.
 
 With --train, small networks are trained first, all alike: LMLT with and without the low-to-high connection,
 SwinIR with and without shifted windows. They are saved as PREFIX_NAME.pth, which --model takes. A few hundred
@@ -83,7 +84,12 @@ def main(argv: list[str] | None = None) -> int:
     add_data_options(parser, images=0)
     parser.add_argument("--windows", type=int, nargs="+", metavar="PIXELS", help="sides in input pixels")
     parser.add_argument(
-        "--band", type=int, default=1, help="input pixels on each side of a line (default: %(default)s)"
+        "--band",
+        type=int,
+        default=1,
+        metavar="PIXELS",
+        help="input pixels on each side of a border of the finest windows, with larger windows more "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--shifts",
@@ -196,12 +202,13 @@ def measure(
     shifts = choose_shifts(windows, args.shifts)
     errors = []
     for _, lq, gt in tqdm(photographs, desc=name, file=sys.stderr):
-        errors.append(find_errors(network, lq.to(args.device), gt, shifts, scale=scale, band=args.band))
+        errors.append(find_errors(network, lq.to(args.device), gt, shifts, scale=scale))
     boundaries: dict[str, list[Boundaries]] = {kind: [] for kind in MEASURES}
     for window in windows:
         finer = max((size for size in windows if size < window and window % size == 0), default=None)
         for kind in MEASURES:
-            found = find_boundaries(errors, kind, window, finer=finer, band=args.band)
+            band = args.band * window // windows[0]
+            found = find_boundaries(errors, kind, window, finer=finer, band=band)
             if found is not None:
                 boundaries[kind].append(found)
     if not boundaries["energy"]:
@@ -231,23 +238,20 @@ def summary(findings: Mapping[str, Findings]) -> str:
 
 def draw(findings: Mapping[str, Findings]) -> "Figure":
     """Ratios by window, curves over the phase, and a map of each network."""
-    figure = new_figure(max(10, 2.6 * len(findings)), 9.5)
-    rows = figure.add_gridspec(2, 1, height_ratios=(2.2, 1))
+    figure = new_figure(max(9, 2 * len(findings)), 8)
+    rows = figure.add_gridspec(2, 1, height_ratios=(2.6, 1))
     above, below = (figure.add_subfigure(rows[row]) for row in range(2))
     axes = above.subplots(2, 2)
     for (top, bottom), kind in zip(axes.T, MEASURES, strict=True):
         draw_ratios(top, findings, kind)
         draw_curves(bottom, findings, kind)
     axes[0, 0].legend(fontsize=8)
-    widest = max(float(abs(found.folded - 1).max()) for found in findings.values())
     maps = below.subplots(1, len(findings), squeeze=False)[0]
     for axis, (name, found) in zip(maps, findings.items(), strict=True):
-        side = len(found.folded)
-        image = axis.imshow(
-            found.folded, vmin=1 - widest, vmax=1 + widest, cmap="RdBu_r", extent=(0, side, side, 0)
-        )
-        axis.set_title(f"{name}\nenergy by place in the window", fontsize=8)
-    below.colorbar(image, ax=list(maps), shrink=0.8)
+        side, widest = len(found.folded), float(abs(found.folded - 1).max())
+        axis.imshow(found.folded, vmin=1 - widest, vmax=1 + widest, cmap="RdBu_r", extent=(0, side, side, 0))
+        axis.set_title(f"{name}\nenergy by place; red: +{100 * widest:.2g} %", fontsize=7)
+        axis.tick_params(labelsize=6)
     return figure
 
 
