@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -249,11 +250,14 @@ class Padded(nn.Module):
 
 
 class _Described(nn.Module):
-    """A network of spandrel, which pads images as the network wants them."""
+    """A network of spandrel, which pads images as the network wants them.
+
+    Gradients pass, which spandrel's own decorator would forbid.
+    """
 
     def __init__(self, descriptor: Any) -> None:
         super().__init__()
         self.network, self.descriptor = descriptor.model, descriptor
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.descriptor(x)
+        return inspect.unwrap(type(self.descriptor).__call__)(self.descriptor, x)
