@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from lmlt_arch.evaluation.errors import DataError, UsageError
 from lmlt_arch.evaluation.subjects import Padded
-from lmlt_arch.experiments.networks import unshift_windows
 from lmlt_arch.experiments.photographs import Photograph
+from lmlt_arch.experiments.probed_networks import unshift_windows
 from lmlt_arch.files import write_atomic
 from lmlt_arch.hook import finder
 

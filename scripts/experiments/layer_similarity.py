@@ -11,9 +11,9 @@ How to read it: 1 means that two layers tell the same crops apart in the same wa
 their features; 0 that they have nothing in common. Bright squares along the diagonal are stages that repeat
 themselves: candidates for something cheaper. NEIGHBOURS is the mean over layers that follow one another, ALL
 that over all pairs; intervals (95 %) resample batches. Layers stand in the order in which they run; those of
-LMLT from the coarsest level to the finest within each block. Even random weights give layers that are alike, as
-they all see the same image: compare with the preset of the same name. Crops of one photograph resemble each
-other: take as many photographs as crops.
+LMLT from the coarsest level to the finest within each block. Even random weights give layers that are alike,
+as they all see the same image: compare with the preset of the same name. Crops of one photograph resemble
+each other: take as many photographs as crops.
 """
 
 import sys
@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from lmlt_arch.evaluation.errors import DataError, UsageError
 from lmlt_arch.experiments.interval import Interval, bootstrap
-from lmlt_arch.experiments.networks import add_model_options, build_networks
 from lmlt_arch.experiments.photographs import Photograph, add_data_options, read_photographs
+from lmlt_arch.experiments.probed_networks import add_model_options, build_networks
 from lmlt_arch.experiments.program import Outcome, make_parser, new_figure, run_experiment
 from lmlt_arch.experiments.similarity import ATTENTION, MIN_BATCH, Array, cka, compare_layers, find_layers
 
@@ -160,11 +160,21 @@ def draw(findings: Mapping[str, Findings]) -> "Figure":
         axis.set_title(
             f"{name}\nneighbours {found.neighbours.value:.2f}, all {found.all_pairs.value:.2f}", fontsize=9
         )
+        labels = short_names(found.layers)
         every = range(0, len(found.layers), -(-len(found.layers) // 32))
-        axis.set_yticks(every, [found.layers[number] for number in every], fontsize=5)
+        axis.set_yticks(every, [labels[number] for number in every], fontsize=5)
         axis.set_xticks(every, [str(number) for number in every], fontsize=5, rotation=90)
     figure.colorbar(image, ax=list(axes), shrink=0.8, label="linear CKA")
     return figure
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Dotted names without the parts that all of them begin with."""
+    parts = [name.split(".") for name in names]
+    common = 0
+    while len({tuple(part[: common + 1]) for part in parts}) == 1:
+        common += 1
+    return [".".join(part[common:]) for part in parts]
 
 
 if __name__ == "__main__":
