@@ -34,25 +34,13 @@ _SWINIR = {
     "upsampler": "pixelshuffledirect",
     "resi_connection": "1conv",
 }
-_ESC = {
-    "type": "ESC",
-    "dim": 24,
-    "pdim": 8,
-    "kernel_size": 13,
-    "n_blocks": 2,
-    "conv_blocks": 2,
-    "window_size": 32,
-    "num_heads": 3,
-    "exp_ratio": 1.25,
-}
-_SCALE_KEYS = {"LMLT": "upscaling_factor", "SwinIR": "upscale", "ESC": "upscaling_factor"}
+_SCALE_KEYS = {"LMLT": "upscaling_factor", "SwinIR": "upscale"}
 
 BRIEF: dict[str, Mapping[str, Any]] = {
     "LMLT": _LMLT,
     "LMLT-no-low-to-high": {**_LMLT, "low_to_high": False},
     "SwinIR": _SWINIR,
     "SwinIR-unshifted": _SWINIR,
-    "ESC": _ESC,
 }
 """Section `network_g` by name; SwinIR-unshifted is to be unshifted."""
 UNSHIFTED = ("SwinIR-unshifted",)

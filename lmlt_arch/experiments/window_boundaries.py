@@ -205,18 +205,30 @@ def _sums(errors: Sequence[Errors], measure: str, band: int, others: Mask) -> Ar
     Returns:
         (blocks, 2, window).
     """
-    window = len(others)
     blocks = []
     for found in errors:
-        for first, values in found.lines(measure, band):
-            numbers = first + np.arange(values.shape[2])
-            phases = (numbers + np.array(found.shifts)[:, None]) % window
-            blocks += _block_sums(values, phases, others)
-    return np.array(blocks).reshape(-1, 2, window)
+        # Vertical and horizontal lines of one block go together: they are of the same errors.
+        across, along = (
+            _block_sums(first, values, found.shifts, others) for first, values in found.lines(measure, band)
+        )
+        total = np.zeros(np.maximum(across.shape, along.swapaxes(0, 1).shape))
+        total[: across.shape[0], : across.shape[1]] += across
+        total[: along.shape[1], : along.shape[0]] += along.swapaxes(0, 1)
+        blocks.append(total.reshape(-1, *total.shape[2:]))
+    return np.concatenate(blocks)
 
 
-def _block_sums(values: Array, phases: NDArray[np.int64], others: Mask) -> list[Array]:
-    """The sums of one map: values (shifts, rows, lines), phases (shifts, lines)."""
+def _block_sums(first: int, values: Array, shifts: Sequence[int], others: Mask) -> Array:
+    """The sums of one map: (blocks along the lines, blocks across them, 2, window).
+
+    Args:
+        first: number of the first line.
+        values: (shifts, pixels along the lines, lines).
+        shifts: see `Errors`.
+        others: (window,), the phases to compare with.
+    """
+    numbers = first + np.arange(values.shape[2])
+    phases = (numbers + np.array(shifts)[:, None]) % len(others)
     weight = 1 / (values.mean(0) + _GRAY_LEVEL)
     other = others[phases]
     # What a value is compared with leaves out the value itself.
@@ -224,16 +236,17 @@ def _block_sums(values: Array, phases: NDArray[np.int64], others: Mask) -> list[
     rest = (values * other[:, None]).sum(0) - values * other[:, None]
     rest = rest / np.maximum(count, 1)[:, None]
     rows = np.arange(0, values.shape[1], _BLOCK)
+    lefts = range(0, values.shape[2], _BLOCK)
     own, rest = (np.add.reduceat(weight * part, rows, axis=1) for part in (values, rest))
-    blocks = []
-    for left in range(0, values.shape[2], _BLOCK):
+    sums = np.zeros((len(rows), len(lefts), 2, len(others)))
+    for column, left in enumerate(lefts):
         part = slice(left, left + _BLOCK)
         usable = count[:, part] > 0
         at = phases[:, part][usable]
         for row in range(len(rows)):
-            sums = (np.bincount(at, sum_[:, row, part][usable], len(others)) for sum_ in (own, rest))
-            blocks.append(np.array([*sums], dtype=np.float64))
-    return blocks
+            for kind, terms in enumerate((own, rest)):
+                sums[row, column, kind] = np.bincount(at, terms[:, row, part][usable], len(others))
+    return sums
 
 
 def _ratio(sums: Array) -> Interval | None:
