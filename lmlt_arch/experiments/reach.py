@@ -49,6 +49,17 @@ def receptive_field(network: nn.Module, lq: Tensor, *, scale: int) -> Array:
     return gradient[0].abs().sum(0).double().cpu().numpy()
 
 
+def shares_within(field: Array) -> list[float]:
+    """How much of a receptive field squares around the middle hold, of sides 1, 3, 5, … until they hold all.
+
+    Args:
+        field: (h, w), see `receptive_field`.
+    """
+    distance = _distance(field)
+    held = np.cumsum(np.bincount(distance.ravel(), field.ravel()))
+    return [float(share) for share in held / held[-1]]
+
+
 def side_of_share(field: Array, share: float) -> int:
     """Side of the smallest square around the middle that holds a share of a receptive field.
 
@@ -61,13 +72,9 @@ def side_of_share(field: Array, share: float) -> int:
     Returns:
         An odd number; the square may be larger than the image on some sides.
     """
-    row, column = (length // 2 for length in field.shape)
-    rows, columns = np.ogrid[: field.shape[0], : field.shape[1]]
-    distance = np.maximum(abs(rows - row), abs(columns - column))
-    held = np.cumsum(np.bincount(distance.ravel(), field.ravel()))
     if share >= 1:
-        return int(2 * distance[field > 0].max(initial=0) + 1)
-    return int(2 * np.searchsorted(held, share * held[-1]) + 1)
+        return int(2 * _distance(field)[field > 0].max(initial=0) + 1)
+    return int(2 * np.searchsorted(shares_within(field), share) + 1)
 
 
 def blur_path(lq: Tensor, steps: int) -> Tensor:
@@ -174,6 +181,12 @@ def middle_crop(lq: Tensor, side: int) -> Tensor:
 def mean_field(fields: Sequence[Array] | Array) -> Array:
     """The mean of receptive fields (n, h, w), each over its sum, so that images count alike."""
     return np.mean([field / field.sum() for field in fields], axis=0)
+
+
+def _distance(field: Array) -> NDArray[np.int64]:
+    """Of each pixel from the middle: the larger of rows and columns."""
+    rows, columns = (abs(np.arange(length) - length // 2) for length in field.shape)
+    return np.maximum(rows[:, None], columns)
 
 
 def _blur(image: Tensor, sigma: float) -> Tensor:

@@ -43,6 +43,7 @@ from lmlt_arch.experiments.reach import (
     mean_field,
     middle_crop,
     receptive_field,
+    shares_within,
     side_of_share,
 )
 
@@ -137,7 +138,7 @@ def experiment(args: Namespace) -> Outcome:
                 "sides": found.sides,
                 "diffusion_index": found.index,
                 "diffusion_index_of_images": dict(zip(images, found.indices, strict=True)),
-                "receptive_field": np.round(found.field / found.field.max(), 6).tolist(),
+                "share_within_1_3_5": [round(share, 6) for share in shares_within(found.field)],
             }
             for name, found in findings.items()
         },
@@ -244,10 +245,9 @@ def outline(axis: "Axes", patch: Patch) -> None:
 
 def draw_shares(axis: "Axes", findings: Mapping[str, Findings]) -> None:
     """Share of the receptive field over the side of the square."""
-    shares = np.linspace(0.05, 0.999, 80)
     for number, (name, found) in enumerate(findings.items()):
-        sides = [side_of_share(found.field, share) for share in shares]
-        axis.plot(sides, 100 * shares, color=f"C{number}", linewidth=1, label=name)
+        shares = 100 * np.array(shares_within(found.field))
+        axis.plot(2 * np.arange(len(shares)) + 1, shares, color=f"C{number}", linewidth=1, label=name)
     axis.set_xlabel("side of the square (input pixels)", fontsize=7)
     axis.set_title("% of the receptive field within", fontsize=8)
     axis.tick_params(labelsize=6)

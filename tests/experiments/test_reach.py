@@ -25,6 +25,7 @@ from lmlt_arch.experiments.reach import (
     mean_field,
     middle_crop,
     receptive_field,
+    shares_within,
     side_of_share,
 )
 from lmlt_arch.inference.upscaler import from_pixels
@@ -87,6 +88,7 @@ def test_side_of_share_by_cutting_squares() -> None:
             top, left = max(6 - reach, 0), max(4 - reach, 0)
             held[reach] = field[top : 7 + reach, left : 5 + reach].sum() if reach >= 0 else 0
         assert held[side // 2 - 1] < share * field.sum() <= held[side // 2]
+        assert shares_within(field)[side // 2] == pytest.approx(held[side // 2] / field.sum())
 
 
 def test_the_path_leads_from_blur_to_the_image() -> None:
@@ -209,7 +211,8 @@ def test_program_shows_networks_side_by_side(tmp_path: Path, capsys: pytest.Capt
     for found in result["networks"].values():
         sides = [side[0] for side in found["sides"].values()]
         assert sides == sorted(sides)
-        assert np.array(found["receptive_field"]).shape == (64, 64)
+        assert len(found["share_within_1_3_5"]) == 33
+        assert found["share_within_1_3_5"][-1] == 1
         mean = np.mean([*found["diffusion_index_of_images"].values()])
         assert found["diffusion_index"][0] == pytest.approx(mean)
     assert output.with_suffix(".png").stat().st_size > 10_000
