@@ -22,9 +22,9 @@ particular to borders. Windows of a level begin where finer ones do, too, so BEY
 borders of the next finer windows only: what this level adds. The curves show all phases of the largest
 window, the map the energy at each place in it, over that of the same content elsewhere: borders would be red.
 
-With --train, small networks are trained first, all alike: LMLT with and without the low-to-high connection,
-SwinIR with and without shifted windows. They are saved as PREFIX_NAME.pth, which --model takes. A few hundred
-iterations are no training: give many thousands, on a GPU, for results that mean something.
+With --train, small networks are trained first, all alike: LMLT and LMLT-no-low-to-high, SwinIR and
+SwinIR-unshifted (without shifted windows). They are saved as PREFIX_NAME.pth, which --model takes. A few
+hundred iterations are no training: give many thousands, on a GPU, for results that mean something.
 """
 
 import math
@@ -100,6 +100,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     training = parser.add_argument_group("training small networks")
     training.add_argument("--train", type=Path, metavar="FOLDER", help="a data set, as for --data")
+    training.add_argument(
+        "--trained", nargs="+", choices=TRAINED, default=TRAINED, metavar="NAME", help="which (default: all)"
+    )
     training.add_argument("--scale", type=int, default=4, help="(default: that of --model, else 4)")
     training.add_argument("--iterations", type=int, default=300, help="(default: %(default)s)")
     training.add_argument("--batch", type=int, default=4, help="patches in a step (default: %(default)s)")
@@ -151,9 +154,9 @@ def experiment(args: Namespace) -> Outcome:
 
 def trained(args: Namespace, given: Networks) -> Mapping[str, torch.nn.Module]:
     """Small networks, trained alike and saved beside the results."""
-    paths = {name: args.output.with_name(f"{args.output.name}_{name}.pth") for name in TRAINED}
+    paths = {name: args.output.with_name(f"{args.output.name}_{name}.pth") for name in args.trained}
     check_outputs([*paths.values()], [])
-    if twice := sorted(set(TRAINED) & set(given.by_name)):
+    if twice := sorted(paths.keys() & given.by_name.keys()):
         raise UsageError(f"--train makes a network {twice[0]}, too: give yours another name")
     photographs = read_photographs(args.train, given.scale)
     return {
@@ -168,7 +171,7 @@ def trained(args: Namespace, given: Networks) -> Mapping[str, torch.nn.Module]:
             path=paths[name],
             seed=args.seed,
         )
-        for name in TRAINED
+        for name in paths
     }
 
 
