@@ -119,7 +119,8 @@ def _options(name: str, scale: int, iterations: int, folder: Path, device: torch
         "world_size": 1,
         "is_train": True,
         "network_g": {**network, _SCALE_KEYS[network["type"]]: scale},
-        "path": {"experiments_root": str(folder)},
+        # Where SIGTERM leaves a checkpoint, which nobody needs here.
+        "path": dict.fromkeys(("experiments_root", "models", "training_states"), str(folder)),
         "train": {
             "total_iter": iterations,
             "warmup_iter": -1,
