@@ -225,7 +225,7 @@ def draw(findings: Mapping[str, Findings], shown: Shown) -> "Figure":
         # The root keeps weak pixels visible.
         strength = np.sqrt(strength / strength.max())[..., None]
         axes[0, column].imshow(gray * (1 - strength) + np.array([1.0, 0, 0]) * strength)
-        axes[0, column].set_title(f"{name}\nLAM, diffusion index {found.index.value:.1f}", fontsize=8)
+        axes[0, column].set_title(f"{name}\nLAM; mean diffusion index {found.index.value:.1f}", fontsize=8)
         outline(axes[0, column], shown.patch)
         logarithm = np.log10(np.maximum(found.field / found.field.max(), 1e-6))
         axes[1, column].imshow(logarithm, vmin=-6, vmax=0, cmap="viridis")

@@ -248,7 +248,7 @@ def draw(findings: Mapping[str, Findings]) -> "Figure":
     for (top, bottom), kind in zip(axes.T, MEASURES, strict=True):
         draw_ratios(top, findings, kind)
         draw_curves(bottom, findings, kind)
-    axes[0, 0].legend(fontsize=8)
+    axes[1, 1].legend(fontsize=7, loc="upper right")
     maps = below.subplots(1, len(findings), squeeze=False)[0]
     for axis, (name, found) in zip(maps, findings.items(), strict=True):
         side, widest = len(found.folded), float(abs(found.folded - 1).max())
@@ -260,11 +260,10 @@ def draw(findings: Mapping[str, Findings]) -> "Figure":
 
 def draw_ratios(axis: "Axes", findings: Mapping[str, Findings], kind: str) -> None:
     """Ratio and interval at each window size; bars of gray for the control."""
-    for number, (name, found) in enumerate(findings.items()):
+    for number, found in enumerate(findings.values()):
         for level in found.boundaries[kind]:
             place = math.log2(level.window) + 0.12 * (number - (len(findings) - 1) / 2)
             value, low, high = level.ratio
-            label = name if level is found.boundaries[kind][0] else None
             axis.vlines(place, *level.control, color="0.85", linewidth=7)
             axis.errorbar(
                 place,
@@ -274,7 +273,6 @@ def draw_ratios(axis: "Axes", findings: Mapping[str, Findings], kind: str) -> No
                 color=f"C{number}",
                 markersize=4,
                 capsize=2,
-                label=label,
             )
     sizes = sorted({level.window for found in findings.values() for level in found.boundaries[kind]})
     axis.set_xticks([math.log2(size) for size in sizes], [str(size) for size in sizes])
@@ -284,11 +282,11 @@ def draw_ratios(axis: "Axes", findings: Mapping[str, Findings], kind: str) -> No
 
 def draw_curves(axis: "Axes", findings: Mapping[str, Findings], kind: str) -> None:
     """The ratio over the phase in the largest window, the border in the middle."""
-    for number, found in enumerate(findings.values()):
+    for number, (name, found) in enumerate(findings.items()):
         level = found.boundaries[kind][-1]
         half = level.window // 2
         phases = range(-half, level.window - half)
-        axis.plot(phases, np.roll(level.curve, half), color=f"C{number}", linewidth=1)
+        axis.plot(phases, np.roll(level.curve, half), color=f"C{number}", linewidth=1, label=name)
     axis.axhline(1, color="black", linewidth=0.6)
     axis.set(title=f"{kind} over the distance from the border", xlabel="input pixels")
 
