@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -172,7 +173,7 @@ def _built(name: str, text: str, network: dict[str, Any], scale: int) -> Subject
 
     def make_stranger(scale: int, attn: str | None) -> nn.Module:
         network = stranger(**{**arguments, **({} if key is None else {key: scale})})
-        return network if multiple == 1 else _Padded(network, multiple, scale)
+        return network if multiple == 1 else Padded(network, multiple, scale)
 
     return Subject(name, text, scale, key is not None, False, make_stranger)
 
@@ -234,7 +235,7 @@ def _of_spandrel(path: Path, refusal: CheckpointError) -> Subject:
     return Subject(path.stem, str(path), found.scale, False, False, make)
 
 
-class _Padded(nn.Module):
+class Padded(nn.Module):
     """A network that wants whole windows: mirrors before it, crops after it, as its authors' tests do."""
 
     def __init__(self, network: nn.Module, multiple: int, scale: int) -> None:
@@ -242,17 +243,21 @@ class _Padded(nn.Module):
         self.network, self.multiple, self.scale = network, multiple, scale
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, 3, H, W) to (B, 3, H scale, W scale)."""
         height, width = x.shape[-2:]
         padded = mirror_pad(x, bottom=-height % self.multiple, right=-width % self.multiple)
         return self.network(padded)[..., : height * self.scale, : width * self.scale]
 
 
 class _Described(nn.Module):
-    """A network of spandrel, which pads images as the network wants them."""
+    """A network of spandrel, which pads images as the network wants them.
+
+    Gradients pass, which spandrel's own decorator would forbid.
+    """
 
     def __init__(self, descriptor: Any) -> None:
         super().__init__()
         self.network, self.descriptor = descriptor.model, descriptor
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.descriptor(x)
+        return inspect.unwrap(type(self.descriptor).__call__)(self.descriptor, x)
