@@ -7,12 +7,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 _STATUS = Path("/proc/self/status")
 
@@ -70,17 +71,30 @@ def _run(text: str, scale: int, attn: str | None, dtype: str, shape: list[int], 
 
     torch.set_num_threads(threads)
     subject = find_subject(text)
+
+    def make() -> tuple[nn.Module, Tensor]:
+        network = subject.build(scale, attn).to(getattr(torch, dtype))
+        return network, torch.rand(shape).to(getattr(torch, dtype))
+
+    return peak_above_idle(make)
+
+
+def peak_above_idle(make: Callable[[], tuple[Callable[[Tensor], object], Tensor]]) -> int:
+    """Bytes of this process at their highest while a network runs, above what they were before it was made.
+
+    Args:
+        make: makes what runs, and its input. Making may take more than running; that does not count.
+    """
     with torch.inference_mode():
         torch.nn.Conv2d(3, 8, 3)(torch.rand(1, 3, 64, 64))
         _give_back()
         idle = _bytes("VmRSS")
-        network = subject.build(scale, attn).to(getattr(torch, dtype))
-        image = torch.rand(shape).to(getattr(torch, dtype))
-        # Building may take more than running; from here on the high-water mark counts anew.
+        run, image = make()
+        # From here on the high-water mark counts anew.
         _give_back()
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-        network(image)
+        run(image)
     return _bytes("VmHWM") - idle
 
 

@@ -1,0 +1,419 @@
+"""How much faster than the same networks written down plainly, and in how much less memory?
+
+  python scripts/benchmark_speed.py --threads 2
+  python scripts/benchmark_speed.py --model LMLT_tiny LMLT --scale 2 4 --batch 1 8 --backend compile -o speed
+  python scripts/benchmark_speed.py --device cuda --dtype bf16 --attn auto Triton --training
+
+The plain reference (tests/plain_reference: NCHW, eager, attention with its whole score matrix) and this
+package's networks have the same weights and see the same images, in turns, in one process. First they must
+agree: in float32 within 1e-5 of the output's range. Then come medians of the time and of the ratios of all
+turns, with the least and the largest; peak memory above idle, on a CPU of a process for each; and how near
+the floor a run is: its multiply-adds over the rate that matrix work reaches here, and what its layers put
+out, written once and read once, over the rate of copies. SwinIR-light of BasicSR runs beside them.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lmlt_arch import archs
+from lmlt_arch.archs import PRESETS, SRNetwork
+from lmlt_arch.cli.progress import progress_bar
+from lmlt_arch.evaluation.models import describe_environment
+from lmlt_arch.evaluation.peak_memory import can_measure, peak_above_idle
+from lmlt_arch.evaluation.subjects import find_subject
+from lmlt_arch.evaluation.timing import run_for_memory, run_once
+from lmlt_arch.files import write_atomic
+from lmlt_arch.inference.complexity import complexity
+from lmlt_arch.inference.runner import DTYPES, ExportedRunner, NetworkRunner, choose_device
+
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+PLAIN = {"LMLT": "lmlt", "ESC": "esc", "ESCFP": "esc_fp", "ESCReal": "esc_real"}
+NETWORKS = tuple(name for name, preset in PRESETS.items() if preset.arch in PLAIN and name != "ESC_XL")
+BACKENDS = ("compile", "onnxruntime", "openvino")
+SWINIR = "basicsr:SwinIR-light"
+# Largest difference in float32, as a share of the output's range.
+TOLERANCE = 1e-5
+
+Run = Callable[[Tensor], object]
+
+
+class Work(NamedTuple):
+    """One line of the table's left side."""
+
+    model: str
+    scale: int
+    batch: int
+    training: bool
+
+    @property
+    def text(self) -> str:
+        """Its name."""
+        return f"{self.model} x{self.scale}, batch {self.batch}" + (
+            ", training step" if self.training else ""
+        )
+
+
+class Row(NamedTuple):
+    """What was measured of one side.
+
+    Attributes:
+        work: what ran.
+        side: `plain`, or what it is compared with.
+        seconds: median.
+        ratio: median, least and largest of plain's time over this one's.
+        memory: bytes above idle.
+        matrix_share: of the rate that matrix work reaches here.
+        copy_share: of the rate of copies.
+        problem: why there is nothing of all that.
+    """
+
+    work: str
+    side: str
+    seconds: float | None = None
+    ratio: tuple[float, float, float] | None = None
+    memory: int | None = None
+    matrix_share: float | None = None
+    copy_share: float | None = None
+    problem: str | None = None
+
+
+class Bench:
+    """Makes the sides of a comparison and measures them."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.device: torch.device = choose_device(args.device)
+        self.dtype = DTYPES[args.dtype]
+        width, _, height = args.size.partition("x")
+        self.width, self.height = int(width), int(height)
+
+    def image(self, work: Work) -> Tensor:
+        """Its input."""
+        generator = torch.Generator().manual_seed(0)
+        side = (64, 64) if work.training else (-(-self.height // work.scale), -(-self.width // work.scale))
+        return torch.rand(work.batch, 3, *side, generator=generator).to(self.device, self.dtype)
+
+    def make(self, work: Work, side: str) -> Run:
+        """One side, ready to run."""
+        if work.model == SWINIR:
+            return self._for(work, find_subject(SWINIR).build(work.scale, None))
+        preset = PRESETS[work.model]
+        network: SRNetwork = getattr(archs, preset.arch)(**preset.kwargs, upscaling_factor=work.scale)
+        weights = randomized(network).state_dict()
+        if side == "plain":
+            sys.path.insert(0, str(TESTS))
+            module = importlib.import_module(f"plain_reference.{PLAIN[preset.arch]}")
+            plain: nn.Module = getattr(module, preset.arch)(**preset.kwargs, upscaling_factor=work.scale)
+            plain.load_state_dict(weights)
+            return self._for(work, plain)
+        if side == "compile":
+            return NetworkRunner(network, device=self.device, dtype=self.dtype, compile=True)
+        if side in BACKENDS:
+            return exported(network, self.device, side)
+        network.attn_type = side.removeprefix("ours ") if side != "ours" else "auto"
+        return self._for(work, network)
+
+    def _for(self, work: Work, network: nn.Module) -> Run:
+        network = network.to(self.device, torch.float32 if work.training else self.dtype)
+        if not work.training:
+            return network.eval().requires_grad_(False)
+        network.train()
+        optimizer = torch.optim.Adam(network.parameters(), 1e-5, fused=self.device.type == "cuda")
+        amp = self.dtype is not torch.float32
+
+        def step(lq: Tensor) -> float:
+            with torch.autocast(self.device.type, dtype=self.dtype, enabled=amp):
+                loss = network(lq.float()).float().abs().mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            return 0.0
+
+        return step
+
+    def sides(self, work: Work) -> list[str]:
+        """What to compare."""
+        if work.model == SWINIR:
+            return ["BasicSR"]
+        ours = [f"ours {attn}" if attn != "auto" else "ours" for attn in self.args.attn]
+        return ["plain", *ours, *([] if work.training else self.args.backend)]
+
+    def peak(self, work: Work, side: str) -> int | None:
+        """Bytes above idle, on a CPU of a process of its own; None where that cannot be told."""
+        if self.device.type == "cuda":
+            run = self.make(work, side)
+            if not isinstance(run, nn.Module):
+                return None
+            with torch.inference_mode():
+                return run_for_memory(run, self.image(work)).memory
+        if not can_measure() or work.training:
+            return None
+        args = self.args
+        own = ["--size", args.size, "--dtype", args.dtype, "--threads", str(args.threads), "--device", "cpu"]
+        question = json.dumps([work._asdict(), side])
+        program = [sys.executable, __file__, *own, "--peak", question]
+        done = subprocess.run(program, capture_output=True, text=True)
+        return int(done.stdout) if done.returncode == 0 else None
+
+    def compare(self, work: Work, floor: "Floor", tick: Callable[[], object]) -> list[Row]:
+        """All sides of one work."""
+        lq = self.image(work)
+        runs: dict[str, Run] = {}
+        rows: list[Row] = []
+        expected: Tensor | None = None
+        with torch.inference_mode(not work.training):
+            for side in self.sides(work):
+                try:
+                    run = self.make(work, side)
+                    output = run(lq)
+                except Exception as error:
+                    rows.append(Row(work.text, side, problem=str(error).strip().splitlines()[0][:100]))
+                    continue
+                runs[side] = run
+                if isinstance(output, Tensor):
+                    expected = output.float() if expected is None else expected
+                    check(work, side, output.float(), expected, exact=self.dtype is torch.float32)
+            times: dict[str, list[float]] = {side: [] for side in runs}
+            for _ in range(self.args.repeats):
+                for side, run in runs.items():
+                    times[side].append(self._seconds(run, lq))
+                    tick()
+        runs.clear()
+        for side, seconds in times.items():
+            ratios = [a / b for a, b in zip(times["plain"], seconds, strict=True)] if "plain" in times else []
+            median = statistics.median(seconds)
+            rows.append(
+                Row(
+                    work.text,
+                    side,
+                    median,
+                    (statistics.median(ratios), min(ratios), max(ratios)) if ratios else None,
+                    None if self.args.no_memory else self.peak(work, side),
+                    *floor.shares(work, median, self),
+                )
+            )
+        return rows
+
+    def _seconds(self, run: Run, lq: Tensor) -> float:
+        if isinstance(run, nn.Module):
+            return run_once(run, lq)
+        start = time.perf_counter()
+        run(lq)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+
+class Floor:
+    """What this machine can do at best."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.rate = max(_rate_of_products(device, dtype), _rate_of_convolutions(device, dtype))
+        source = torch.empty(1 << 26, dtype=torch.float32, device=device)
+        target = torch.empty_like(source)
+        self.bandwidth = 2 * source.nbytes / _best(lambda: target.copy_(source), device)
+        self._costs: dict[tuple[str, int], Any] = {}
+
+    def shares(self, work: Work, seconds: float, bench: Bench) -> tuple[float | None, float | None]:
+        """What a run reaches of both rates; nothing for a training step."""
+        if work.training:
+            return None, None
+        key = work.model, work.scale
+        if key not in self._costs:
+            network = find_subject(work.model).build(work.scale, None)
+            self._costs[key] = complexity(network, work.scale, width=bench.width, height=bench.height)
+        cost = self._costs[key]
+        size = torch.empty(0, dtype=bench.dtype).element_size()
+        operations = 2 * cost.multiply_adds * work.batch / seconds
+        moved = 2 * cost.activations * size * work.batch / seconds
+        return operations / self.rate, moved / self.bandwidth
+
+
+def _best(run: Callable[[], object], device: torch.device) -> float:
+    best = float("inf")
+    for _ in range(12):
+        start = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _rate_of_products(device: torch.device, dtype: torch.dtype) -> float:
+    side = 8192 if device.type == "cuda" else 2048
+    a = torch.rand(side, side, device=device, dtype=dtype)
+    return 2 * side**3 / _best(lambda: a @ a, device)
+
+
+def _rate_of_convolutions(device: torch.device, dtype: torch.dtype) -> float:
+    # The library for convolutions may know the processor better than the one for products.
+    convolution = nn.Conv2d(64, 64, 3, padding=1, device=device, dtype=dtype)
+    convolution = convolution.to(memory_format=torch.channels_last)
+    x = torch.rand(4, 64, 128, 128, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        return 2 * 9 * 64 * x.numel() / _best(lambda: convolution(x), device)
+
+
+def randomized(network: SRNetwork) -> SRNetwork:
+    """Weights that are the same each time, none of them zero, as in a fresh dynamic kernel."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        spread = 0.02 if parameter.dim() == 1 else (2 / parameter[0].numel()) ** 0.5 / 4
+        noise = spread * torch.randn(parameter.shape, generator=generator)
+        parameter.data = noise + (1 if parameter.dim() == 1 and parameter.mean() > 0.5 else 0)
+    return network.eval()
+
+
+def exported(network: SRNetwork, device: torch.device, backend: str) -> ExportedRunner:
+    """The network as an ONNX file, in a program that runs such files."""
+    from lmlt_arch.export.export import export_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint, output = Path(folder, "network.pth"), Path(folder, "network.onnx")
+        torch.save({"params": network.state_dict()}, checkpoint)
+        export_model(checkpoint, output)
+        return ExportedRunner(output, device, backend=backend)
+
+
+def check(work: Work, side: str, output: Tensor, expected: Tensor, *, exact: bool) -> None:
+    """Stop where two sides compute different functions.
+
+    Raises:
+        SystemExit: they do.
+    """
+    reach = float(expected.max() - expected.min())
+    error = float((output.to(expected.device) - expected).abs().max()) / reach
+    if exact and not error <= TOLERANCE:
+        raise SystemExit(f"{work.text}: {side} differs by {error:.2g} of the output's range")
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """The table."""
+    lines = [
+        "| work | side | median, ms | plain's time over it (least to largest) | peak, MiB | share of plain's"
+        " | of the matrix peak | of copies |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    plain: dict[str, int | None] = {row.work: row.memory for row in rows if row.side == "plain"}
+    for row in rows:
+        if row.problem or row.seconds is None:
+            lines.append(f"| {row.work} | {row.side} | {row.problem} | | | | | |")
+            continue
+        ratio = "{:.2f} ({:.2f} to {:.2f})".format(*row.ratio) if row.ratio and row.side != "plain" else ""
+        memory = f"{row.memory / 2**20:.0f}" if row.memory else ""
+        base = plain.get(row.work)
+        share = f"{row.memory / base:.2f}" if row.memory and base and row.side != "plain" else ""
+        floor = [f"{100 * s:.0f}%" if s is not None else "" for s in (row.matrix_share, row.copy_share)]
+        cells = [row.work, row.side, f"{1000 * row.seconds:.0f}", ratio, memory, share, *floor]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(rows: Sequence[Row]) -> bytes:
+    """Bars of the ratios, with the spread."""
+    import io
+
+    from lmlt_arch.experiments.program import new_figure
+
+    works = list(dict.fromkeys(row.work for row in rows if row.ratio))
+    sides = list(dict.fromkeys(row.side for row in rows if row.ratio and row.side != "plain"))
+    figure = new_figure(9, 1 + 0.22 * len(works) * max(1, len(sides)))
+    axes = figure.subplots()
+    for number, side in enumerate(sides):
+        shown = [row for row in rows if row.side == side and row.ratio]
+        places = [works.index(row.work) + 0.8 * (number + 0.5) / len(sides) - 0.4 for row in shown]
+        ratios = [row.ratio for row in shown if row.ratio]
+        spread = [[m - low for m, low, _ in ratios], [high - m for m, _, high in ratios]]
+        axes.barh(places, [m for m, _, _ in ratios], 0.8 / len(sides), xerr=spread, label=side)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set(yticks=range(len(works)), yticklabels=works, xlabel="times faster than the plain reference")
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", nargs="+", default=[*NETWORKS, SWINIR], choices=[*NETWORKS, SWINIR], metavar="NAME")
+    add("--scale", nargs="+", type=int, default=[4], metavar="N", help="default: 4")
+    add("--batch", nargs="+", type=int, default=[1], metavar="N", help="default: 1")
+    add("--size", default="1280x720", metavar="WxH", help="of the output (default: 1280x720)")
+    add("--attn", nargs="+", default=["auto"], metavar="NAME", help="attention of ours (default: auto)")
+    add("--backend", nargs="*", default=[], choices=BACKENDS, help="what else runs our networks")
+    add("--training", action="store_true", help="training steps on 64 x 64 patches instead of inference")
+    add("--device", default="auto")
+    add("--dtype", default="fp32", choices=DTYPES)
+    add("--threads", type=int, default=torch.get_num_threads(), metavar="N")
+    add("--repeats", type=int, default=5, metavar="N", help="turns (default: 5)")
+    add("--no-memory", action="store_true")
+    add("-o", "--output", type=Path, metavar="PREFIX", help="write PREFIX.md, PREFIX.json and PREFIX.png")
+    add("--peak", help=argparse.SUPPRESS)
+    return parser
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = make_parser()
+    args = parser.parse_args()
+    if not args.size.replace("x", "", 1).isdigit() or min([*args.scale, *args.batch, args.repeats]) < 1:
+        parser.error("--size is like 1280x720; --scale, --batch and --repeats are above 0")
+    torch.set_num_threads(args.threads)
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)
+    bench = Bench(args)
+    if args.peak:
+        work, side = json.loads(args.peak)
+        asked = Work(**work)
+        print(peak_above_idle(lambda: (bench.make(asked, side), bench.image(asked))))
+        return
+    works = [
+        Work(model, scale, batch, args.training)
+        for model in args.model
+        for scale in args.scale
+        for batch in args.batch
+        if model == SWINIR or scale in PRESETS[model].scales
+    ]
+    floor = Floor(bench.device, bench.dtype)
+    setting = describe_environment(bench.device) | {
+        "dtype": args.dtype,
+        "matrix peak": f"{floor.rate / 1e9:.0f} GFLOP/s",
+        "copies": f"{floor.bandwidth / 1e9:.1f} GB/s",
+    }
+    rows: list[Row] = []
+    steps = sum(len(bench.sides(work)) for work in works) * args.repeats
+    with progress_bar("speed", "run", steps) as bar:
+        for work in works:
+            rows += bench.compare(work, floor, lambda: bar.update(1))
+    head = ", ".join(f"{name} {value}" for name, value in setting.items())
+    text = f"{head}; median of {args.repeats} turns, output {args.size}\n\n{to_markdown(rows)}"
+    print(text)
+    if args.output:
+        record = json.dumps({"setting": setting, "rows": [row._asdict() for row in rows]}, indent=1) + "\n"
+        write_atomic(args.output.with_suffix(".md"), text.encode())
+        write_atomic(args.output.with_suffix(".json"), record.encode())
+        if any(row.ratio for row in rows):
+            write_atomic(args.output.with_suffix(".png"), draw(rows))
+
+
+if __name__ == "__main__":
+    main()
