@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lmlt_arch.data.images import encode_png
+from lmlt_arch.data.lmdb_store import raw_entry, raw_sizes, write_entries
 from lmlt_arch.data.training_order import TrainingOrder
 
 Parse = Callable[..., dict[str, Any]]
@@ -285,7 +286,7 @@ def test_seeds_of_data_workers() -> None:
     pickle.dumps(names["worker_init_fn"])
 
 
-def test_order_that_a_resume_can_repeat(tmp_path: Path) -> None:
+def test_order_that_a_resume_can_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = run_afresh("basicsr.train")
     (tmp_path / "0.png").write_bytes(encode_png(np.zeros((32, 32, 3), np.uint8), compression_level=1))
     data = {
@@ -322,6 +323,30 @@ def test_order_that_a_resume_can_repeat(tmp_path: Path) -> None:
     for first, second in zip(*crops, strict=True):
         assert torch.equal(first, second), "drawn from the place in the epoch alone"
     assert (names["EnlargedSampler"], names["build_dataset"]) == stock
+    # Batches are page-locked where there is a GPU to copy them to, unless the options decide.
+    assert not loader.pin_memory
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        assert start(num_gpu=1)[0].pin_memory
+        assert not start(num_gpu=0)[0].pin_memory
+        assert not start(num_gpu=1, datasets={"train": {**data, "pin_memory": False}})[0].pin_memory
+    # Raw pixels travel as bytes.
+    entry = raw_entry("0", np.full((32, 32, 3), 7, np.uint8))
+    write_entries(tmp_path / "raw.lmdb", [entry], raw_sizes(32, 32), advance=lambda: None)
+    roots = dict.fromkeys(("dataroot_gt", "dataroot_lq"), str(tmp_path / "raw.lmdb"))
+    raw = {
+        **data,
+        **roots,
+        "type": "PairedCropDataset",
+        "io_backend": {"type": "lmdb"},
+        "scale": 1,
+        "gt_size": 16,
+    }
+    batch = next(iter(start(datasets={"train": raw})[0]))
+    assert torch.equal(batch["lq"], torch.full((1, 3, 16, 16), 7, dtype=torch.uint8))
     # Anybody else's model is left as it was.
-    assert not isinstance(start(model_type="SRModel")[1], TrainingOrder)
+    for more in ({}, {"datasets": {"train": raw}}):
+        loader, sampler = start(model_type="SRModel", **more)
+        assert not isinstance(sampler, TrainingOrder)
+    assert next(iter(loader))["lq"].dtype == torch.float32
     assert model.train_sampler is None
