@@ -8,7 +8,7 @@ from lmlt_arch import archs
 
 
 def test_every_network_has_a_small_one() -> None:
-    """A network that is added to the package enters these tests; those of any scale have `test_lte.py`."""
+    """A network that is added to the package enters these tests, or those of any scale `test_lte.py`."""
     networks = {
         name
         for name in archs.__all__
