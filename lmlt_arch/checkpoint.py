@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lmlt_arch.archs import ESC, ESCFP, LMLT, ESCReal, ESCRealM, SRNetwork
+from lmlt_arch.archs.ablation import BIASES, POOLINGS, RECORD, ESCVariant, LMLTVariant
 from lmlt_arch.archs.attention import resolve_attn_type
 from lmlt_arch.archs.scale_conversion import head_scale
 from lmlt_arch.archs.upsample import UPSAMPLERS
@@ -79,6 +80,12 @@ def _describe_lmlt(state: StateDict) -> Description:
     )
 
 
+def _describe_lmlt_variant(state: StateDict) -> Description:
+    levels, window, pooling = state[RECORD].tolist()
+    varied = {"levels": levels, "window": window, "pooling": POOLINGS[pooling]}
+    return Description(LMLTVariant, {**_describe_lmlt(state).kwargs, **varied})
+
+
 def _esc_kwargs(state: StateDict, kernel: str) -> dict[str, Any]:
     """What all ESC networks have in common; `kernel` names the shared large kernel."""
     heads, table = state["blocks.0.attn.relative_position_bias"].shape
@@ -104,6 +111,14 @@ def _describe_esc(state: StateDict) -> Description:
             "use_ln": "blocks.0.lns.0.weight" in state,
         },
     )
+
+
+def _describe_esc_variant(state: StateDict) -> Description:
+    dynamic, bias, window_size, num_heads = state[RECORD].tolist()
+    # What the table would tell, which only one kind of bias has.
+    table = torch.empty(num_heads, (2 * window_size - 1) ** 2, device="meta")
+    kwargs = _describe_esc({**state, "blocks.0.attn.relative_position_bias": table}).kwargs
+    return Description(ESCVariant, {**kwargs, "dynamic_kernel": bool(dynamic), "bias": BIASES[bias]})
 
 
 def _describe_escfp(state: StateDict) -> Description:
@@ -142,7 +157,9 @@ def _describe_escrealm(state: StateDict) -> Description:
 
 # The names by which a network is known, most particular first.
 _SIGNATURES: tuple[tuple[tuple[str, ...], Callable[[StateDict], Description]], ...] = (
+    (("to_feat.weight", "feats.0.lhsb.mfr.0.qkv.weight", RECORD), _describe_lmlt_variant),
     (("to_feat.weight", "feats.0.lhsb.mfr.0.qkv.weight"), _describe_lmlt),
+    (("plk_filter", "to_img.weight", RECORD), _describe_esc_variant),
     (("lk_channel", "lk_spatial", "ln_last.weight"), _describe_escfp),
     (("plk_filter", "to_img.MetaUpsample"), _describe_escrealm),
     (("plk_filter", "skip.3.weight"), _describe_escreal),

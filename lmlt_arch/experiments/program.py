@@ -1,0 +1,106 @@
+"""What the programs in `scripts/experiments/` share: where results go, and how errors are told."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lmlt_arch.checkpoint import CheckpointError
+from lmlt_arch.evaluation.errors import DataError, UsageError
+from lmlt_arch.evaluation.models import choose_device, describe_environment
+from lmlt_arch.evaluation.outputs import check_outputs, with_endings
+from lmlt_arch.evaluation.profile_plot import check_plots
+from lmlt_arch.files import OutputError, make_folder, write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Outcome(NamedTuple):
+    """What an experiment found.
+
+    Attributes:
+        result: its figures, in types that JSON knows.
+        summary: the answer in a few lines, for the terminal.
+        figure: the picture.
+    """
+
+    result: Mapping[str, Any]
+    summary: str
+    figure: Figure
+
+
+def make_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """A command line with what all experiments have.
+
+    Args:
+        name: of the experiment, which its files bear.
+        description: what question it answers, how, and how to read the result.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("results") / name,
+        metavar="PREFIX",
+        help="write PREFIX.json and PREFIX.png (default: %(default)s)",
+    )
+    return parser
+
+
+def run_experiment(
+    parser: argparse.ArgumentParser,
+    experiment: Callable[[argparse.Namespace], Outcome],
+    argv: list[str] | None = None,
+) -> int:
+    """Run an experiment and write PREFIX.json and PREFIX.png.
+
+    Args:
+        parser: see `make_parser`; `args.device` is a `torch.device` by the time `experiment` sees it.
+        experiment: the work.
+        argv: the command line; None for the program's own.
+
+    Returns:
+        Exit status: 0 done, 1 a file could not be used or written, 2 usage.
+    """
+    args = parser.parse_args(argv)
+    try:
+        check_plots()
+        paths = with_endings(args.output, (".json", ".png"))
+        make_folder(args.output.parent)
+        check_outputs(paths, [])
+        args.device = choose_device(args.device)
+        outcome = experiment(args)
+        buffer = io.BytesIO()
+        outcome.figure.savefig(buffer, format="png", dpi=150)
+        result = {"environment": describe_environment(args.device), **outcome.result}
+        write_atomic(paths[0], (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
+        write_atomic(paths[1], buffer.getvalue())
+    except UsageError as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    except (CheckpointError, DataError, OutputError, OSError) as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 1
+    print(outcome.summary)
+    print(f"written: {', '.join(map(str, paths))}")
+    return 0
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of a size in inches that needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
