@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmlt_arch.checkpoint import CheckpointError
+from lmlt_arch.data.images import ImageError
 from lmlt_arch.evaluation.errors import DataError, UsageError
 from lmlt_arch.evaluation.models import choose_device, describe_environment
 from lmlt_arch.evaluation.outputs import check_outputs, with_endings
 from lmlt_arch.evaluation.profile_plot import check_plots
 from lmlt_arch.files import OutputError, make_folder, write_atomic
+from lmlt_arch.metrics import MetricError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,7 +90,7 @@ def run_experiment(
     except UsageError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
-    except (CheckpointError, DataError, OutputError, OSError) as error:
+    except (CheckpointError, DataError, ImageError, MetricError, OutputError, OSError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1
     print(outcome.summary)
