@@ -8,11 +8,14 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -101,15 +104,34 @@ class Trainer:
         hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.device.type == "cpu" else {}
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        with log.open("ab") as output:
-            done = subprocess.run(
+        with log.open("ab") as output, _sigterm_as_exit():
+            process = subprocess.Popen(
                 command,
                 cwd=self.folder,
                 env={**os.environ, **hidden, "PYTHONPATH": path},
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        return done.returncode
+            try:
+                return process.wait()
+            finally:
+                # Interrupted: the training saves where it is, and two of one run never run at once.
+                process.terminate()
+                process.wait()
+
+
+@contextmanager
+def _sigterm_as_exit() -> Iterator[None]:
+    """Within, SIGTERM unwinds the stack, as Ctrl-C does."""
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        sys.exit(128 + signum)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def add_training_arguments(parser: argparse.ArgumentParser, name: str) -> None:
