@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lmlt_arch.cli.progress import progress_bar
 from lmlt_arch.evaluation.benchmark import Result, run_benchmark
 from lmlt_arch.evaluation.datasets import find_data_set
@@ -20,9 +18,12 @@ from lmlt_arch.experiments.training import (
     Options,
     Schedule,
     Trainer,
+    as_json,
     build,
+    plus_minus,
     read_base,
     run_options,
+    spread_of,
     with_network,
 )
 from lmlt_arch.inference.complexity import complexity
@@ -56,12 +57,13 @@ class Plan:
         return int(self.variants[0].options["scale"])
 
 
-def read_plan(path: Path, *, full: bool) -> Plan:
+def read_plan(path: Path, *, full: bool, only: Sequence[str] = ()) -> Plan:
     """Read a YAML file of variants: `base`, `variants` and, for short trainings, `small`.
 
     Args:
         path: the file; `base` is seen from its folder.
         full: leave the base's network as large as it is.
+        only: names of the variants to take; none for all.
 
     Raises:
         UsageError: something is missing, unknown or cannot be built.
@@ -84,10 +86,14 @@ def read_plan(path: Path, *, full: bool) -> Plan:
     for name, changes in {"small": small, **variants}.items():
         if not isinstance(changes, dict | None):
             raise UsageError(f"{path}: {name} must hold keys and values of network_g, not {changes!r}")
+    for name in only:
+        if name not in variants:
+            raise UsageError(f"{path} has no variant {name!r}; it has {', '.join(map(str, variants))}")
     file = path.parent / content["base"]
     base = read_base(file)
     found = []
-    for name, changes in variants.items():
+    for name in only or variants:
+        changes = variants[name]
         try:
             options = with_network(base, {} if full else small, changes or {})
         except UsageError as error:
@@ -150,12 +156,7 @@ def _outcome(
         "base": plan.base.name,
         "scale": plan.scale,
         "seeds": list(seeds),
-        "schedule": {
-            "photographs": schedule.photographs.name,
-            "iterations": schedule.iterations,
-            "batch": schedule.batch,
-            "patch": schedule.patch,
-        },
+        "schedule": as_json(schedule),
         "networks": {
             variant.name: {"network_g": variant.options["network_g"], **costs[variant.name]}
             for variant in plan.variants
@@ -173,17 +174,11 @@ def _compared(values: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     for name, runs in values.items():
         gains = [run["psnr"] - other["psnr"] for run, other in zip(runs, first, strict=True)]
         compared[name] = {
-            "psnr": _spread([run["psnr"] for run in runs]),
-            "ssim": _spread([run["ssim"] for run in runs]),
-            "psnr_minus_first": _spread(gains),
+            "psnr": spread_of([run["psnr"] for run in runs]),
+            "ssim": spread_of([run["ssim"] for run in runs]),
+            "psnr_minus_first": spread_of(gains),
         }
     return compared
-
-
-def _spread(values: Sequence[float]) -> dict[str, Any]:
-    """Of runs that differ in their seed; no spread of a single one."""
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"runs": list(values), "mean": float(np.mean(values)), "std": deviation}
 
 
 def _cost(variant: Variant) -> dict[str, int]:
@@ -203,18 +198,13 @@ def _markdown(entry: dict[str, Any], costs: dict[str, dict[str, int]]) -> str:
                 name,
                 f"{costs[name]['parameters'] / 1e3:,.0f} K",
                 f"{costs[name]['multiply_adds'] / 1e9:.1f} G",
-                _plus_minus(found["psnr"], 3),
-                _plus_minus(found["ssim"], 4),
-                _plus_minus(found["psnr_minus_first"], 3, sign="+"),
+                plus_minus(found["psnr"], 3),
+                plus_minus(found["ssim"], 4),
+                plus_minus(found["psnr_minus_first"], 3, sign="+"),
             ]
         )
     heads = ["variant", "parameters", "multiply-adds", "PSNR ↑", "SSIM ↑", "PSNR - first"]
     return table(heads, lines)
-
-
-def _plus_minus(found: dict[str, Any], digits: int, *, sign: str = "") -> str:
-    spread = "" if found["std"] is None else f" ± {found['std']:.{digits}f}"
-    return f"{found['mean']:{sign}.{digits}f}{spread}"
 
 
 def _draw(sets: Sequence[dict[str, Any]]) -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lmlt_arch.archs import PRESETS
 from lmlt_arch.cli.progress import progress_bar
@@ -19,8 +18,9 @@ from lmlt_arch.evaluation.markdown import table
 from lmlt_arch.evaluation.peak_memory import can_measure, measure_peak
 from lmlt_arch.evaluation.subjects import BASICSR, Subject, find_subject
 from lmlt_arch.evaluation.timing import describe_problem, run_for_memory, run_once
-from lmlt_arch.experiments.interval import Interval, bootstrap
+from lmlt_arch.experiments.interval import Interval
 from lmlt_arch.experiments.program import Outcome, new_figure
+from lmlt_arch.experiments.regression import LEAST_PLACES, slope_interval
 
 AXES = {
     "area": "pixels of the input image",
@@ -29,8 +29,6 @@ AXES = {
 }
 COSTS = {"seconds": "latency, s", "memory": "peak memory, MiB"}
 MIB = 2**20
-# Two lie on every line: nothing could be said of the error.
-SIZES_OF_A_FIT = 3
 
 
 @dataclass(eq=False)
@@ -206,21 +204,7 @@ def fit_exponent(sizes: Sequence[float], costs: Sequence[float]) -> Interval:
     Raises:
         ValueError: fewer.
     """
-    samples = np.log(np.stack([np.asarray(sizes, float), np.asarray(costs, float)], 1))
-    if len(np.unique(samples[:, 0])) < SIZES_OF_A_FIT:
-        raise ValueError(f"an exponent with an interval needs {SIZES_OF_A_FIT} sizes")
-    whole = _slope(samples)
-
-    def slope(drawn: NDArray[np.float64]) -> float:
-        # All of one size: says nothing of the slope.
-        return _slope(drawn) if np.ptp(drawn[:, 0]) else whole
-
-    return bootstrap(samples, slope)
-
-
-def _slope(samples: NDArray[np.float64]) -> float:
-    x, y = samples[:, 0] - samples[:, 0].mean(), samples[:, 1] - samples[:, 1].mean()
-    return float((x @ y) / (x @ x))
+    return slope_interval(np.log(sizes), np.log(costs))
 
 
 def local_exponents(sizes: Sequence[float], costs: Sequence[float]) -> list[float]:
@@ -253,7 +237,7 @@ def curves_of(points: Sequence[Point]) -> list[dict[str, Any]]:
                     "sizes": list(sizes),
                     "values": list(values),
                 }
-                if len(known) >= SIZES_OF_A_FIT:
+                if len(known) >= LEAST_PLACES:
                     exponent = fit_exponent(sizes, values)
                     curve |= {
                         "exponent": exponent._asdict(),

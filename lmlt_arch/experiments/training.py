@@ -11,13 +11,14 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 
 from lmlt_arch.evaluation.errors import DataError, UsageError
@@ -148,7 +149,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     add("--iterations", type=int, default=ITERATIONS, help="steps of a run (default: %(default)s)")
     add("--batch", type=int, default=BATCH, help="images of a step (default: %(default)s)")
     add("--patch", type=int, default=PATCH, help="side of a patch in LR pixels (default: %(default)s)")
-    add("--full", action="store_true", help="iterations, batch, patch and network as in the option file")
+    add("--full", action="store_true", help="iterations, batch and patch as in the option file")
     add("--processes", type=int, default=1, metavar="N", help="of torchrun: one for each GPU (default: 1)")
     runs = Path("results") / f"{name}_runs"
     add(
@@ -175,6 +176,23 @@ def schedule_of(args: argparse.Namespace) -> Schedule:
 def trainer_of(args: argparse.Namespace, launcher: Path) -> Trainer:
     """The trainer that was asked for."""
     return Trainer(launcher, args.runs, args.processes, args.device)
+
+
+def as_json(schedule: Schedule) -> Options:
+    """The schedule for an experiment's result; without where the photographs lie."""
+    return {**vars(schedule), "photographs": schedule.photographs.name}
+
+
+def spread_of(values: Sequence[float]) -> Options:
+    """Mean and standard deviation of runs that differ in their seed; no deviation of a single one."""
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"runs": list(values), "mean": float(np.mean(values)), "std": deviation}
+
+
+def plus_minus(spread: Mapping[str, Any], digits: int, *, sign: str = "") -> str:
+    """What `spread_of` found, for tables."""
+    deviation = "" if spread["std"] is None else f" ± {spread['std']:.{digits}f}"
+    return f"{spread['mean']:{sign}.{digits}f}{deviation}"
 
 
 def read_base(path: Path) -> Options:

@@ -10,7 +10,7 @@ and measured on data sets. An interrupted program goes on when it is typed again
 How to read it: the table and the figure give PSNR as mean ± standard deviation over the seeds, and the
 difference to the first variant, taken seed by seed. A difference that is not clearly larger than its spread
 says nothing; more --seeds make it smaller. By default networks are small and trained for minutes, which shows
-what is learned first; --full trains as the option file says, on GPUs.
+what is learned first; --full trains networks as large and as long as the option file says, on GPUs.
 """
 
 import argparse
@@ -25,7 +25,7 @@ LAUNCHER = Path(__file__).resolve().parents[2] / "basicsr" / "train.py"
 
 
 def _run(args: argparse.Namespace) -> Outcome:
-    plan = read_plan(args.plan, full=args.full)
+    plan = read_plan(args.plan, full=args.full, only=args.only)
     return run_ablation(plan, trainer_of(args, LAUNCHER), schedule_of(args), seeds=args.seeds, data=args.data)
 
 
@@ -33,6 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the experiment."""
     parser = make_parser("ablation", str(__doc__))
     parser.add_argument("plan", type=Path, metavar="YAML", help="the variants")
+    text = "take these alone; the first is what the others are compared with"
+    parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help=text)
     add_training_arguments(parser, "ablation")
     return run_experiment(parser, _run, argv)
 

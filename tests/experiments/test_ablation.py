@@ -111,6 +111,13 @@ def test_the_planted_variant_is_better_and_runs_resume(
     shutil.rmtree(runs)
 
 
+def test_some_variants_alone(plan: Callable[..., Path]) -> None:
+    path = plan({"a": {}, "b": {"dim": 12}, "c": {"dim": 16}})
+    assert [v.name for v in read_plan(path, full=False, only=["c", "a"]).variants] == ["c", "a"]
+    with pytest.raises(UsageError, match="has no variant 'd'; it has a, b, c"):
+        read_plan(path, full=False, only=["a", "d"])
+
+
 def test_runs_of_a_seed_differ_in_name_and_network_alone(plan: Callable[..., Path], tmp_path: Path) -> None:
     variants = read_plan(plan(PLANTED), full=False).variants
     schedule = Schedule(tmp_path / "train", 50, 2, 8)

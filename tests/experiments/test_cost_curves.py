@@ -78,7 +78,7 @@ def test_linear_and_quadratic_networks_are_told_apart() -> None:
 
 
 def test_an_exponent_needs_three_sizes() -> None:
-    with pytest.raises(ValueError, match="needs 3 sizes"):
+    with pytest.raises(ValueError, match="needs 3 places"):
         fit_exponent([1, 1, 2, 2], [1, 1, 2, 2])
     (curve, _) = outcome_of(planted("short", 1)[:2], SWEEP, repeats=9).result["curves"]
     assert "exponent" not in curve
