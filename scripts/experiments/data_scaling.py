@@ -9,8 +9,8 @@ other images and other initial weights. An interrupted program goes on when it i
 
 How to read it: PSNR over the number of images, mean ± standard deviation over the seeds, and what a doubling
 of the images gains, with its 95 % interval. While the curve rises by more than the spread, more data help;
-where it is flat, the network or the length of the training is the limit. A short training, as by default, sees
-few patches of any set and is flat early: what it says holds for its length. --full trains as long as the
+where it is flat, the network or the length of the training is the limit. A short training, as by default,
+sees few patches of any set and is flat early: what it says holds for its length. --full trains as long as the
 option file says.
 """
 

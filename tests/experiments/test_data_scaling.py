@@ -104,9 +104,8 @@ TRAIN = {"total_iter": 100, "scheduler": {"type": "MultiStepLR", "milestones": [
 
 def test_gain_and_spread_by_hand() -> None:
     noisy = {n: [30 + 0.5 * math.log2(n) + e for e in (-0.1, 0.0, 0.1)] for n in (1, 4, 16, 64)}
-    outcome = outcome_of(
-        [Curve("rising", 28.0, noisy), Curve("flat", 28.0, dict.fromkeys(noisy, [31.0]))], {}
-    )
+    even = {n: [31.0] for n in noisy}
+    outcome = outcome_of([Curve("rising", 28.0, noisy), Curve("flat", 28.0, even)], {})
     rising, flat = outcome.result["results"]
     assert rising["db_per_doubling"]["value"] == pytest.approx(0.5)
     assert rising["db_per_doubling"]["low"] < 0.5 < rising["db_per_doubling"]["high"]
