@@ -22,6 +22,9 @@ from lmlt_arch.metrics import MetricError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# What training, option files and degradations need beyond the core.
+_OF_TRAIN = ("basicsr", "pydantic", "yaml")
+
 
 class Outcome(NamedTuple):
     """What an experiment found.
@@ -68,7 +71,7 @@ def run_experiment(
 
     Args:
         parser: see `make_parser`; `args.device` is a `torch.device` by the time `experiment` sees it.
-        experiment: the work.
+        experiment: the work; what it imports from an extra, it imports inside.
         argv: the command line; None for the program's own.
 
     Returns:
@@ -89,6 +92,11 @@ def run_experiment(
         write_atomic(paths[1], buffer.getvalue())
     except UsageError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in _OF_TRAIN:
+            raise
+        print(f"{parser.prog}: error: needs {error.name}: pip install 'basicsr-lmlt[train]'", file=sys.stderr)
         return 2
     except (CheckpointError, DataError, ImageError, MetricError, OutputError, OSError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)

@@ -25,10 +25,11 @@ from lmlt_arch.evaluation.datasets import find_data_set
 from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.experiments.networks import load_enlargers
 from lmlt_arch.experiments.program import Outcome, make_parser, run_experiment
-from lmlt_arch.experiments.robustness import make_conditions, run_robustness
 
 
 def _run(args: argparse.Namespace) -> Outcome:
+    from lmlt_arch.experiments.robustness import make_conditions, run_robustness
+
     if min([1.0, *args.isotropic, *args.anisotropic, *args.motion, *args.noise]) <= 0:
         raise UsageError("strengths of blur and noise must be above 0")
     if not all(1 <= quality <= 100 for quality in args.jpeg):
