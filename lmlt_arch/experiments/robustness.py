@@ -37,6 +37,7 @@ BASELINE = "bicubic"
 # An image without any error has no finite PSNR.
 HIGHEST_PSNR = 100.0
 SMALLEST_SIDE = 64
+_LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _outcome(
 def _draw(means: dict[str, dict[str, Grid]], rows: list[str], columns: list[str]) -> Any:
     """A row of panels for each measure: bicubic as it is, each network by its gain over that."""
     metrics = list(means[BASELINE])
-    wide, high = 1.8 + 0.62 * len(columns), 1.0 + 0.32 * len(rows)
+    wide, high = 1.7 + 0.46 * len(columns), 0.9 + 0.24 * len(rows)
     figure = new_figure(wide * len(means), high * len(metrics))
     panels = figure.subplots(len(metrics), len(means), squeeze=False)
     for line, metric in zip(panels, metrics, strict=True):
@@ -189,7 +190,9 @@ def _draw(means: dict[str, dict[str, Grid]], rows: list[str], columns: list[str]
             axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", fontsize=7)
             axes.set_yticks(range(len(rows)), rows, fontsize=7)
             figure.colorbar(shown, ax=axes, pad=0.02).ax.tick_params(labelsize=6)
+            colours = shown.to_rgba(shown.get_array())[..., :3]
             for (row, column), value in np.ndenumerate(grid):
-                box = {"facecolor": "white", "alpha": 0.55, "edgecolor": "none", "pad": 0.5}
-                axes.text(column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize=6, bbox=box)
+                ink = "black" if colours[row, column] @ _LUMA > 0.5 else "white"
+                text = f"{value:.{digits}f}"
+                axes.text(column, row, text, ha="center", va="center", fontsize=5.5, color=ink)
     return figure
