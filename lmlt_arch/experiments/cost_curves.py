@@ -314,7 +314,7 @@ def _shown(exponent: Mapping[str, float]) -> str:
 
 def _draw(curves: Sequence[dict[str, Any]]) -> Any:
     """A row for each cost, a column for each axis, a line for each network, and one that is linear."""
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     axes_names = [axis for axis in AXES if any(curve["axis"] == axis for curve in curves)]
     cost_names = [cost for cost in COSTS if any(curve["cost"] == cost for curve in curves)]
@@ -336,7 +336,10 @@ def _draw(curves: Sequence[dict[str, Any]]) -> Any:
             sizes = sorted({size for curve in shown for size in curve["sizes"]})
             axes.set(xscale="log", yscale="log", xlabel=AXES[axis], ylabel=COSTS[cost])
             axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=30, fontsize=7)
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            for side in (axes.xaxis, axes.yaxis):
+                side.set_minor_formatter(NullFormatter())
             axes.grid(alpha=0.3)
             if shown:
                 axes.legend(fontsize=6.5, title="exponent (dotted: linear)", title_fontsize=6.5)
