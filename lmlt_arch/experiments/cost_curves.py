@@ -29,6 +29,8 @@ AXES = {
 }
 COSTS = {"seconds": "latency, s", "memory": "peak memory, MiB"}
 MIB = 2**20
+# An interval wider than this around 1 holds too much else.
+_DECISIVE = 0.5
 
 
 @dataclass(eq=False)
@@ -216,7 +218,9 @@ def verdict(exponent: Interval) -> str:
     """What an exponent says, in words."""
     if exponent.low > 1:
         return "more than linear"
-    return "less than linear" if exponent.high < 1 else "linear"
+    if exponent.high < 1:
+        return "less than linear"
+    return "linear" if exponent.high - exponent.low <= _DECISIVE else "undecided"
 
 
 def curves_of(points: Sequence[Point]) -> list[dict[str, Any]]:

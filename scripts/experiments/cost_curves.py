@@ -7,11 +7,12 @@ fitted by a line over that of the size; its slope is the exponent k of cost ~ si
   python scripts/experiments/cost_curves.py --model LMLT_tiny --model ESC_light --model basicsr:SwinIR-light
 
 How to read it: k = 1 is linear, 2 is quadratic, 0 is constant. The 95 % interval comes from resampling the
-sizes; with few of them it is wide, and below three there is none. "linear" means that 1 lies in it. Costs
-that do not depend on the size (weights, starting a kernel) push k below 1 at small sizes: "at the end" is
-the exponent between the two largest ones. In the figure, dotted lines are linear growth through the last
-point. LMLT pads images to multiples of 8 windows, ESC and SwinIR to whole windows: choose sides that are such
-multiples, as the default is, or see steps.
+sizes; with few of them it is wide, and below three there is none. "linear" means that it holds 1 and is no
+wider than 0.5, "undecided" that it holds 1 and is wider. Costs that do not depend on the size (weights,
+starting a kernel) push k below 1 at small sizes: "at the end" is the exponent between the two largest ones.
+In the figure, dotted lines are linear growth through the last point. LMLT pads images to multiples of 8
+windows, ESC and SwinIR to whole windows: choose sides that are such multiples, as the default is, or see
+steps.
 
 Default: a few minutes on two CPU cores. For a GPU: --sides 128 256 512 1024 2048 --repeats 30.
 """

@@ -19,7 +19,9 @@ from lmlt_arch.experiments.cost_curves import (
     make_points,
     measure_points,
     outcome_of,
+    verdict,
 )
+from lmlt_arch.experiments.interval import Interval
 
 SIDES = (32, 48, 64, 96, 128, 192, 256)
 SWEEP = Sweep(SIDES, (1, 2, 4, 8), (), 64)
@@ -75,6 +77,13 @@ def test_linear_and_quadratic_networks_are_told_apart() -> None:
         assert local[0] < 0.2 < local[-1], "what it becomes at the end"
     assert "| more than linear |" in outcome.summary
     outcome.figure.canvas.draw()
+
+
+def test_a_wide_interval_decides_nothing() -> None:
+    assert verdict(Interval(1.0, 0.8, 1.2)) == "linear"
+    assert verdict(Interval(0.4, -0.1, 1.2)) == "undecided"
+    assert verdict(Interval(1.4, 1.01, 2.2)) == "more than linear"
+    assert verdict(Interval(0.4, -0.1, 0.99)) == "less than linear"
 
 
 def test_an_exponent_needs_three_sizes() -> None:
