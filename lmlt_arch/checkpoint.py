@@ -30,6 +30,7 @@ from lmlt_arch.archs import (
     LTENetwork,
     SRNetwork,
 )
+from lmlt_arch.archs.ablation import BIASES, POOLINGS, RECORD, ESCVariant, LMLTVariant
 from lmlt_arch.archs.attention import resolve_attn_type
 from lmlt_arch.archs.lte_arch import ANY_SCALE
 from lmlt_arch.archs.scale_conversion import head_scale
@@ -93,6 +94,12 @@ def _describe_lmlt(state: StateDict) -> Description:
     return Description(LMLT, {**_lmlt_kwargs(state), "upscaling_factor": scale})
 
 
+def _describe_lmlt_variant(state: StateDict) -> Description:
+    levels, window, pooling = state[RECORD].tolist()
+    varied = {"levels": levels, "window": window, "pooling": POOLINGS[pooling]}
+    return Description(LMLTVariant, {**_describe_lmlt(state).kwargs, **varied})
+
+
 def _esc_kwargs(state: StateDict, kernel: str) -> dict[str, Any]:
     """What all ESC networks have in common; `kernel` names the shared large kernel."""
     heads, table = state["blocks.0.attn.relative_position_bias"].shape
@@ -116,6 +123,14 @@ def _plain_esc_kwargs(state: StateDict) -> dict[str, Any]:
 def _describe_esc(state: StateDict) -> Description:
     scale = head_scale(state["to_img.weight"].shape[0])
     return Description(ESC, {**_plain_esc_kwargs(state), "upscaling_factor": scale})
+
+
+def _describe_esc_variant(state: StateDict) -> Description:
+    dynamic, bias, window_size, num_heads = state[RECORD].tolist()
+    # What the table would tell, which only one kind of bias has.
+    table = torch.empty(num_heads, (2 * window_size - 1) ** 2, device="meta")
+    kwargs = _describe_esc({**state, "blocks.0.attn.relative_position_bias": table}).kwargs
+    return Description(ESCVariant, {**kwargs, "dynamic_kernel": bool(dynamic), "bias": BIASES[bias]})
 
 
 def _describe_escfp(state: StateDict) -> Description:
@@ -181,7 +196,9 @@ _SIGNATURES: tuple[tuple[tuple[str, ...], Callable[[StateDict], Description]], .
         _with_lte(ESCFPLTE, partial(_esc_kwargs, kernel="lk_spatial")),
     ),
     (("imnet.layers.0.weight", "encoder.to_feat.weight"), _with_lte(LMLTLTE, _lmlt_kwargs)),
+    (("to_feat.weight", "feats.0.lhsb.mfr.0.qkv.weight", RECORD), _describe_lmlt_variant),
     (("to_feat.weight", "feats.0.lhsb.mfr.0.qkv.weight"), _describe_lmlt),
+    (("plk_filter", "to_img.weight", RECORD), _describe_esc_variant),
     (("lk_channel", "lk_spatial", "ln_last.weight"), _describe_escfp),
     (("plk_filter", "to_img.MetaUpsample"), _describe_escrealm),
     (("plk_filter", "skip.3.weight"), _describe_escreal),

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lmlt_arch import archs
 from lmlt_arch.archs import PRESETS, SRNetwork
@@ -261,11 +262,10 @@ def _rate_of_products(device: torch.device, dtype: torch.dtype) -> float:
 
 def _rate_of_convolutions(device: torch.device, dtype: torch.dtype) -> float:
     # The library for convolutions may know the processor better than the one for products.
-    convolution = nn.Conv2d(64, 64, 3, padding=1, device=device, dtype=dtype)
-    convolution = convolution.to(memory_format=torch.channels_last)
-    x = torch.rand(4, 64, 128, 128, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        return 2 * 9 * 64 * x.numel() / _best(lambda: convolution(x), device)
+    layout = torch.channels_last
+    weight = torch.rand(64, 64, 3, 3, device=device, dtype=dtype).contiguous(memory_format=layout)
+    x = torch.rand(4, 64, 128, 128, device=device, dtype=dtype).contiguous(memory_format=layout)
+    return 2 * 9 * 64 * x.numel() / _best(lambda: functional.conv2d(x, weight, padding=1), device)
 
 
 def randomized(network: SRNetwork) -> SRNetwork:

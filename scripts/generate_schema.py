@@ -11,10 +11,10 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from lmlt_arch import archs
 from lmlt_arch.hook.registration import PROVIDED
 from lmlt_arch.options import Options
 
@@ -25,7 +25,7 @@ TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 def schema() -> dict[str, Any]:
     """The schema: the typed sections, and for our networks the arguments of their constructors."""
     content = Options.model_json_schema()
-    networks = {name: getattr(archs, name) for name in PROVIDED["ARCH_REGISTRY"]}
+    networks = {name: getattr(import_module(home), name) for name, home in PROVIDED["ARCH_REGISTRY"].items()}
     content["$defs"]["Network"] = {
         "type": "object",
         "required": ["type"],

@@ -117,12 +117,25 @@ def run_benchmark(
             raise ValueError("a data set without ground truth")
         for row in rows:
             enlarged = imresize(lq, data.scale) if row.model is None else row.model.enlarge(lq, tile=tile)
-            row.images.append(_measure(enlarged, gt, metrics, border=data.scale, name=str(item.gt)))
+            row.images.append(measure(enlarged, gt, metrics, border=data.scale, name=str(item.gt)))
         after_image()
     return Result(data, rows)
 
 
-def _measure(image: Pixels, gt: Pixels, metrics: Sequence[str], *, border: int, name: str) -> Values:
+def measure(image: Pixels, gt: Pixels, metrics: Sequence[str], *, border: int, name: str) -> Values:
+    """How near an image is to ground truth.
+
+    Args:
+        image: (H, W, 3).
+        gt: the same shape.
+        metrics: keys of `MEASURES`.
+        border: pixels that PSNR and SSIM leave out at each edge.
+        name: what to call the image in errors.
+
+    Raises:
+        DataError: too small an image.
+        MetricError: a measure that cannot be had.
+    """
     on_luma = score(image, gt, border=border, name=name)._asdict() if set(metrics) & {*_ON_LUMA} else {}
     # pyiqa's functions take BGR, as BasicSR has it.
     bgr, gt_bgr = image[..., ::-1], gt[..., ::-1]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lmlt_arch import archs
 from lmlt_arch.archs import PRESETS, SRNetwork
+from lmlt_arch.archs.ablation import VARIANTS
 from lmlt_arch.archs.padding import mirror_pad
 from lmlt_arch.checkpoint import CheckpointError, load_model
 from lmlt_arch.evaluation.errors import UsageError
@@ -158,9 +159,8 @@ def _of_options(path: Path) -> Subject:
 def _built(name: str, text: str, network: dict[str, Any], scale: int) -> Subject:
     """A network by its `type` and its constructor's arguments."""
     kind, arguments = network["type"], {key: value for key, value in network.items() if key != "type"}
-    ours = getattr(archs, kind, None) if kind in archs.__all__ else None
-    if isinstance(ours, type) and issubclass(ours, SRNetwork):
-        cls = ours
+    cls = _our_class(kind)
+    if cls is not None:
 
         def make(scale: int, attn: str | None) -> nn.Module:
             chosen = {} if attn is None else {"attn_type": attn}
@@ -176,6 +176,14 @@ def _built(name: str, text: str, network: dict[str, Any], scale: int) -> Subject
         return network if multiple == 1 else Padded(network, multiple, scale)
 
     return Subject(name, text, scale, key is not None, False, make_stranger)
+
+
+def _our_class(kind: str) -> type[SRNetwork] | None:
+    """A network of this package by its registered name."""
+    found = {variant.__name__: variant for variant in VARIANTS}.get(kind)
+    if found is None and kind in archs.__all__:
+        found = getattr(archs, kind)
+    return found if isinstance(found, type) and issubclass(found, SRNetwork) else None
 
 
 def _stranger(text: str, kind: str) -> Callable[..., nn.Module]:

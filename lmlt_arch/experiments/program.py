@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmlt_arch.checkpoint import CheckpointError
+from lmlt_arch.data.images import ImageError
 from lmlt_arch.evaluation.errors import DataError, UsageError
 from lmlt_arch.evaluation.models import choose_device, describe_environment
 from lmlt_arch.evaluation.outputs import check_outputs, with_endings
 from lmlt_arch.evaluation.profile_plot import check_plots
 from lmlt_arch.files import OutputError, make_folder, write_atomic
+from lmlt_arch.metrics import MetricError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# What training, option files and degradations need beyond the core.
+_OF_TRAIN = ("basicsr", "pydantic", "yaml")
 
 
 class Outcome(NamedTuple):
@@ -66,7 +71,7 @@ def run_experiment(
 
     Args:
         parser: see `make_parser`; `args.device` is a `torch.device` by the time `experiment` sees it.
-        experiment: the work.
+        experiment: the work; what it imports from an extra, it imports inside.
         argv: the command line; None for the program's own.
 
     Returns:
@@ -88,7 +93,12 @@ def run_experiment(
     except UsageError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
-    except (CheckpointError, DataError, OutputError, OSError) as error:
+    except ModuleNotFoundError as error:
+        if error.name not in _OF_TRAIN:
+            raise
+        print(f"{parser.prog}: error: needs {error.name}: pip install 'basicsr-lmlt[train]'", file=sys.stderr)
+        return 2
+    except (CheckpointError, DataError, ImageError, MetricError, OutputError, OSError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1
     print(outcome.summary)

@@ -7,9 +7,13 @@ from importlib import import_module
 from typing import Any
 
 PROVIDED: dict[str, dict[str, str]] = {
-    "ARCH_REGISTRY": dict.fromkeys(
-        ("LMLT", "ESC", "ESCFP", "ESCReal", "ESCRealM", "ESCLTE", "ESCFPLTE", "LMLTLTE"), "lmlt_arch.archs"
-    ),
+    "ARCH_REGISTRY": {
+        **dict.fromkeys(
+            ("LMLT", "ESC", "ESCFP", "ESCReal", "ESCRealM", "ESCLTE", "ESCFPLTE", "LMLTLTE"),
+            "lmlt_arch.archs",
+        ),
+        **dict.fromkeys(("LMLTVariant", "ESCVariant"), "lmlt_arch.archs.ablation"),
+    },
     "MODEL_REGISTRY": {
         **dict.fromkeys(("LMLTModel", "ESCModel", "ESRModel", "ArbitraryScaleModel"), "lmlt_arch.models"),
         **dict.fromkeys(

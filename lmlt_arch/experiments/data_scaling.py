@@ -1,0 +1,182 @@
+"""One network on growing shares of a training set."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lmlt_arch.cli.progress import progress_bar
+from lmlt_arch.data.files import list_images
+from lmlt_arch.evaluation.benchmark import run_benchmark
+from lmlt_arch.evaluation.datasets import find_data_set
+from lmlt_arch.evaluation.errors import UsageError
+from lmlt_arch.evaluation.markdown import table
+from lmlt_arch.evaluation.models import load_models
+from lmlt_arch.experiments.program import Outcome, new_figure
+from lmlt_arch.experiments.regression import LEAST_PLACES, slope_interval
+from lmlt_arch.experiments.training import Options, Schedule, as_json, plus_minus, run_options, spread_of
+from lmlt_arch.files import make_folder, write_atomic
+
+
+class Curve(NamedTuple):
+    """PSNR on one data set.
+
+    Attributes:
+        data: its name.
+        bicubic: of bicubic enlargement.
+        psnr: by number of images, of one run for each seed.
+    """
+
+    data: str
+    bicubic: float
+    psnr: dict[int, list[float]]
+
+
+def counts_of(total: int, shares: Sequence[float]) -> list[int]:
+    """How many images the shares are: at least one, each number once.
+
+    Raises:
+        UsageError: a share outside (0, 1].
+    """
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise UsageError("--shares must be above 0 and at most 1")
+    return sorted({max(1, round(share * total)) for share in shares})
+
+
+def nested_subsets(names: Sequence[str], counts: Sequence[int], *, seed: int) -> list[list[str]]:
+    """Random subsets, each of which holds the smaller ones; other seeds draw others."""
+    order = np.random.default_rng(seed).permutation(len(names))
+    return [sorted(names[number] for number in order[:count]) for count in counts]
+
+
+def run_data_scaling(
+    base: Options,
+    learn: Callable[[Options], Path],
+    schedule: Schedule,
+    folder: Path,
+    *,
+    shares: Sequence[float],
+    seeds: Sequence[int],
+    data: Sequence[Path],
+    device: Any,
+) -> Outcome:
+    """Train on each share with each seed for equally many iterations, and measure.
+
+    Args:
+        base: options with the network.
+        learn: from options to a checkpoint, as `Trainer.train`.
+        schedule: what runs have in common.
+        folder: for the lists of images.
+        shares: of the photographs.
+        seeds: one run on each share for each; the seed also draws the images.
+        data: data sets to measure on.
+        device: where networks are measured.
+
+    Raises:
+        UsageError: no photographs, or a share outside (0, 1].
+    """
+    sets = [find_data_set(place, int(base["scale"])) for place in data]
+    names = [str(path) for path in list_images(schedule.photographs)]
+    if not names:
+        raise UsageError(f"no images in {schedule.photographs}")
+    counts = counts_of(len(names), shares)
+    make_folder(folder)
+    checkpoints: dict[tuple[int, int], Path] = {}
+    with progress_bar("data scaling", "training", len(seeds) * len(counts)) as bar:
+        for seed in seeds:
+            for count, subset in zip(counts, nested_subsets(names, counts, seed=seed), strict=True):
+                bar.set_postfix_str(f"{count} images, seed {seed}")
+                listed = _write_list(folder, subset)
+                name = f"{count}_images_seed{seed}"
+                options = run_options(base, schedule, name=name, seed=seed, meta_info=listed)
+                # Epochs of about the same length, whatever the share.
+                options["datasets"]["train"]["dataset_enlarge_ratio"] *= math.ceil(len(names) / count)
+                checkpoints[count, seed] = learn(options)
+                bar.update()
+    texts = [f"run {number}={path}" for number, path in enumerate(checkpoints.values())]
+    models = load_models(texts, device=device)
+    curves = []
+    for found in sets:
+        bicubic, *rows = run_benchmark(found, models, metrics=("psnr",)).rows
+        psnr = {key: row.mean["psnr"] for key, row in zip(checkpoints, rows, strict=True)}
+        by_count = {count: [psnr[count, seed] for seed in seeds] for count in counts}
+        curves.append(Curve(found.name, bicubic.mean["psnr"], by_count))
+    settings = {
+        "network_g": base["network_g"],
+        "scale": base["scale"],
+        "schedule": as_json(schedule),
+        "seeds": list(seeds),
+    }
+    return outcome_of(curves, settings)
+
+
+def _write_list(folder: Path, names: Sequence[str]) -> Path:
+    """A meta info file whose name tells its content, as runs are known by their options."""
+    content = "".join(f"{name}\n" for name in names).encode()
+    path = folder / f"{len(names)}_images_{hashlib.sha256(content).hexdigest()[:8]}.txt"
+    write_atomic(path, content)
+    return path
+
+
+def outcome_of(curves: Sequence[Curve], settings: dict[str, Any]) -> Outcome:
+    """Spread, gain per doubling and figure of measured curves."""
+    results = []
+    parts = []
+    for curve in curves:
+        points = {count: spread_of(values) for count, values in curve.psnr.items()}
+        result: dict[str, Any] = {
+            "data": curve.data,
+            "bicubic": curve.bicubic,
+            "images": list(points),
+            "psnr": list(points.values()),
+        }
+        lines = [[f"{count:,}", plus_minus(point, 3)] for count, point in points.items()]
+        part = f"{curve.data} (bicubic: {curve.bicubic:.3f} dB)\n\n" + table(["images", "PSNR ↑"], lines)
+        if len(points) >= LEAST_PLACES:
+            doubling = _per_doubling(curve)
+            result["db_per_doubling"] = doubling
+            part += (
+                f"\nA doubling of the images gains {doubling['value']:+.3f} dB "
+                f"(95 % interval {doubling['low']:+.3f} to {doubling['high']:+.3f}).\n"
+            )
+        results.append(result)
+        parts.append(part)
+    markdown = "\n".join(parts)
+    return Outcome({**settings, "results": results, "markdown": markdown}, markdown, _draw(curves))
+
+
+def _per_doubling(curve: Curve) -> dict[str, float]:
+    points = [(math.log2(count), value) for count, values in curve.psnr.items() for value in values]
+    doublings, psnr = zip(*points, strict=True)
+    return slope_interval(doublings, psnr)._asdict()
+
+
+def _draw(curves: Sequence[Curve]) -> Any:
+    """A panel for each data set: a dot for each run, mean and spread."""
+    figure = new_figure(5.2 * len(curves), 4)
+    for axes, curve in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
+        counts = list(curve.psnr)
+        spreads = [spread_of(values) for values in curve.psnr.values()]
+        axes.errorbar(
+            counts,
+            [spread["mean"] for spread in spreads],
+            yerr=[spread["std"] or 0 for spread in spreads],
+            fmt="o-",
+            color="black",
+            capsize=4,
+            label="mean and spread",
+        )
+        for count, values in curve.psnr.items():
+            axes.scatter([count] * len(values), values, color="C0", alpha=0.7, zorder=3)
+        axes.axhline(curve.bicubic, color="gray", linestyle=":", label="bicubic")
+        axes.set(title=curve.data, xscale="log", xlabel="training images", ylabel="PSNR, dB")
+        axes.set_xticks(counts, [f"{count:,}" for count in counts])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    return figure

@@ -1,0 +1,40 @@
+"""What all programs have in common."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from experiment_programs import program
+from small_evaluations import checkpoint, photo, save
+
+NAMES = ("ablation", "cost_curves", "data_scaling", "robustness")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_says_how_to_read_the_result(
+    name: str, repo_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        program(repo_root, name)(["--help"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert "?" in printed, "the question"
+    assert "How to read it:" in printed
+    assert f"python scripts/experiments/{name}.py" in printed
+
+
+def test_a_missing_extra_is_named(repo_root: Path, tmp_path: Path) -> None:
+    save(tmp_path / "HR" / "cat.png", photo())
+    script = str(repo_root / "scripts" / "experiments" / "robustness.py")
+    typed = [script, "--model", str(checkpoint(tmp_path / "net.pth")), "--data", str(tmp_path)]
+    source = f"""
+import runpy, sys
+sys.modules.update(dict.fromkeys(("basicsr", "pydantic", "yaml")))
+sys.argv = {typed!r}
+runpy.run_path({script!r}, run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith("needs pydantic: pip install 'basicsr-lmlt[train]'")
+    assert "Traceback" not in done.stderr
