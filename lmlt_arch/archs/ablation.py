@@ -1,8 +1,8 @@
 """Networks for ablation: what LMLT and ESC fix, made an argument. With the defaults they are LMLT and ESC.
 
-They run as they are written: the fast paths of LMLT and ESC know the official modules alone. What the shapes of the weights do not tell
-stands in a buffer `variant`, which only networks with other than the default arguments have; a checkpoint of
-another variant is refused.
+They run as they are written, for the fast paths of LMLT and ESC know the official modules alone. What the
+shapes of the weights do not tell stands in a buffer `variant`, which only networks with other than the
+default arguments have; a checkpoint of another variant is refused.
 """
 
 from collections.abc import Callable, Sequence
