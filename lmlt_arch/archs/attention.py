@@ -2,7 +2,7 @@
 
 | `attn_type` | what runs | exact |
 |---|---|---|
-| `auto` | the fastest exact backend of this device: SDPA | yes |
+| `auto` | SDPA; for inference in float32 on a CPU, LMLT and ESC by `lmlt_arch.archs.fused` | yes |
 | `Naive` | matrix product, softmax, matrix product | yes |
 | `SDPA` | `torch.nn.functional.scaled_dot_product_attention`, whichever kernel fits | yes |
 | `Flex` | `flex_attention`; compiled on CUDA | yes |
@@ -64,7 +64,7 @@ def available_backends() -> dict[str, str]:
     cuda = torch.cuda.is_available()
     missing = obstacle(torch.device("cuda" if cuda else "cpu"))
     return {
-        "auto": "SDPA",
+        "auto": "SDPA" if cuda else "SDPA; LMLT's and ESC's inference in float32 by fused kernels",
         "Naive": "always",
         "SDPA": "PyTorch's CUDA kernels" if cuda else "PyTorch's CPU kernel",
         "Flex": "compiled on CUDA" if cuda else "uncompiled, inference only (training uses SDPA)",

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmlt_arch.archs.fused import add_conv, conv, linear, pieces
+from lmlt_arch.archs.fused import add_conv, conv, layer_norm, linear, pieces, planes
 from lmlt_arch.archs.padding import cells, mirror_indices
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def run_blocks(blocks: Iterable[ESCBlock], x: Tensor, shared: SharedKernels) -> 
     x = x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
     for block in blocks:
         _run_block(block, x, shared)
-    return _planes(x)
+    return planes(x)
 
 
 def _run_block(block: ESCBlock, x: Tensor, shared: SharedKernels) -> None:
@@ -48,33 +48,21 @@ def _run_block(block: ESCBlock, x: Tensor, shared: SharedKernels) -> None:
     for norm, ffn, pconv in block.pairs():
         y = _feed_forward(ffn, norm, running)
         _large_kernel(pconv, y, shared)
-        add_conv(_planes(running), _planes(y), pconv.aggr.weight, pconv.aggr.bias)
+        add_conv(planes(running), planes(y), pconv.aggr.weight, pconv.aggr.bias)
     weight, bias = block.conv_out.weight, block.conv_out.bias
     for piece in pieces(x):
-        piece.of(x).add_(piece.conv3x3(_norm(block.ln_out, piece.around(running)), weight, bias))
-
-
-def _planes(x: Tensor) -> Tensor:
-    """(B, H, W, C) as (B, C, H, W)."""
-    return x.permute(0, 3, 1, 2)
-
-
-def _norm(norm: nn.Module, x: Tensor) -> Tensor:
-    """What a `ChannelNorm` does to (B, C, H, W), to (B, H, W, C); an Identity does nothing."""
-    if not isinstance(norm, nn.LayerNorm):
-        return x
-    return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+        piece.of(x).add_(piece.conv3x3(layer_norm(block.ln_out, piece.around(running)), weight, bias))
 
 
 def _feed_forward(ffn: ConvFFN, norm: nn.Module, x: Tensor) -> Tensor:
     """`ffn(norm(x))` for (B, H, W, dim)."""
     out = torch.empty_like(x)
     for piece in pieces(x):
-        normed = _planes(_norm(norm, piece.around(x)))
+        normed = planes(layer_norm(norm, piece.around(x)))
         hidden = conv(normed, ffn.proj.weight, ffn.proj.bias, gelu=True).permute(0, 2, 3, 1)
         mixed = piece.conv3x3(hidden, ffn.dwc.weight, ffn.dwc.bias, groups=hidden.shape[-1], gelu=True)
         mixed += piece.core(hidden)
-        piece.of(out).copy_(conv(_planes(mixed), ffn.aggr.weight, ffn.aggr.bias).permute(0, 2, 3, 1))
+        piece.of(out).copy_(conv(planes(mixed), ffn.aggr.weight, ffn.aggr.bias).permute(0, 2, 3, 1))
     return out
 
 
@@ -86,7 +74,7 @@ def _attend(attention: WindowAttention, norm: nn.Module, image: Tensor) -> None:
     qkv, to_out = attention.to_qkv, attention.to_out
     bias = attention.position_bias()[None]
     for top, strip in _window_rows(image, w):
-        parts = linear(_norm(norm, strip), qkv.weight[:, :, 0, 0], qkv.bias)
+        parts = linear(layer_norm(norm, strip), qkv.weight[:, :, 0, 0], qkv.bias)
         # (1, w, cols w, 3 h c) -> 3 x (cols, h, w w, c)
         parts = parts.view(w, cols, w, 3, heads, dim // heads).permute(3, 1, 4, 0, 2, 5)
         q, k, v = parts.reshape(3, cols, heads, w * w, dim // heads)
@@ -94,7 +82,7 @@ def _attend(attention: WindowAttention, norm: nn.Module, image: Tensor) -> None:
         out = out.view(cols, heads, w, w, dim // heads).permute(2, 0, 3, 1, 4).reshape(1, w, cols * w, dim)
         rows = image[:, top : top + w]
         out = out[:, : rows.shape[1], :width].contiguous()
-        add_conv(_planes(rows), _planes(out), to_out.weight, to_out.bias)
+        add_conv(planes(rows), planes(out), to_out.weight, to_out.bias)
 
 
 def _window_rows(image: Tensor, w: int) -> Iterator[tuple[int, Tensor]]:
@@ -115,7 +103,7 @@ def _window_rows(image: Tensor, w: int) -> Iterator[tuple[int, Tensor]]:
 
 def _large_kernel(pconv: ConvAttn, y: Tensor, shared: SharedKernels) -> None:
     """Pass the first channels of (B, H, W, dim) through their large kernel, in place."""
-    head = _planes(y)[:, : pconv.pdim].contiguous(memory_format=torch.channels_last)
+    head = planes(y)[:, : pconv.pdim].contiguous(memory_format=torch.channels_last)
     dynamic = pconv.plk.predict(head)
     *mixing, kernel = shared
     dense = kernel.shape[1] > 1

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 # What is computed at once, in pixels of the map: small enough for the cache, large enough for the kernels.
@@ -35,7 +36,7 @@ def _available() -> bool:
         add_conv(total, x, weight, bias)
         exact = (total == 4).all() and (linear(torch.ones(3, 2), weight[:, :, 0, 0], bias) == 3).all()
         return bool(exact) and torch.allclose(
-            conv(x, weight, bias, gelu=True), nn.functional.gelu(torch.tensor(3.0))
+            conv(x, weight, bias, gelu=True), functional.gelu(torch.tensor(3.0))
         )
     except (AttributeError, RuntimeError, TypeError):
         # A PyTorch that has none, or others, by these names.
@@ -106,6 +107,18 @@ def add_conv(total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> N
     )
 
 
+def planes(x: Tensor) -> Tensor:
+    """(B, H, W, C) as (B, C, H, W), channels last."""
+    return x.permute(0, 3, 1, 2)
+
+
+def layer_norm(norm: nn.Module, x: Tensor) -> Tensor:
+    """What a `ChannelNorm` does to (B, C, H, W), done to (B, H, W, C); an Identity does nothing."""
+    if not isinstance(norm, nn.LayerNorm):
+        return x
+    return functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`torch.nn.functional.linear` of (..., C)."""
     return torch.ops.mkldnn._linear_pointwise(x, weight.contiguous(), bias, "none", [], "none")
@@ -156,10 +169,9 @@ class Piece(NamedTuple):
         """
         # Where the image ends, one row of zeros is needed; the other side's yields a row too many.
         ends = self.top == 0 or self.end == self.height
-        x = around.permute(0, 3, 1, 2)
-        out = conv(x, weight, bias, padding=(int(ends), 1), groups=groups, gelu=gelu).permute(0, 2, 3, 1)
+        out = conv(planes(around), weight, bias, padding=(int(ends), 1), groups=groups, gelu=gelu)
         skipped = int(ends and self.top > 0)
-        return out[:, skipped : skipped + self.end - self.top]
+        return out.permute(0, 2, 3, 1)[:, skipped : skipped + self.end - self.top]
 
 
 def pieces(x: Tensor, *, multiple: int = 1) -> Iterator[Piece]:

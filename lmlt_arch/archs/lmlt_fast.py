@@ -18,10 +18,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmlt_arch.archs.fused import add_conv, conv, linear, pieces
+from lmlt_arch.archs.fused import add_conv, conv, layer_norm, linear, pieces, planes
 
 if TYPE_CHECKING:
     from lmlt_arch.archs.layers import ChannelNorm
@@ -47,33 +46,25 @@ def run_blocks(blocks: Iterable[LMLTBlock], x: Tensor, *, cell: int) -> Tensor:
         for piece in pieces(x, multiple=cell):
             _attend(piece.of(x), block.norm1, block.lhsb, cell)
         _mix(x, block.norm2, block.ccm)
-    return _planes(x)
-
-
-def _norm(x: Tensor, norm: ChannelNorm) -> Tensor:
-    return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    return planes(x)
 
 
 def _mix(x: Tensor, norm: ChannelNorm, ccm: CCM) -> None:
     """`x += ccm(norm(x))` for (B, H, W, D)."""
     spread, merge = cast(nn.Conv2d, ccm.ccm[0]), cast(nn.Conv2d, ccm.ccm[2])
     todo = list(pieces(x))
-    normed = _norm(todo[0].around(x), norm)
+    normed = layer_norm(norm, todo[0].around(x))
     for piece, following in zip(todo, [*todo[1:], None], strict=True):
         hidden = piece.conv3x3(normed, spread.weight, spread.bias, gelu=True)
         if following is not None:
             # Before the rows change that it shares with this one.
-            normed = _norm(following.around(x), norm)
-        add_conv(_planes(piece.of(x)), _planes(hidden), merge.weight, merge.bias)
-
-
-def _planes(x: Tensor) -> Tensor:
-    return x.permute(0, 3, 1, 2)
+            normed = layer_norm(norm, following.around(x))
+        add_conv(planes(piece.of(x)), planes(hidden), merge.weight, merge.bias)
 
 
 def _attend(x: Tensor, norm: ChannelNorm, lhsb: LHSB, cell: int) -> None:
     """`x += lhsb(norm(x))` for (B, cell rows, cell cols, D)."""
-    gate = _norm(x, norm)
+    gate = layer_norm(norm, x)
     levels = len(lhsb.mfr)
     dim, window = gate.shape[-1] // levels, cell >> (levels - 1)
     inputs, rest = [gate[..., :dim].clone()], gate
@@ -125,7 +116,7 @@ def _attention(attention: LevelAttention, tokens: Tensor, window: int) -> Tensor
     scale = dim**-0.5
     q = linear(tokens, w_k.mT @ w_q * scale, b_q @ w_k * scale)
     v = linear(tokens, w_v, b_v)
-    plane = v.view(-1, window, window, dim).permute(0, 3, 1, 2)
+    plane = planes(v.view(-1, window, window, dim))
     local = conv(plane, attention.get_v.weight, attention.get_v.bias, padding=(1, 1), groups=dim)
     out = local.permute(0, 2, 3, 1).reshape(tokens.shape)
     # With heads this narrow, products of (d, n) with (n, n) take a third of the time of (n, n) with (n, d).
