@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lmlt_arch.archs.fused import usable
+
 UPSAMPLERS = ("conv", "pixelshuffledirect", "pixelshuffle", "nearest+conv", "dysample")
 # Version of the record that UniUpsample keeps in the state dict; ours is the published one.
 META_VERSION = 2
@@ -187,5 +189,27 @@ class NearestConvUpsample(_Recorded):
             layers += [nn.Upsample(scale_factor=factor), conv3(dim, dim), nn.LeakyReLU(0.2)]
         layers += [conv3(dim, dim), nn.LeakyReLU(0.2), conv3(dim, out_dim)]
         super().__init__(*layers)
+        self.enlargement = scale
         if scale != 4:
             self._keep_record("scale", [scale])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, dim, H, W) to (B, out_dim, H scale, W scale)."""
+        if not usable(self, x, _KNOWN):
+            return super().forward(x)
+        # Maps of the enlarged size are large: strip by strip, with the rows that its convolutions see.
+        height, scale = x.shape[2], self.enlargement
+        rows = max(_STRIP // (x.shape[3] * scale**2), 1)
+        strips = []
+        for top in range(0, height, rows):
+            first, end = max(top - _REACH, 0), min(top + rows, height)
+            strip = super().forward(x[:, :, first : end + _REACH])
+            strips.append(strip[:, :, (top - first) * scale : (end - first) * scale])
+        return torch.cat(strips, 2)
+
+
+_KNOWN = frozenset({NearestConvUpsample, nn.Conv2d, nn.LeakyReLU, nn.Upsample})
+# Rows of the input on each side that a row of the output depends on, at most.
+_REACH = 2
+# Pixels of the output in a strip.
+_STRIP = 1 << 18

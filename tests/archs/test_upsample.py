@@ -8,7 +8,7 @@ from numerics import DEVICE, DTYPE, assert_close
 from small_networks import SMALL, Small, image
 from torch import Tensor
 
-from lmlt_arch.archs.upsample import DySample, UniUpsample
+from lmlt_arch.archs.upsample import DySample, NearestConvUpsample, UniUpsample
 
 WORKING = [
     ("conv", (1,)),
@@ -178,3 +178,16 @@ def test_escrealm_sizes(scale: int, unshuffle: bool) -> None:
         out = small.filled()(image(9, 7))
         assert out.shape[-2:] == (9 * scale, 7 * scale)
         assert_close(out, small.reference()(image(9, 7)))
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+def test_strips_of_the_head_show_no_seams(scale: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = NearestConvUpsample(4, 3, scale).eval()
+    x = torch.randn(2, 4, 13, 9)
+    # With gradients it runs on the whole image.
+    whole = head(x).detach()
+    monkeypatch.setattr("lmlt_arch.archs.upsample._STRIP", 3 * 9 * scale**2)
+    with torch.no_grad():
+        torch.testing.assert_close(head(x), whole, rtol=1e-5, atol=1e-6)
+        monkeypatch.setattr("lmlt_arch.archs.upsample._REACH", 0 if scale == 3 else 1)
+        assert (head(x) - whole).abs().max() > 1e-4, "fewer rows are not enough"
