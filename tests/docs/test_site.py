@@ -114,7 +114,7 @@ def project(tmp_path: Path) -> Path:
     for name, text in {
         "README.md": "# Name\n\nSee [pages](docs/index.md).\n\n## Use\n\n## Registered names\n",
         "docs/index.md": "# B\n\n[C](../README.md#use), [E](options.md#train), [D](experiments/index.md)\n",
-        "docs/experiments/index.md": "# All\n\n<!-- the pages of this folder -->\n",
+        "docs/experiments/index.md": "# All\n",
         "docs/experiments/reach.md": "# How far?\n\nFar, see [use](../../README.md#use).\n",
         "docs/later.md": "# Later\n\nNobody named this page.\n",
     }.items():
@@ -134,8 +134,6 @@ def build_strictly(repo_root: Path, project: Path) -> Path:
 
 def test_finds_pages_by_itself(repo_root: Path, project: Path) -> None:
     site = build_strictly(repo_root, project)
-    listed = (site / "experiments/index.html").read_text(encoding="utf-8")
-    assert '<a href="reach.html">How far?</a>' in listed
     order = [
         (site / "index.html").read_text(encoding="utf-8").index(f'href="{page}.html"')
         for page in ("guide", "options", "commands", "experiments/index", "experiments/reach", "later")
