@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -15,7 +16,6 @@ from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
 from pydantic import BaseModel
 
-from lmlt_arch import archs
 from lmlt_arch.cli import build_parser
 from lmlt_arch.hook.registration import PROVIDED
 from lmlt_arch.options import Options
@@ -86,8 +86,8 @@ def test_types_and_bounds_read_well(tables: dict[str, Rows]) -> None:
 
 
 def test_every_argument_of_every_network_is_there(tables: dict[str, Rows]) -> None:
-    for name in PROVIDED["ARCH_REGISTRY"]:
-        parameters = inspect.signature(getattr(archs, name)).parameters
+    for name, module in PROVIDED["ARCH_REGISTRY"].items():
+        parameters = inspect.signature(getattr(import_module(module), name)).parameters
         assert {*tables[name]} == {*parameters}, name
         assert all(meaning for _, _, meaning in tables[name].values()), name
 
