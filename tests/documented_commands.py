@@ -178,7 +178,8 @@ def _check_script(name: str, words: list[str], root: Path) -> None:
         raise WrongCommandError(f"there is no {name}")
     flags = [word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)]
     if flags and name.endswith(".py"):
-        known = _help(root / name)
+        subcommand = words[:1] if not words[0].startswith("-") else []
+        known = _help(root / name, *subcommand)
         wrong = [flag for flag in flags if not re.search(rf"(?<![\w-]){flag}(?![\w-])", known)]
         if wrong:
             raise WrongCommandError(f"{name} has no {', '.join(wrong)}")
@@ -196,11 +197,14 @@ def _check_extras(words: list[str], root: Path) -> None:
 
 
 @cache
-def _help(script: Path) -> str:
-    """What a program of Python says for `--help`, run in this process, where its imports are at hand."""
+def _help(script: Path, *first: str) -> str:
+    """What a program of Python says for `--help` after a first argument, which may be a subcommand.
+
+    It runs in this process, where its imports are at hand.
+    """
     said = io.StringIO()
     with (
-        patch.object(sys, "argv", [str(script), "--help"]),
+        patch.object(sys, "argv", [str(script), *first, "--help"]),
         patch.object(sys, "path", [str(script.parent), *sys.path]),
         contextlib.redirect_stdout(said),
         contextlib.suppress(SystemExit),

@@ -1,13 +1,11 @@
 """The navigation: known pages in the order of a reader's way, then whatever else lies in `docs/`."""
 
-import re
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
-from mkdocs.structure.pages import Page
 
 # Where a folder stands, its other pages do.
 ORDER = (
@@ -26,8 +24,6 @@ ORDER = (
     "speed.md",
 )
 SECTIONS = {"api": "Python"}
-LISTED = "<!-- the pages of this folder -->"
-_TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -38,18 +34,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         nav += [{SECTIONS.get(name, name.capitalize()): pages} for name in folder] or pages
     config.nav = nav
     return files
-
-
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Put a list of the other pages of its folder where a page asks for it."""
-    here = PurePosixPath(page.file.src_uri)
-    lines = []
-    for uri in _pages(files) if LISTED in markdown else ():
-        path = PurePosixPath(uri)
-        if path.parent == here.parent and path != here:
-            title = _TITLE.search(files.src_uris[uri].content_string)
-            lines.append(f"- [{title[1] if title else path.stem}]({path.name})")
-    return markdown.replace(LISTED, "\n".join(lines))
 
 
 def _pages(files: Files) -> list[str]:

@@ -168,6 +168,7 @@ def test_finds_commands() -> None:
         "torchrun --nproc_per_node=1 basicsr/train.py -opt options/train_LMLT_x4.yml --auto-resume",
         "torchrun --nproc_per_node=1 --no-python lmlt upscale a.png",
         "python scripts/benchmark_tiles.py --modle m.pth",
+        "python scripts/benchmark_training.py data --network LMLT_tiny",
         "python scripts/no_such_program.py",
         "python -m no_such_module",
         "bash scripts/demo.py",

@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -15,7 +16,6 @@ from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
 from pydantic import BaseModel
 
-from lmlt_arch import archs
 from lmlt_arch.cli import build_parser
 from lmlt_arch.hook.registration import PROVIDED
 from lmlt_arch.options import Options
@@ -86,8 +86,8 @@ def test_types_and_bounds_read_well(tables: dict[str, Rows]) -> None:
 
 
 def test_every_argument_of_every_network_is_there(tables: dict[str, Rows]) -> None:
-    for name in PROVIDED["ARCH_REGISTRY"]:
-        parameters = inspect.signature(getattr(archs, name)).parameters
+    for name, module in PROVIDED["ARCH_REGISTRY"].items():
+        parameters = inspect.signature(getattr(import_module(module), name)).parameters
         assert {*tables[name]} == {*parameters}, name
         assert all(meaning for _, _, meaning in tables[name].values()), name
 
@@ -114,7 +114,7 @@ def project(tmp_path: Path) -> Path:
     for name, text in {
         "README.md": "# Name\n\nSee [pages](docs/index.md).\n\n## Use\n\n## Registered names\n",
         "docs/index.md": "# B\n\n[C](../README.md#use), [E](options.md#train), [D](experiments/index.md)\n",
-        "docs/experiments/index.md": "# All\n\n<!-- the pages of this folder -->\n",
+        "docs/experiments/index.md": "# All\n",
         "docs/experiments/reach.md": "# How far?\n\nFar, see [use](../../README.md#use).\n",
         "docs/later.md": "# Later\n\nNobody named this page.\n",
     }.items():
@@ -134,8 +134,6 @@ def build_strictly(repo_root: Path, project: Path) -> Path:
 
 def test_finds_pages_by_itself(repo_root: Path, project: Path) -> None:
     site = build_strictly(repo_root, project)
-    listed = (site / "experiments/index.html").read_text(encoding="utf-8")
-    assert '<a href="reach.html">How far?</a>' in listed
     order = [
         (site / "index.html").read_text(encoding="utf-8").index(f'href="{page}.html"')
         for page in ("guide", "options", "commands", "experiments/index", "experiments/reach", "later")
