@@ -55,14 +55,12 @@ def usable(network: nn.Module, x: Tensor, known: frozenset[type[nn.Module]]) -> 
         x: what they would see.
         known: the classes that the path can stand in for.
     """
+    # First, so that a compiler folds it.
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state():
+        return False
     if torch.is_grad_enabled() or network.training or x.device.type != "cpu" or x.dtype is not torch.float32:
         return False
-    if (
-        type(x) is not Tensor
-        or not x.numel()
-        or torch.compiler.is_compiling()
-        or torch._C._get_tracing_state()
-    ):
+    if type(x) is not Tensor or not x.numel():
         return False
     if torch.is_autocast_enabled("cpu") or is_in_torch_dispatch_mode() or not _available():
         return False

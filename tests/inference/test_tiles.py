@@ -169,7 +169,7 @@ class TestOutOfMemory:
 
 
 def networks() -> Iterator[SRNetwork]:
-    torch.manual_seed(0)
+    torch.manual_seed(4)
     yield LMLT(8, 1, upscaling_factor=SCALE)
     yield ESC(16, 4, 7, 1, 2, 8, 2, SCALE)
     yield ESCFP(16, 4, 7, 1, 2, 8, 2, SCALE)

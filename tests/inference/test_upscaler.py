@@ -207,11 +207,11 @@ said = []
 upscaler = Upscaler(sys.argv[1], device="cpu", tile=2048, notice=said.append)
 upscaler.enlarge(torch.rand(1, 3, 64, 64))
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-limit = used + 400 * 2**20
+limit = used + 250 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 torch.manual_seed(0)
-result = upscaler.enlarge(torch.rand(1, 3, 700, 700))
-assert result.shape == (1, 3, 1400, 1400)
+result = upscaler.enlarge(torch.rand(1, 3, 900, 900))
+assert result.shape == (1, 3, 1800, 1800)
 print(said[-1], upscaler.tile)
 """
     done = subprocess.run(
