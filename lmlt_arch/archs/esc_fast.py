@@ -43,15 +43,19 @@ def run_blocks(blocks: Iterable[ESCBlock], x: Tensor, shared: SharedKernels) -> 
 def _run_block(block: ESCBlock, x: Tensor, shared: SharedKernels) -> None:
     """One block on (B, H, W, dim), in place."""
     running = _feed_forward(block.proj, block.ln_proj, x)
+    bias = block.attn.position_bias()[None]
     for image in running.split(1):
-        _attend(block.attn, block.ln_attn, image)
+        _attend(block.attn, block.ln_attn, image, bias)
+    # As large as an image's features; not needed any more.
+    del bias
     for norm, ffn, pconv in block.pairs():
         y = _feed_forward(ffn, norm, running)
         _large_kernel(pconv, y, shared)
         add_conv(planes(running), planes(y), pconv.aggr.weight, pconv.aggr.bias)
-    weight, bias = block.conv_out.weight, block.conv_out.bias
+    last = block.conv_out
     for piece in pieces(x):
-        piece.of(x).add_(piece.conv3x3(layer_norm(block.ln_out, piece.around(running)), weight, bias))
+        normed = layer_norm(block.ln_out, piece.around(running))
+        piece.of(x).add_(piece.conv3x3(normed, last.weight, last.bias))
 
 
 def _feed_forward(ffn: ConvFFN, norm: nn.Module, x: Tensor) -> Tensor:
@@ -66,13 +70,12 @@ def _feed_forward(ffn: ConvFFN, norm: nn.Module, x: Tensor) -> Tensor:
     return out
 
 
-def _attend(attention: WindowAttention, norm: nn.Module, image: Tensor) -> None:
-    """`image += attention(norm(image))` for one image (1, H, W, dim)."""
+def _attend(attention: WindowAttention, norm: nn.Module, image: Tensor, bias: Tensor) -> None:
+    """`image += attention(norm(image))` for one image (1, H, W, dim); `bias` is (1, heads, w w, w w)."""
     width, dim = image.shape[2:]
     w, heads = attention.window_size, attention.num_heads
     cols = cells(width, w)
     qkv, to_out = attention.to_qkv, attention.to_out
-    bias = attention.position_bias()[None]
     for top, strip in _window_rows(image, w):
         parts = linear(layer_norm(norm, strip), qkv.weight[:, :, 0, 0], qkv.bias)
         # (1, w, cols w, 3 h c) -> 3 x (cols, h, w w, c)

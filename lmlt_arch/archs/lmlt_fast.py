@@ -9,13 +9,13 @@ Algebra that changes results by rounding only:
 Attention looks no farther than its cell of 64 x 64 pixels and the mixer one row: both run piece by piece and
 in place, and what they need meanwhile stays in the cache.
 
-The products of weights are made anew for each piece, for they are tiny: nothing can go stale.
+The products of weights are made anew on each call, for they are tiny: nothing can go stale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +43,26 @@ def run_blocks(blocks: Iterable[LMLTBlock], x: Tensor, *, cell: int) -> Tensor:
     """
     x = x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
     for block in blocks:
+        levels = [_Level.of(attention) for attention in cast("Iterable[LevelAttention]", block.lhsb.mfr)]
         for piece in pieces(x, multiple=cell):
-            _attend(piece.of(x), block.norm1, block.lhsb, cell)
+            _attend(piece.of(x), block.norm1, block.lhsb, levels, cell)
         _mix(x, block.norm2, block.ccm)
     return planes(x)
+
+
+class _Level(NamedTuple):
+    """The attention of a level, and what gives its scores: q folded with k's weights."""
+
+    attention: LevelAttention
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, attention: LevelAttention) -> _Level:
+        w_q, w_k, _ = attention.qkv.weight.chunk(3)
+        b_q = attention.qkv.bias[: len(w_q)]
+        scale = len(w_q) ** -0.5
+        return cls(attention, w_k.mT @ w_q * scale, b_q @ w_k * scale)
 
 
 def _mix(x: Tensor, norm: ChannelNorm, ccm: CCM) -> None:
@@ -62,24 +78,24 @@ def _mix(x: Tensor, norm: ChannelNorm, ccm: CCM) -> None:
         add_conv(planes(piece.of(x)), planes(hidden), merge.weight, merge.bias)
 
 
-def _attend(x: Tensor, norm: ChannelNorm, lhsb: LHSB, cell: int) -> None:
+def _attend(x: Tensor, norm: ChannelNorm, lhsb: LHSB, levels: Sequence[_Level], cell: int) -> None:
     """`x += lhsb(norm(x))` for (B, cell rows, cell cols, D)."""
     gate = layer_norm(norm, x)
-    levels = len(lhsb.mfr)
-    dim, window = gate.shape[-1] // levels, cell >> (levels - 1)
+    count = len(levels)
+    dim, window = gate.shape[-1] // count, cell >> (count - 1)
     inputs, rest = [gate[..., :dim].clone()], gate
-    for _ in range(1, levels):
+    for _ in range(1, count):
         rest = _pool(rest[..., dim:])
         inputs.append(rest[..., :dim])
     coarser = total = None
-    for level in reversed(range(levels)):
+    for number in reversed(range(count)):
         z = inputs.pop()
         if coarser is not None and lhsb.low_to_high:
             _add_enlarged(z, coarser)
-        coarser = _windowed(cast("LevelAttention", lhsb.mfr[level]), z, window)
+        coarser = _windowed(levels[number], z, window)
         # Coarsest first: the order in which `aggr` expects the levels.
-        weight = lhsb.aggr.weight[:, (levels - 1 - level) * dim : (levels - level) * dim, 0, 0]
-        share = linear(coarser, weight, None if level else lhsb.aggr.bias)
+        weight = lhsb.aggr.weight[:, (count - 1 - number) * dim : (count - number) * dim, 0, 0]
+        share = linear(coarser, weight, None if number else lhsb.aggr.bias)
         if total is not None:
             _add_enlarged(share, total)
         total = share
@@ -99,23 +115,21 @@ def _add_enlarged(total: Tensor, small: Tensor) -> None:
             total[:, y::2, x::2] += small
 
 
-def _windowed(attention: LevelAttention, z: Tensor, window: int) -> Tensor:
+def _windowed(level: _Level, z: Tensor, window: int) -> Tensor:
     """Attend inside the windows of (B, H, W, d)."""
     batch, height, width, dim = z.shape
     rows, cols = height // window, width // window
     tokens = z.unflatten(2, (cols, window)).unflatten(1, (rows, window)).transpose(2, 3)
-    out = _attention(attention, tokens.reshape(-1, window * window, dim), window)
+    out = _attention(level, tokens.reshape(-1, window * window, dim), window)
     return out.view(batch, rows, cols, window, window, dim).transpose(2, 3).reshape(z.shape)
 
 
-def _attention(attention: LevelAttention, tokens: Tensor, window: int) -> Tensor:
+def _attention(level: _Level, tokens: Tensor, window: int) -> Tensor:
     """Attend inside each of (N, n, d)."""
     count, n, dim = tokens.shape
-    w_q, w_k, w_v = attention.qkv.weight.chunk(3)
-    b_q, _, b_v = attention.qkv.bias.chunk(3)
-    scale = dim**-0.5
-    q = linear(tokens, w_k.mT @ w_q * scale, b_q @ w_k * scale)
-    v = linear(tokens, w_v, b_v)
+    attention = level.attention
+    q = linear(tokens, level.weight, level.bias)
+    v = linear(tokens, attention.qkv.weight[2 * dim :], attention.qkv.bias[2 * dim :])
     plane = planes(v.view(-1, window, window, dim))
     local = conv(plane, attention.get_v.weight, attention.get_v.bias, padding=(1, 1), groups=dim)
     out = local.permute(0, 2, 3, 1).reshape(tokens.shape)
