@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -116,7 +117,21 @@ def load_models(
     ]
 
 
-def common_scale(models: Sequence[LoadedModel]) -> int:
+class Scaled(Protocol):
+    """What has a name in tables, and a scale."""
+
+    @property
+    def name(self) -> str:
+        """In tables."""
+        ...
+
+    @property
+    def scale(self) -> int:
+        """Output size over input size."""
+        ...
+
+
+def common_scale(models: Sequence[Scaled]) -> int:
     """The scale of all of them.
 
     Raises:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.evaluation.errors import UsageError
-from lmlt_arch.evaluation.models import LoadedModel
+from lmlt_arch.evaluation.models import LoadedModel, common_scale
 from lmlt_arch.evaluation.subjects import find_subjects
 
 Pixels = NDArray[np.uint8]
@@ -56,7 +56,5 @@ def load_enlargers(texts: Sequence[str], device: torch.device) -> list[Enlarger]
         # To enlarge whole images, any module does.
         model = LoadedModel(subject.name, path, cast(SRNetwork, network), None)
         found.append(Enlarger(subject.name, subject.scale, model.enlarge))
-    if len({enlarger.scale for enlarger in found}) > 1:
-        shown = ", ".join(f"{enlarger.name} x{enlarger.scale}" for enlarger in found)
-        raise UsageError(f"networks of one scale can be compared, not {shown}")
+    common_scale(found)
     return found

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lmlt_arch.archs import LMLT, SRNetwork
 from lmlt_arch.archs.lmlt_arch import LEVELS, WINDOW
 from lmlt_arch.evaluation.errors import UsageError
+from lmlt_arch.evaluation.models import common_scale
 from lmlt_arch.evaluation.subjects import find_subjects
 
 if TYPE_CHECKING:
@@ -60,10 +61,7 @@ def build_networks(texts: Sequence[str], unshifted: Collection[str], device: tor
         CheckpointError: a file of a network that nothing here knows.
     """
     subjects = find_subjects(texts)
-    scales = {subject.scale for subject in subjects}
-    if len(scales) > 1:
-        shown = ", ".join(f"{subject.name} x{subject.scale}" for subject in subjects)
-        raise UsageError(f"networks of one scale can be compared, not {shown}")
+    scale = common_scale(subjects)
     by_name = {subject.name: subject.build(subject.scale, None) for subject in subjects}
     for name in unshifted:
         if name not in by_name:
@@ -72,7 +70,7 @@ def build_networks(texts: Sequence[str], unshifted: Collection[str], device: tor
             raise UsageError(f"--unshifted {name}: this network has no shifted windows")
     for network in by_name.values():
         network.to(device).requires_grad_(False)
-    return Networks(scales.pop(), by_name)
+    return Networks(scale, by_name)
 
 
 def unshift_windows(network: nn.Module) -> int:
