@@ -10,60 +10,31 @@ their ratio, the most memory that each holds besides its input, and how far the 
 """
 
 import argparse
-import math
+import importlib
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lmlt_arch import ESCLTE, load_model
 from lmlt_arch.archs import LTENetwork
 from lmlt_arch.inference.memory import PeakMemory
 
+TESTS = Path(__file__).resolve().parents[1] / "tests"
 # Queries at a time: the evaluation setting of the paper's code.
 QUERIES = 30_000
 SIZES = ("192x128", "355x237", "640x360")
 
 
 def naive(network: LTENetwork, features: Tensor, x: Tensor, size: tuple[int, int], queries: int) -> Tensor:
-    """Decode a fixed number of queries at a time, each on its own."""
-    (h, w), hidden = x.shape[-2:], network.coef.out_channels
-    amplitudes, frequencies = network.coef(features), network.freq(features)
-    y, u = (torch.arange(n, device=x.device).to(x) * 2 / n + 1 / n - 1 for n in (h, w))
-    centres = torch.stack(torch.meshgrid(y, u, indexing="ij"))[None]
-    y, u = (torch.arange(n, device=x.device).to(x) * 2 / n + 1 / n - 1 for n in size)
-    coordinates = torch.stack(torch.meshgrid(y, u, indexing="ij"), -1).reshape(1, -1, 2)
-    sides = x.new_tensor([h, w])
-    cell = (2 * sides / x.new_tensor(size)).clamp(min=0.5)
-
-    def sampled(maps: Tensor, where: Tensor, mode: str) -> Tensor:
-        found = F.grid_sample(
-            maps, where.flip(-1)[:, None], mode=mode, padding_mode="border", align_corners=False
-        )
-        return found[:, :, 0].transpose(1, 2)
-
-    parts = []
-    for coordinate in coordinates.split(queries, 1):
-        predictions, areas = [], []
-        for sign in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
-            shifted = (coordinate + x.new_tensor(sign) / sides + 1e-6).clamp(-1 + 1e-6, 1 - 1e-6)
-            amplitude, frequency, centre = (
-                sampled(maps, shifted, "nearest") for maps in (amplitudes, frequencies, centres)
-            )
-            offset = (coordinate - centre) * sides
-            angle = (frequency.unflatten(-1, (hidden // 2, 2)) * offset[:, :, None]).sum(-1)
-            angle = math.pi * (angle + network.phase(cell))
-            predictions.append(network.imnet(amplitude * torch.cat((angle.cos(), angle.sin()), -1)))
-            areas.append(offset.prod(-1, keepdim=True).abs() + 1e-9)
-        total = torch.stack(areas).sum(0)
-        blended = sum(p * area / total for p, area in zip(predictions, reversed(areas), strict=True))
-        parts.append(sampled(x, coordinate, "bilinear") + 0.5 * blended)
-    return torch.cat(parts, 1).transpose(1, 2).unflatten(2, size)
+    """Decode a fixed number of queries at a time, each on its own, by the plain reference."""
+    plain = importlib.import_module("plain_reference.lte")
+    return (plain.decode(network, features, 2 * x - 1, size, queries) + 1) / 2
 
 
 def timed(decode: Callable[[], Tensor], device: torch.device) -> float:
@@ -94,6 +65,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=QUERIES, help="at a time, of the naive way")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
+    sys.path.insert(0, str(TESTS))
     device = torch.device(args.device)
     torch.manual_seed(0)
     network = load_model(args.model) if args.model else ESCLTE()

@@ -43,6 +43,35 @@ def sample(maps: Tensor, coord: Tensor, mode: str) -> Tensor:
     return found[:, :, 0].transpose(1, 2)
 
 
+def decode(
+    network: Any, features: Tensor, image: Tensor, size: tuple[int, int], queries: int | None = None
+) -> Tensor:
+    """Features of an image in [-1, 1] to (B, 3, *size), so many queries at a time."""
+    h, w = image.shape[-2:]
+    sides = torch.tensor([h, w]).to(image)
+    coef, freq = network.coef(features), network.freq(features)
+    where = grid(h, w, image).T.reshape(1, 2, h, w).expand(image.shape[0], -1, -1, -1)
+    scale = torch.tensor(size).to(image) / sides
+    cell = 2 / torch.tensor(size).to(image) * torch.where(scale > 4, scale / 4, 1)
+    parts = []
+    for coord in grid(*size, image).split(queries or size[0] * size[1]):
+        predictions, areas = [], []
+        for vy in (-1, 1):
+            for vx in (-1, 1):
+                shifted = coord + torch.tensor([vy, vx]).to(image) / sides + 1e-6
+                shifted = shifted.clamp(-1 + 1e-6, 1 - 1e-6)
+                a, f, centre = (sample(m, shifted, "nearest") for m in (coef, freq, where))
+                r = (coord - centre) * sides
+                t = (f.unflatten(-1, (-1, 2)) * r[:, :, None]).sum(-1) + network.phase(cell * sides)
+                basis = torch.cat([torch.cos(torch.pi * t), torch.sin(torch.pi * t)], dim=-1)
+                predictions.append(network.imnet(a * basis))
+                areas.append((r[..., 0] * r[..., 1]).abs()[..., None] + 1e-9)
+        total = torch.stack(areas).sum(0)
+        blended = sum(p * area / total for p, area in zip(predictions, reversed(areas), strict=True))
+        parts.append(blended + sample(image, coord, "bilinear"))
+    return torch.cat(parts, 1).transpose(1, 2).unflatten(2, size)
+
+
 class _LTE(nn.Module):
     plain: Any
 
@@ -59,29 +88,7 @@ class _LTE(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, 3, h, w) in [0, 1] to (B, 3, *size)."""
         image = 2 * x - 1
-        features = self.encoder.features(image)
-        h, w = image.shape[-2:]
-        sides = torch.tensor([h, w]).to(x)
-        coef, freq = self.coef(features), self.freq(features)
-        where = grid(h, w, x).T.reshape(1, 2, h, w).expand(x.shape[0], -1, -1, -1)
-        coord = grid(*size, x)
-        scale = torch.tensor(size).to(x) / sides
-        cell = 2 / torch.tensor(size).to(x) * torch.where(scale > 4, scale / 4, 1)
-        predictions, areas = [], []
-        for vy in (-1, 1):
-            for vx in (-1, 1):
-                shifted = coord + torch.tensor([vy, vx]).to(x) / sides + 1e-6
-                shifted = shifted.clamp(-1 + 1e-6, 1 - 1e-6)
-                a, f, centre = (sample(m, shifted, "nearest") for m in (coef, freq, where))
-                r = (coord - centre) * sides
-                t = (f.unflatten(-1, (-1, 2)) * r[:, :, None]).sum(-1) + self.phase(cell * sides)
-                basis = torch.cat([torch.cos(torch.pi * t), torch.sin(torch.pi * t)], dim=-1)
-                predictions.append(self.imnet(a * basis))
-                areas.append((r[..., 0] * r[..., 1]).abs()[..., None] + 1e-9)
-        total = torch.stack(areas).sum(0)
-        blended = sum(p * area / total for p, area in zip(predictions, reversed(areas), strict=True))
-        out = (blended + sample(image, coord, "bilinear")).transpose(1, 2).unflatten(2, size)
-        return (out + 1) / 2
+        return (decode(self, self.encoder.features(image), image, size) + 1) / 2
 
 
 class ESCLTE(_LTE):
