@@ -32,6 +32,7 @@ from torch.nn import functional
 from lmlt_arch import archs
 from lmlt_arch.archs import PRESETS, SRNetwork
 from lmlt_arch.cli.progress import progress_bar
+from lmlt_arch.evaluation.figures import new_figure, to_png
 from lmlt_arch.evaluation.models import describe_environment
 from lmlt_arch.evaluation.peak_memory import can_measure, peak_above_idle
 from lmlt_arch.evaluation.subjects import find_subject
@@ -115,7 +116,6 @@ class Bench:
         network: SRNetwork = getattr(archs, preset.arch)(**preset.kwargs, upscaling_factor=work.scale)
         weights = randomized(network).state_dict()
         if side == "plain":
-            sys.path.insert(0, str(TESTS))
             module = importlib.import_module(f"plain_reference.{PLAIN[preset.arch]}")
             plain: nn.Module = getattr(module, preset.arch)(**preset.kwargs, upscaling_factor=work.scale)
             plain.load_state_dict(weights)
@@ -325,10 +325,6 @@ def to_markdown(rows: Sequence[Row]) -> str:
 
 def draw(rows: Sequence[Row]) -> bytes:
     """Bars of the ratios, with the spread."""
-    import io
-
-    from lmlt_arch.experiments.program import new_figure
-
     works = list(dict.fromkeys(row.work for row in rows if row.ratio))
     sides = list(dict.fromkeys(row.side for row in rows if row.ratio and row.side != "plain"))
     figure = new_figure(9, 1 + 0.22 * len(works) * max(1, len(sides)))
@@ -344,9 +340,7 @@ def draw(rows: Sequence[Row]) -> bytes:
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
     axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return to_png(figure, dpi=110)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -378,6 +372,7 @@ def main() -> None:
     args = parser.parse_args()
     if not args.size.replace("x", "", 1).isdigit() or min([*args.scale, *args.batch, args.repeats]) < 1:
         parser.error("--size is like 1280x720; --scale, --batch and --repeats are above 0")
+    sys.path.insert(0, str(TESTS))
     torch.set_num_threads(args.threads)
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     bench = Bench(args)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lmlt_arch.evaluation.errors import DataError, UsageError
+from lmlt_arch.evaluation.figures import new_figure, to_png
 from lmlt_arch.evaluation.profiling import Row
 
 # Area in points squared of the dot that needs most memory, and of one whose memory is not known.
@@ -87,8 +87,6 @@ def draw_plot(rows: Sequence[Row], quality: Quality | None) -> bytes:
     Raises:
         DataError: nothing to draw.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     dots = dots_of(rows, quality)
@@ -99,8 +97,7 @@ def draw_plot(rows: Sequence[Row], quality: Quality | None) -> bytes:
     scales = sorted({dot.row.scale for dot in dots})
     names = list(dict.fromkeys(dot.row.subject.name for dot in dots))
     most = max((dot.row.memory or 0 for dot in dots), default=0)
-    figure = Figure(figsize=(6.5 * len(scales), 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(6.5 * len(scales), 5)
     for axes, scale in zip(figure.subplots(1, len(scales), squeeze=False)[0], scales, strict=True):
         for dot in (dot for dot in dots if dot.row.scale == scale):
             share = (dot.row.memory or 0) / most if most else 0
@@ -125,9 +122,7 @@ def draw_plot(rows: Sequence[Row], quality: Quality | None) -> bytes:
         axes.grid(alpha=0.3, which="both")
     if most:
         figure.supxlabel(f"area of a dot: peak memory, the largest {most / 2**20:,.0f} MiB", fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+    return to_png(figure)
 
 
 def _label(row: Row, rows: Sequence[Row]) -> str:

@@ -11,9 +11,10 @@ from lmlt_arch.cli.progress import progress_bar
 from lmlt_arch.evaluation.benchmark import Result, run_benchmark
 from lmlt_arch.evaluation.datasets import find_data_set
 from lmlt_arch.evaluation.errors import UsageError
+from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import table
 from lmlt_arch.evaluation.models import LoadedModel, load_models
-from lmlt_arch.experiments.program import Outcome, new_figure
+from lmlt_arch.experiments.program import Outcome
 from lmlt_arch.experiments.training import (
     Options,
     Schedule,

@@ -14,12 +14,13 @@ import torch
 from lmlt_arch.archs import PRESETS
 from lmlt_arch.cli.progress import progress_bar
 from lmlt_arch.evaluation.errors import DataError
+from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import table
 from lmlt_arch.evaluation.peak_memory import can_measure, measure_peak
 from lmlt_arch.evaluation.subjects import BASICSR, Subject, find_subject
 from lmlt_arch.evaluation.timing import describe_problem, run_for_memory, run_once
 from lmlt_arch.experiments.interval import Interval
-from lmlt_arch.experiments.program import Outcome, new_figure
+from lmlt_arch.experiments.program import Outcome
 from lmlt_arch.experiments.regression import LEAST_PLACES, slope_interval
 
 AXES = {

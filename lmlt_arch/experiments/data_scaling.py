@@ -15,9 +15,10 @@ from lmlt_arch.data.files import list_images
 from lmlt_arch.evaluation.benchmark import run_benchmark
 from lmlt_arch.evaluation.datasets import find_data_set
 from lmlt_arch.evaluation.errors import UsageError
+from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import table
 from lmlt_arch.evaluation.models import load_models
-from lmlt_arch.experiments.program import Outcome, new_figure
+from lmlt_arch.experiments.program import Outcome
 from lmlt_arch.experiments.regression import LEAST_PLACES, slope_interval
 from lmlt_arch.experiments.training import Options, Schedule, as_json, plus_minus, run_options, spread_of
 from lmlt_arch.files import make_folder, write_atomic

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lmlt_arch.checkpoint import CheckpointError
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.evaluation.errors import DataError, UsageError
+from lmlt_arch.evaluation.figures import to_png
 from lmlt_arch.evaluation.models import choose_device, describe_environment
 from lmlt_arch.evaluation.outputs import check_outputs, with_endings
 from lmlt_arch.evaluation.profile_plot import check_plots
@@ -85,11 +85,10 @@ def run_experiment(
         check_outputs(paths, [])
         args.device = choose_device(args.device)
         outcome = experiment(args)
-        buffer = io.BytesIO()
-        outcome.figure.savefig(buffer, format="png", dpi=150)
+        picture = to_png(outcome.figure)
         result = {"environment": describe_environment(args.device), **outcome.result}
         write_atomic(paths[0], (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
-        write_atomic(paths[1], buffer.getvalue())
+        write_atomic(paths[1], picture)
     except UsageError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
@@ -104,13 +103,3 @@ def run_experiment(
     print(outcome.summary)
     print(f"written: {', '.join(map(str, paths))}")
     return 0
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches that needs no display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure

@@ -15,6 +15,7 @@ from lmlt_arch.data.imresize import imresize
 from lmlt_arch.evaluation.benchmark import MEASURES, measure, prepare_measures
 from lmlt_arch.evaluation.datasets import DataSet
 from lmlt_arch.evaluation.errors import DataError
+from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import table
 from lmlt_arch.experiments.damage import (
     ANGLE,
@@ -28,7 +29,7 @@ from lmlt_arch.experiments.damage import (
     shrink,
 )
 from lmlt_arch.experiments.networks import Enlarger
-from lmlt_arch.experiments.program import Outcome, new_figure
+from lmlt_arch.experiments.program import Outcome
 
 Pixels = NDArray[np.uint8]
 Grid = NDArray[np.float64]

@@ -30,10 +30,11 @@ import torch
 from tqdm import tqdm
 
 from lmlt_arch.evaluation.errors import DataError, UsageError
+from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.experiments.interval import Interval, bootstrap
 from lmlt_arch.experiments.photographs import Photograph, add_data_options, read_photographs
 from lmlt_arch.experiments.probed_networks import add_model_options, build_networks
-from lmlt_arch.experiments.program import Outcome, make_parser, new_figure, run_experiment
+from lmlt_arch.experiments.program import Outcome, make_parser, run_experiment
 from lmlt_arch.experiments.reach import (
     Array,
     Patch,

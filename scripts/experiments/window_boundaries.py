@@ -40,11 +40,12 @@ import torch
 from tqdm import tqdm
 
 from lmlt_arch.evaluation.errors import DataError, UsageError
+from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.outputs import check_outputs
 from lmlt_arch.experiments.brief_training import train_briefly
 from lmlt_arch.experiments.photographs import Photograph, add_data_options, read_photographs
 from lmlt_arch.experiments.probed_networks import Networks, add_model_options, build_networks, window_sizes
-from lmlt_arch.experiments.program import Outcome, make_parser, new_figure, run_experiment
+from lmlt_arch.experiments.program import Outcome, make_parser, run_experiment
 from lmlt_arch.experiments.window_boundaries import (
     MEASURES,
     Array,
