@@ -8,8 +8,8 @@ from torch import Tensor
 
 def is_exporting() -> bool:
     """Whether `torch.export` is tracing (`torch.compile` does not count)."""
-    # torch 2.6 has no is_exporting.
-    return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())
+    # Not torch.compiler.is_exporting(): until PyTorch 2.12, whatever torch.compile traces sees it as True.
+    return bool(getattr(torch.compiler, "_is_exporting_flag", torch.compiler.is_compiling()))
 
 
 def mirror_indices(size: int, before: int, after: int, device: torch.device) -> Tensor:
