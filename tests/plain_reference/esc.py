@@ -16,9 +16,10 @@ def symmetrised(kernel: Tensor) -> Tensor:
 
 
 @lru_cache
-def relative_index(w: int) -> Tensor:
+def relative_index(w: int, device: torch.device) -> Tensor:
     """(w w, w w) columns of the bias table; the offset is key minus query."""
-    rows, columns = (g.flatten() for g in torch.meshgrid(torch.arange(w), torch.arange(w), indexing="ij"))
+    side = torch.arange(w, device=device)
+    rows, columns = (g.flatten() for g in torch.meshgrid(side, side, indexing="ij"))
     dy = rows[None, :] - rows[:, None] + w - 1
     dx = columns[None, :] - columns[:, None] + w - 1
     return dy * (2 * w - 1) + dx
@@ -41,7 +42,7 @@ class WindowAttention(nn.Module):
         height, width = x.shape[-2:]
         x = pad_to_multiple(x, self.window_size)
         q, k, v = (self.heads(part) for part in self.to_qkv(x).chunk(3, dim=1))
-        index = relative_index(self.window_size).to(x.device)
+        index = relative_index(self.window_size, x.device)
         bias = self.relative_position_bias[:, index]
         scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + bias
         out = (torch.softmax(scores, dim=-1) @ v).transpose(1, 2).flatten(2)
