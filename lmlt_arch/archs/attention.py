@@ -2,18 +2,23 @@
 
 | `attn_type` | what runs | exact |
 |---|---|---|
-| `auto` | SDPA; for inference in float32 on a CPU, LMLT and ESC by `lmlt_arch.archs.fused` | yes |
+| `auto` | the fastest that was measured, see below | yes |
 | `Naive` | matrix product, softmax, matrix product | yes |
 | `SDPA` | `torch.nn.functional.scaled_dot_product_attention`, whichever kernel fits | yes |
 | `Flex` | `flex_attention`; compiled on CUDA | yes |
 | `Flash` | FlashAttention, the position bias factored into q and k (FlashBias) | within `flash_tolerance` |
-| `Triton` | `lmlt_arch.archs.kernels`: a kernel for LMLT's windows; its speed is not measured | yes |
+| `Triton` | blocks by `lmlt_arch.archs.kernels`; while training, LMLT's windows | yes |
+
+`auto`: inference of LMLT on a GPU as `Triton`; inference in float32 on a CPU by `lmlt_arch.archs.fused`;
+heads that PyTorch's fused kernels do not take on a GPU (LMLT's) as `Naive`, but for training in half
+precision; else SDPA.
 
 A backend that cannot serve a call hands it to SDPA, which is exact. Flex: dropout; exporting; on a CPU,
 backward; on CUDA, float64 and heads of other widths than 16, 32, 64 and 128. Flash: a bias whose gradient is
-wanted, or that needs too high a rank; a bias while compiling or exporting. Triton: the ESC networks; a wanted
-gradient; dropout; exporting; float64; levels of more than 32 channels; a Triton before 3.4, or none; a GPU
-before compute capability 8.0, or none.
+wanted, or that needs too high a rank; a bias while compiling or exporting. Triton: dropout; compiling (but
+for LMLT's windows) and exporting; float64; more than 128 channels (LMLT) or 64 (ESC), more than 32 in ESC's
+large kernel; while training, the ESC networks; a Triton before 3.4, or none; a GPU before compute capability
+8.0, or none.
 """
 
 import functools
@@ -29,7 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmlt_arch.archs.arguments import positive_int
-from lmlt_arch.archs.kernels.window_attention import obstacle
+from lmlt_arch.archs.kernels.where import obstacle
 from lmlt_arch.archs.padding import cells, is_exporting, pad_to_cells
 
 BACKENDS = ("auto", "Naive", "SDPA", "Flex", "Flash", "Triton")
@@ -63,14 +68,15 @@ def available_backends() -> dict[str, str]:
     """What each backend would run on this machine, in words."""
     cuda = torch.cuda.is_available()
     missing = obstacle(torch.device("cuda" if cuda else "cpu"))
+    fast = "LMLT's inference by kernels of our own, else SDPA" if not missing else "SDPA"
     return {
-        "auto": "SDPA" if cuda else "SDPA; LMLT's and ESC's inference in float32 by fused kernels",
+        "auto": fast if cuda else "SDPA; LMLT's and ESC's inference in float32 by fused kernels",
         "Naive": "always",
         "SDPA": "PyTorch's CUDA kernels" if cuda else "PyTorch's CPU kernel",
         "Flex": "compiled on CUDA" if cuda else "uncompiled, inference only (training uses SDPA)",
         "Flash": ("flash-attn package" if has_flash_attn() and cuda else "PyTorch's flash kernel")
         + ", approximate position bias",
-        "Triton": "LMLT's inference, " + (f"not here: {missing}" if missing else "speed not measured"),
+        "Triton": f"not here: {missing}" if missing else "LMLT, and the ESC family's inference",
     }
 
 
@@ -182,6 +188,18 @@ def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
 
 
+def _plain_is_faster(q: Tensor, dropout: float) -> bool:
+    """Whether PyTorch's fused kernels do not take these heads on a GPU.
+
+    Measured on LMLT's heads of 9, 15 and 21 channels with windows of 64 pixels (docs/speed.md).
+    """
+    if not q.is_cuda or dropout or is_exporting() or q.shape[-2] > 64:
+        return False
+    half = q.dtype in (torch.float16, torch.bfloat16)
+    # 16 bytes at a time. In training in half precision, PyTorch pads heads, and keeps no scores.
+    return q.shape[-1] % (8 if half else 4) != 0 and not (half and torch.is_grad_enabled())
+
+
 @functools.cache
 def _compiled_flex() -> Callable[..., Any]:
     from torch.nn.attention.flex_attention import flex_attention
@@ -272,7 +290,7 @@ class AttentionModule(nn.Module):
         """
         if bias is not None:
             bias = bias.to(q.dtype)
-        if self.attn_type == "Naive":
+        if self.attn_type == "Naive" or (self.attn_type == "auto" and _plain_is_faster(q, dropout)):
             return naive_attention(q, k, v, bias, dropout)
         if self.attn_type == "Flex" and _flex_serves(q, bias, dropout):
             return flex_attention(q, k, v, bias)

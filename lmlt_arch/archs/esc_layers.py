@@ -1,6 +1,6 @@
 """What ESC, ESC-FP and ESC-Real are made of (arXiv 2503.06671, section 3)."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmlt_arch.archs import esc_fast
+from lmlt_arch.archs import esc_fast, fused
 from lmlt_arch.archs.arguments import hidden_width, positive_int
 from lmlt_arch.archs.attention import WindowAttention
-from lmlt_arch.archs.fused import usable
+from lmlt_arch.archs.kernels import where
 from lmlt_arch.archs.layers import ChannelNorm, SRNetwork, depthwise_per_image
 
 # Weights that all ConvAttn layers of a network share; what they are depends on the variant.
@@ -60,6 +60,10 @@ class LargeKernelConv(nn.Module):
         for parameter in self.dwc_proj[-1].parameters():
             nn.init.zeros_(parameter)
 
+    def head(self) -> nn.Sequential:
+        """What predicts the dynamic kernels; see `dynamic_kernel_head`."""
+        return self.dwc_proj
+
     def predict(self, x: Tensor) -> Tensor:
         """The dynamic kernels of (B, pdim, H, W): (B, pdim, 3, 3)."""
         return self.dwc_proj(x).reshape(x.shape[0], x.shape[1], 3, 3)
@@ -82,6 +86,10 @@ class SeparableLargeKernelConv(nn.Module):
     def __init__(self, pdim: int) -> None:
         super().__init__()
         self.proj = dynamic_kernel_head(pdim, pdim // 4)
+
+    def head(self) -> nn.Sequential:
+        """What predicts the dynamic kernels; see `dynamic_kernel_head`."""
+        return self.proj
 
     def predict(self, x: Tensor) -> Tensor:
         """The dynamic kernels of (B, pdim, H, W): (B, pdim, 3, 3)."""
@@ -202,7 +210,12 @@ def make_blocks(
     )
 
 
-# What `esc_fast` computes the function of; subclasses and replaced modules run as they are written.
+# Of `esc_cuda`, whose convolutions hold all channels of a pixel and the large kernels of four neighbors.
+_MOST_CHANNELS = 64
+_MOST_LARGE_KERNEL_CHANNELS = 32
+
+# What `esc_fast` and `esc_cuda` compute the function of; subclasses and replaced modules run as they are
+# written.
 _KNOWN = frozenset(
     {ESCBlock, ConvFFN, ConvAttn, LargeKernelConv, SeparableLargeKernelConv, WindowAttention, ChannelNorm}
     | {nn.AdaptiveAvgPool2d, nn.Conv2d, nn.GELU, nn.Identity, nn.ModuleList, nn.Sequential}
@@ -220,12 +233,34 @@ def run_blocks(blocks: nn.ModuleList, x: Tensor, shared: SharedKernels) -> Tenso
     Returns:
         Like `x`.
     """
-    typed = cast(Iterable[ESCBlock], blocks)
-    if all(block.attn.attn_type == "auto" for block in typed) and usable(blocks, x, _KNOWN):
+    typed = cast(Sequence[ESCBlock], blocks)
+    attention = {block.attn.attn_type for block in typed}
+    if attention == {"Triton"} and where.usable(blocks, x, _KNOWN) and _fit(typed, x):
+        from lmlt_arch.archs import esc_cuda
+
+        def one(z: Tensor) -> Tensor:
+            return esc_cuda.run_blocks(typed[:1], z, shared)
+
+        first, large = typed[0], tuple(kernel.shape for kernel in shared)
+        side = first.attn.window_size + 5
+        if where.agree(first, x, one, lambda z: first(z, shared), side=side, constants=large):
+            return esc_cuda.run_blocks(typed, x, shared)
+    if attention == {"auto"} and fused.usable(blocks, x, _KNOWN):
         return esc_fast.run_blocks(typed, x, shared)
     for block in blocks:
         x = block(x, shared)
     return x
+
+
+def _fit(blocks: Sequence[ESCBlock], x: Tensor) -> bool:
+    """Whether the kernels of `esc_cuda` can hold a pixel's channels, and those of the large kernel."""
+    pairs = [pair for block in blocks for pair in block.pairs()]
+    pdims = {pconv.pdim for _, _, pconv in pairs}
+    if x.shape[1] > _MOST_CHANNELS or len(pdims) > 1 or max(pdims) > _MOST_LARGE_KERNEL_CHANNELS:
+        return False
+    hidden = [*(ffn for _, ffn, _ in pairs), *(block.proj for block in blocks)]
+    # Hidden maps have a pitch of 16 channels.
+    return where.countable(x, max(3 * x.shape[1], *(ffn.proj.out_channels + 15 for ffn in hidden)))
 
 
 def symmetrize(kernel: Tensor) -> Tensor:

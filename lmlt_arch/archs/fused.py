@@ -15,7 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from lmlt_arch.archs.bypass import may_bypass
 
 # What is computed at once, in pixels of the map: small enough for the cache, large enough for the kernels.
 _PIECE = 1 << 14
@@ -44,31 +45,17 @@ def _available() -> bool:
 
 
 def usable(network: nn.Module, x: Tensor, known: frozenset[type[nn.Module]]) -> bool:
-    """Whether a path of fused kernels may stand in for a network's modules.
-
-    Not while gradients are wanted, in training mode, while something traces, counts or casts; not on another
-    device or in another precision; and not where a module has been hooked or replaced. Averages are exempt:
-    their hooks are how tiles share them, and such a path calls them as modules.
+    """Whether fused kernels may stand in for a network's modules: `may_bypass`, on a CPU, in float32.
 
     Args:
         network: the modules that would be passed by.
         x: what they would see.
         known: the classes that the path can stand in for.
     """
-    # First, so that a compiler folds it.
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state():
+    # Devices first, so that a compiler folds it.
+    if x.device.type != "cpu" or x.dtype is not torch.float32:
         return False
-    if torch.is_grad_enabled() or network.training or x.device.type != "cpu" or x.dtype is not torch.float32:
-        return False
-    if type(x) is not Tensor or not x.numel():
-        return False
-    if torch.is_autocast_enabled("cpu") or is_in_torch_dispatch_mode() or not _available():
-        return False
-    for module in network.modules():
-        hooked = module._forward_hooks or module._forward_pre_hooks
-        if type(module) not in known or (hooked and not isinstance(module, nn.AdaptiveAvgPool2d)):
-            return False
-    return all(p.dtype is torch.float32 and p.device.type == "cpu" for p in network.parameters())
+    return may_bypass(network, x, known) and _available()
 
 
 def conv(

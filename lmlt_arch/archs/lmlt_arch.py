@@ -1,17 +1,17 @@
 """LMLT: Low-to-high Multi-Level Transformer (arXiv 2409.03516)."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmlt_arch.archs import lmlt_fast
+from lmlt_arch.archs import fused, lmlt_fast
 from lmlt_arch.archs.arguments import hidden_width, positive_int, probability
 from lmlt_arch.archs.attention import AttentionModule
-from lmlt_arch.archs.fused import usable
-from lmlt_arch.archs.kernels.window_attention import attend_windows, kernel_serves
+from lmlt_arch.archs.kernels import where
+from lmlt_arch.archs.kernels.window_attention import MAX_WIDTH, attend_map, serves
 from lmlt_arch.archs.layers import ChannelNorm, SRNetwork
 from lmlt_arch.archs.padding import cells, pad_to_cells
 
@@ -42,7 +42,8 @@ class LevelAttention(AttentionModule):
     def forward(self, x: Tensor, rows: int, cols: int) -> Tensor:
         """Attend inside each window of (B, dim, 8 rows, 8 cols); same shape out."""
         dropout = self.attn_drop_rate if self.training else 0.0
-        if self.attn_type == "Triton" and not dropout and kernel_serves(x, self.parameters()):
+        # Without gradients, kernels do whole blocks; what they are compared with then must not be kernels.
+        if self.attn_type == "Triton" and torch.is_grad_enabled() and not dropout and serves(self, x):
             return self._by_kernel(x)
         batch, dim = x.shape[:2]
         # (B, d, rows 8, cols 8) -> (B rows cols, 64, d)
@@ -58,12 +59,11 @@ class LevelAttention(AttentionModule):
         return out.reshape(x.shape)
 
     def _by_kernel(self, x: Tensor) -> Tensor:
-        """`forward` by a kernel that finds the windows in the map itself; the result is channels-last."""
-        qkv = self.qkv(x.permute(0, 2, 3, 1))
-        bias = self.get_v.bias
-        assert bias is not None
-        out = attend_windows(qkv, self.get_v.weight, bias)
-        return self.proj_drop(self.proj(out)).permute(0, 3, 1, 2)
+        """`forward` by kernels that find the windows in the map itself; the result is channels last."""
+        qkv, local, proj = self.qkv, self.get_v, self.proj
+        assert local.bias is not None
+        weights = qkv.weight, qkv.bias, local.weight, local.bias, proj.weight, proj.bias
+        return self.proj_drop(attend_map(x, weights))
 
 
 class LHSB(nn.Module):
@@ -139,7 +139,7 @@ class LMLTBlock(nn.Module):
         return x + self.ccm(self.norm2(x))
 
 
-# What `lmlt_fast` computes the function of; subclasses and replaced modules run as they are written.
+# What `lmlt_fast` and `lmlt_cuda` compute the function of; subclasses and replaced modules run as written.
 _KNOWN = frozenset(
     {LMLTBlock, LHSB, LevelAttention, CCM, ChannelNorm}
     | {nn.Conv2d, nn.Dropout, nn.GELU, nn.Linear, nn.ModuleList, nn.Sequential}
@@ -191,14 +191,29 @@ class LMLTEncoder(SRNetwork):
         height, width = x.shape[-2:]
         rows, cols = cells(height, STRIDE), cells(width, STRIDE)
         x = self.to_feat(pad_to_cells(x, rows, cols, STRIDE))
-        if self.attn_type == "auto" and usable(self.feats, x, _KNOWN):
-            features = lmlt_fast.run_blocks(cast(Iterable[LMLTBlock], self.feats), x, cell=STRIDE)
-        else:
-            features = x
-            for block in self.feats:
-                features = block(features, rows, cols)
+        features = self._run_blocks(x, rows, cols)
         # Cropped here, so that a convolution afterwards sees zeros beyond the true border.
         return (features + x)[:, :, :height, :width]
+
+    def _run_blocks(self, x: Tensor, rows: int, cols: int) -> Tensor:
+        """All blocks on (B, dim, 64 rows, 64 cols), fast where that is possible."""
+        blocks = cast(Sequence[LMLTBlock], self.feats)
+        # Sizes last: a program that is being exported must not compare them.
+        wanted = self.attn_type in ("auto", "Triton") and where.usable(self.feats, x, _KNOWN)
+        if wanted and x.shape[1] // LEVELS <= MAX_WIDTH and where.countable(x, 2 * x.shape[1]):
+            from lmlt_arch.archs import lmlt_cuda
+
+            def one(z: Tensor) -> Tensor:
+                return lmlt_cuda.run_blocks(blocks[:1], z)
+
+            connected = (blocks[0].lhsb.low_to_high,)
+            if where.agree(blocks[0], x, one, lambda z: blocks[0](z, 1, 1), side=STRIDE, constants=connected):
+                return lmlt_cuda.run_blocks(blocks, x)
+        if self.attn_type == "auto" and fused.usable(self.feats, x, _KNOWN):
+            return lmlt_fast.run_blocks(blocks, x, cell=STRIDE)
+        for block in blocks:
+            x = block(x, rows, cols)
+        return x
 
 
 class LMLT(LMLTEncoder):

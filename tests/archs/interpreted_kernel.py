@@ -1,209 +1,482 @@
-"""The Triton kernel against a plain definition, interpreted: `test_triton_kernel.py` runs this."""
+"""The Triton kernels against readable definitions, interpreted: `test_triton_kernel.py` runs this."""
 
+import copy
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import replace
+from itertools import product
+from typing import Any, cast
 
 import pytest
 import torch
 import torch.nn.functional as F
+from golden_rules import fill
 from numerics import assert_close
 from small_networks import SMALL, image
-from torch import Tensor
+from torch import Tensor, nn
 
-from lmlt_arch import LMLT
-from lmlt_arch.archs.kernels import window_attention_triton as kernel
-from lmlt_arch.archs.kernels.window_attention import attend_windows
-from lmlt_arch.archs.lmlt_arch import LevelAttention
+from lmlt_arch.archs import ESCFP, LMLT, SRNetwork, esc_cuda, lmlt_cuda
+from lmlt_arch.archs.esc_layers import ConvFFN, SharedKernels, SymmetricKernelNetwork
+from lmlt_arch.archs.kernels import where, window_attention
+from lmlt_arch.archs.kernels.window_attention import attend_windows, attend_windows_backward
+from lmlt_arch.archs.lmlt_arch import CCM, LevelAttention
+from lmlt_arch.inference.statistics import SharedStatistics
 
 CALLS = torch.profiler.ProfilerActivity.CPU
+# Of the largest value. Half precision rounds what lies between kernels, and factors of products.
+TOLERANCE = {torch.float32: 1e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
 
 @pytest.fixture(autouse=True)
 def here() -> Iterator[None]:
-    assert kernel.INTERPRETED
+    assert where.interpreted()
     torch.manual_seed(0)
-    with torch.no_grad():
-        yield
+    # Memory that nothing was written to holds NaN.
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
-def random_inputs(
-    width: int, dtype: torch.dtype, *, batch: int = 1, rows: int = 1, cols: int = 1
-) -> list[Tensor]:
-    """qkv, weight and bias of the positional term."""
-    shapes = (batch, 8 * rows, 8 * cols, 3 * width), (width, 1, 3, 3), (width,)
-    return [torch.randn(shape, dtype=torch.float64).to(dtype) for shape in shapes]
+def enlarge_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer programs, since the interpreter takes as long for large ones as for small ones."""
+    monkeypatch.setitem(lmlt_cuda.ATTEND, "WINDOWS", 3)
+    monkeypatch.setitem(lmlt_cuda.AGGREGATE, "PIXELS", 1024)
+    monkeypatch.setitem(lmlt_cuda.MIX, "PIXELS", 1024)
 
 
-def plainly(qkv: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """One window after the other, in float64."""
-    q, k, v = qkv.double().chunk(3, -1)
-    out = torch.empty_like(v)
-    for b in range(qkv.shape[0]):
-        for top in range(0, qkv.shape[1], 8):
-            for left in range(0, qkv.shape[2], 8):
-                place = (b, slice(top, top + 8), slice(left, left + 8))
-                query, key, value = (t[place].flatten(0, 1) for t in (q, k, v))
-                weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
-                plane = v[place].permute(2, 0, 1)
-                lepe = F.conv2d(plane, weight.double(), bias.double(), padding=1, groups=len(plane))
-                out[place] = (weights @ value).reshape(8, 8, -1) + lepe.permute(1, 2, 0)
-    return out
+@pytest.fixture
+def fast_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """For which networks the kernels of whole blocks ran."""
+    calls: list[str] = []
+
+    def counted(name: str, path: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def call(*args: object) -> Tensor:
+            calls.append(name)
+            return path(*args)
+
+        return call
+
+    monkeypatch.setattr(lmlt_cuda, "run_blocks", counted("LMLT", lmlt_cuda.run_blocks))
+    monkeypatch.setattr(esc_cuda, "run_blocks", counted("ESC", esc_cuda.run_blocks))
+    return calls
 
 
-def kernel_runs(call: Callable[[], Tensor]) -> tuple[Tensor, int]:
-    """Output, and how often the kernel ran for it."""
+def operator_calls(call: Callable[[], Tensor]) -> tuple[Tensor, int]:
+    """Output, and how often the operator for training ran for it."""
     with torch.profiler.profile(activities=[CALLS]) as profile:
         out = call()
     return out, sum(event.name == "lmlt_arch::attend_windows" for event in profile.events())
 
 
-# One, odd numbers (the last program has a window too few), several images.
-@pytest.mark.parametrize("counts", [(1, 1, 1), (1, 1, 3), (3, 2, 1), (2, 2, 2)])
-@pytest.mark.parametrize("width", [9, 15, 21])
-def test_window_counts(width: int, counts: tuple[int, int, int]) -> None:
-    batch, rows, cols = counts
-    inputs = random_inputs(width, torch.float32, batch=batch, rows=rows, cols=cols)
-    assert_close(attend_windows(*inputs), plainly(*inputs), tolerance=1e-6)
+def noise(batch: int, channels: int, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    """A map whose images differ in their averages.
+
+    Half precision comes in the strides that kernels work in, float32 in others.
+    """
+    x = torch.randn(width, batch, 2 * channels, height).permute(1, 2, 3, 0)[:, ::2]
+    x += torch.randn(batch, channels, 1, 1)
+    return x if dtype is torch.float32 else x.to(dtype, memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("width", [1, 4, 9, 15, 16, 17, 21, 32])
-def test_widths_and_dtypes(width: int, dtype: torch.dtype) -> None:
-    inputs = random_inputs(width, dtype)
-    out = attend_windows(*inputs)
+def exact(module: nn.Module) -> Any:
+    """A readable copy in float64."""
+    copied = copy.deepcopy(module).double()
+    for each in copied.modules():
+        if hasattr(each, "attn_type"):
+            each.attn_type = "Naive"
+    return copied
+
+
+# Dims that are a multiple of 16, where nothing is padded, and that are not. Hidden channels of one tile and,
+# 72 of them, of two.
+@pytest.mark.parametrize(
+    ("dim", "batch", "cols", "dtype", "options"),
+    [
+        (36, 2, 1, torch.float32, {}),
+        (16, 1, 1, torch.float32, {"n_blocks": 2, "ffn_scale": 1.7, "low_to_high": False}),
+        (4, 1, 2, torch.float32, {}),
+        (36, 1, 1, torch.bfloat16, {"ffn_scale": 1.7}),
+    ],
+)
+@torch.no_grad()
+def test_lmlt_blocks(
+    dim: int,
+    batch: int,
+    cols: int,
+    dtype: torch.dtype,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The smallest has the tiles of a GPU.
+    if dim > 4:
+        enlarge_tiles(monkeypatch)
+    network = fill(LMLT(dim, **{"n_blocks": 1, **options})).eval()
+    network = network.to(dtype=dtype, memory_format=torch.channels_last)
+    x = noise(batch, dim, 64, 64 * cols, dtype)
+    kept = x.clone()
+    out = lmlt_cuda.run_blocks(cast(Any, network.feats), x)
     assert out.dtype is dtype
-    # Half precision: the rounding of the softmax weights and of the result, once each.
-    assert_close(out, plainly(*inputs), tolerance=1e-6 if dtype is torch.float32 else torch.finfo(dtype).eps)
+    assert torch.equal(x, kept)
+    expected = x.double()
+    for block in exact(network).feats:
+        expected = block(expected, 1, cols)
+    assert_close(out, expected, tolerance=TOLERANCE[dtype])
 
 
-def test_weights_of_another_dtype() -> None:
-    """As under autocast, which leaves parameters in float32."""
-    qkv, weight, bias = random_inputs(9, torch.float32)
-    qkv = qkv.bfloat16()
-    assert_close(attend_windows(qkv, weight, bias), plainly(qkv, weight, bias), tolerance=2**-7)
+def esc(arch: str = "ESC", **kwargs: Any) -> SRNetwork:
+    """With windows of 8 x 8 pixels."""
+    small = {"pdim": 4, "kernel_size": 5, "n_blocks": 1, "conv_blocks": 1, **kwargs}
+    return replace(SMALL["ESC"], arch=arch).filled(torch.float32, attn_type="Triton", **small)
 
 
-@pytest.mark.parametrize("windows", [config.kwargs["WINDOWS"] for config in kernel.CONFIGS])
-def test_every_number_of_windows_per_program(windows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = kernel.triton.autotune([kernel.triton.Config({"WINDOWS": windows})], key=[])
-    monkeypatch.setattr(kernel, "tuned_kernel", chosen(kernel.attend_windows_kernel))
-    inputs = random_inputs(9, torch.float32, rows=3, cols=1)
-    assert_close(attend_windows(*inputs), plainly(*inputs), tolerance=1e-6)
+def shared_kernels(network: SRNetwork) -> SharedKernels:
+    if isinstance(network, SymmetricKernelNetwork):
+        return network.shared_kernels()
+    assert isinstance(network, ESCFP)
+    return network.lk_channel, network.lk_spatial
 
 
-def test_strides() -> None:
-    """Planes, every second column, a part of larger rows, one image for all, and weights in any order."""
-    qkv, weight, bias = random_inputs(9, torch.float32, batch=2, rows=1, cols=2)
-    expected = plainly(qkv, weight, bias)
-    planes = qkv.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
-    spread = torch.full((2, 8, 32, 30), torch.nan)
-    spread[:, :, ::2, 2:29] = qkv
-    for view in (planes, spread[:, :, ::2, 2:29]):
-        assert not view.is_contiguous()
-        assert_close(attend_windows(view, weight, bias), expected, tolerance=1e-6)
-    one = qkv[:1].expand(2, -1, -1, -1)
-    assert_close(attend_windows(one, weight, bias), expected[:1].expand(2, -1, -1, -1), tolerance=1e-6)
-    weight = weight.transpose(2, 3).contiguous().transpose(2, 3)
-    assert_close(attend_windows(qkv, weight, bias), expected, tolerance=1e-6)
+# Maps of no whole windows, nor of whole groups of four pixels; of less than a window; of one pixel.
+@pytest.mark.parametrize(
+    ("arch", "size", "dtype", "options"),
+    [
+        ("ESC", (19, 13), torch.float32, {"n_blocks": 2}),
+        ("ESC", (5, 9), torch.float32, {"use_ln": True, "dim": 24, "pdim": 20}),
+        ("ESC", (1, 1), torch.float32, {"kernel_size": 1}),
+        ("ESC", (9, 6), torch.float32, {"kernel_size": 1}),
+        ("ESCFP", (19, 13), torch.float32, {"conv_blocks": 2}),
+        ("ESCFP", (7, 18), torch.float16, {}),
+        ("ESCReal", (16, 8), torch.float32, {}),
+        ("ESC", (19, 13), torch.bfloat16, {"pdim": 8}),
+    ],
+)
+@torch.no_grad()
+def test_esc_blocks(arch: str, size: tuple[int, int], dtype: torch.dtype, options: dict[str, Any]) -> None:
+    """Each of two images has a dynamic kernel of its own."""
+    network = esc(arch, **options).to(dtype=dtype, memory_format=torch.channels_last)
+    x = noise(2, options.get("dim", 16), *size, dtype)
+    kept = x.clone()
+    out = esc_cuda.run_blocks(cast(Any, network.blocks), x, shared_kernels(network))
+    assert out.dtype is dtype
+    assert torch.equal(x, kept)
+    readable = exact(network)
+    expected = x.double()
+    for block in readable.blocks:
+        expected = block(expected, shared_kernels(readable))
+    assert_close(out, expected, tolerance=TOLERANCE[dtype])
+
+
+@torch.no_grad()
+def test_esc_in_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of larger maps and windows: what is done piece by piece there is here, too."""
+    sizes: list[tuple[dict[str, int], dict[str, int]]] = [
+        (esc_cuda.BIAS, {"KEYS": 64}),
+        (esc_cuda.LARGE, {"GROUPS": 16, "SOURCES": 32}),
+        (esc_cuda.LINEAR, {"TARGETS": 16}),
+        (esc_cuda.PREDICT, {"TILES": 1}),
+    ]
+    for config, changed in sizes:
+        for name, value in changed.items():
+            monkeypatch.setitem(config, name, value)
+    network, x = esc(window_size=10), noise(2, 16, 13, 9, torch.float32)
+    out = esc_cuda.run_blocks(cast(Any, network.blocks), x, shared_kernels(network))
+    readable = exact(network)
+    assert_close(out, readable.blocks[0](x.double(), shared_kernels(readable)), tolerance=1e-6)
+
+
+@torch.no_grad()
+def test_tiles_share_averages(fast_calls: list[str]) -> None:
+    network, x = esc(conv_blocks=2), image(19, 13, batch=2, dtype=torch.float32)
+    x[1] /= 4
+    tile = x[:1, :, 4:, :8]
+    results = []
+    for each, dtype in ((network, torch.float32), (exact(network), torch.float64)):
+        statistics = SharedStatistics(each)
+        with statistics.collected(torch.ones(2, 1, 19, 13)):
+            collecting = each(x.to(dtype))
+        with statistics.applied():
+            results.append((collecting, each(tile.to(dtype))))
+    assert fast_calls == ["ESC", "ESC"]
+    for found, expected in zip(*results, strict=True):
+        assert_close(found, expected)
+    assert (network(tile) - results[0][1]).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_hooks_of_averages_run(fast_calls: list[str]) -> None:
+    network, x = esc(), image(5, 6, dtype=torch.float32)
+    pool = next(m for m in network.modules() if isinstance(m, nn.AdaptiveAvgPool2d))
+    pool.register_forward_pre_hook(lambda _module, inputs: (inputs[0] + 1,))
+    assert_close(network(x), exact(network)(x.double()))
+    assert fast_calls == ["ESC"]
+
+
+ONE_BLOCK = {name: replace(SMALL[name], kwargs={**SMALL[name].kwargs, "n_blocks": 1}) for name in SMALL}
+
+
+@pytest.mark.parametrize(
+    ("name", "attn_type", "dtype", "expected"),
+    [
+        ("LMLT", "Triton", torch.float32, ["LMLT"]),
+        ("LMLT", "auto", torch.float16, ["LMLT"]),
+        ("ESC", "Triton", torch.float32, ["ESC"]),
+        ("ESC", "auto", torch.float32, []),
+        ("ESCRealM-x2", "Triton", torch.bfloat16, ["ESC"]),
+    ],
+)
+def test_networks(
+    name: str,
+    attn_type: str,
+    dtype: torch.dtype,
+    expected: list[str],
+    fast_calls: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    enlarge_tiles(monkeypatch)
+    small, x = ONE_BLOCK[name], image(20, 9, dtype=dtype)
+    network = small.filled(dtype, attn_type=attn_type)
+    with torch.inference_mode():
+        assert_close(network(x), small.reference(torch.float64)(x.double()))
+    assert fast_calls == expected
+
+
+class Louder(nn.Conv2d):
+    """A user's own convolution."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+REASONS = (
+    "gradients",
+    "training",
+    "float64",
+    "autocast",
+    "hook",
+    "replaced",
+    "wide",
+    "unlike",
+    "order",
+    "eps",
+)
+
+
+@pytest.mark.parametrize(("name", "why"), [*product(("LMLT", "ESC"), REASONS), ("ESC", "wide kernel")])
+def test_the_readable_network_runs_where_it_must(name: str, why: str, fast_calls: list[str]) -> None:
+    sizes = {"wide": {"dim": 132}, "wide kernel": {"dim": 36, "pdim": 33}}.get(why, {})
+    network = ONE_BLOCK[name].filled(torch.float32, attn_type="auto" if name == "LMLT" else "Triton", **sizes)
+    x = image(9, 10, dtype=torch.float32)
+    blocks = network.get_submodule("feats" if name == "LMLT" else "blocks")
+    convolution = next(m for m in blocks.modules() if type(m) is nn.Conv2d)
+    seen: list[int] = []
+    if why == "training":
+        network.train()
+    elif why in ("float64", "autocast"):
+        # Under autocast, norms of half precision would run in float32.
+        dtype = torch.float64 if why == "float64" else torch.bfloat16
+        network, x = network.to(dtype), x.to(dtype)
+    elif why == "hook":
+        convolution.register_forward_hook(lambda *_: seen.append(1))
+    elif why == "replaced":
+        convolution.__class__ = Louder
+    elif why == "unlike":
+        pruned = copy.deepcopy(cast(nn.ModuleList, blocks)[0])
+        if name == "LMLT":
+            pruned.ccm = fill(CCM(16, 20))
+        else:
+            pruned.proj = fill(ConvFFN(16, 1))
+        cast(nn.ModuleList, blocks).append(pruned)
+    elif why == "order":
+        square = next(m for m in blocks.modules() if type(m) is nn.Conv2d and m.weight.shape[:2] == (16, 16))
+        square.weight.data = square.weight.data.transpose(0, 1).contiguous().transpose(0, 1)
+    elif why == "eps":
+        next(m for m in blocks.modules() if isinstance(m, nn.LayerNorm)).eps = 0.1
+    with torch.set_grad_enabled(why == "gradients"), torch.autocast("cpu", enabled=why == "autocast"):
+        out = network(x)
+    assert not fast_calls
+    assert bool(seen) is (why == "hook")
+    with torch.no_grad():
+        assert_close(out, exact(network)(x.double()), tolerance=8e-2 if why == "autocast" else 1e-5)
+
+
+def level_attention(width: int, **kwargs: Any) -> LevelAttention:
+    options = {"attn_drop_rate": 0.0, "drop_rate": 0.0, "attn_type": "Triton", **kwargs}
+    return fill(LevelAttention(width, **options))
+
+
+# Of `LevelAttention`, in the order of its parameters.
+RESULTS = ("output", "input", *dict(level_attention(4).named_parameters()))
+
+
+def with_gradients(layer: LevelAttention, x: Tensor, grad: Tensor) -> dict[str, Tensor]:
+    x.requires_grad_()
+    out = layer(x, x.shape[2] // 8, x.shape[3] // 8)
+    found = torch.autograd.grad(out, [x, *layer.parameters()], grad.to(out))
+    return dict(zip(RESULTS, (out.detach(), *found), strict=True))
+
+
+# A program of the backward pass takes one window, or three, the last one two, or all eight.
+@pytest.mark.parametrize(
+    ("width", "layout", "programs"),
+    [(4, "quarter", 1024), (9, "planes", 3), (21, "quarter", 1), (21, "planes", 8)],
+)
+def test_gradients(width: int, layout: str, programs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a map of its own, and of a quarter of the channels of a channels-last one."""
+    monkeypatch.setattr(window_attention, "_PROGRAMS", programs)
+    layer = level_attention(width)
+    x = torch.randn(2, width, 16, 16)
+    if layout == "quarter":
+        x = torch.randn(2, 16, 16, 4 * width).permute(0, 3, 1, 2).chunk(4, 1)[1]
+    grad = torch.randn(2, width, 16, 16)
+    expected = with_gradients(exact(layer), x.detach().double(), grad.double())
+    found = with_gradients(layer, x, grad)
+    for name, value in expected.items():
+        assert_close(found[name], value, tolerance=2e-6, what=name)
+
+
+def test_gradients_under_autocast() -> None:
+    """Weights, and so their gradients, stay in float32."""
+    layer, x, grad = level_attention(9), torch.randn(1, 9, 16, 8), torch.randn(1, 9, 16, 8)
+    expected = with_gradients(exact(layer), x.double(), grad.double())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = with_gradients(layer, x, grad)
+    assert found.pop("output").dtype is torch.bfloat16
+    for name, value in found.items():
+        assert value.dtype is torch.float32
+        assert_close(value, expected[name], tolerance=3e-2, what=name)
+
+
+@pytest.mark.parametrize("name", ["level", "ESC"])
+def test_weights_in_any_order(name: str) -> None:
+    """As `load_state_dict` with `assign` takes them from a file."""
+    layer, network = level_attention(9), esc()
+    turned = layer.proj if name == "level" else network.get_submodule("blocks.0.attn.to_out")
+    turned.weight.data = turned.weight.data.transpose(0, 1).contiguous().transpose(0, 1)
+    if name == "level":
+        x = torch.randn(1, 9, 8, 8)
+        assert_close(layer(x, 1, 1), exact(layer)(x.double(), 1, 1))
+    else:
+        with torch.no_grad():
+            x = image(9, 10, dtype=torch.float32)
+            assert_close(network(x), exact(network)(x.double()))
+
+
+def test_training_of_lmlt_runs_the_operator(fast_calls: list[str]) -> None:
+    small, x = ONE_BLOCK["LMLT"], image(20, 9, dtype=torch.float32)
+    network = small.filled(torch.float32, attn_type="Triton").train()
+    out, calls = operator_calls(lambda: network(x))
+    assert calls == 4
+    assert not fast_calls
+    reference = small.reference(torch.float64)
+    expected = reference(x.double())
+    assert_close(out, expected)
+    for result in (out, expected):
+        result.square().mean().backward()
+    for name, wanted in reference.named_parameters():
+        found = network.get_parameter(name)
+        assert_close(cast(Tensor, found.grad), cast(Tensor, wanted.grad), what=name)
+
+
+@pytest.mark.parametrize("why", ["no gradients", "dropout", "float64", "wide", "hook", "replaced"])
+def test_the_readable_attention_runs_where_it_must(why: str) -> None:
+    layer = level_attention(33 if why == "wide" else 9, attn_drop_rate=0.5 if why == "dropout" else 0.0)
+    x = torch.randn(1, layer.proj.in_features, 8, 8)
+    seen: list[int] = []
+    if why == "float64":
+        layer, x = layer.double(), x.double()
+    elif why == "hook":
+        layer.qkv.register_forward_hook(lambda *_: seen.append(1))
+    elif why == "replaced":
+        layer.proj = nn.Sequential(layer.proj, nn.GELU())
+    with torch.set_grad_enabled(why != "no gradients"):
+        torch.manual_seed(1)
+        out, calls = operator_calls(lambda: layer(x, 1, 1))
+        assert calls == 0
+        assert bool(seen) is (why == "hook")
+        layer.attn_type = "SDPA"
+        torch.manual_seed(1)
+        assert torch.equal(out, layer(x, 1, 1))
+
+
+def test_compiles_in_one_graph() -> None:
+    layer = level_attention(9)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
+    for x in (torch.randn(1, 9, 8, 16), torch.randn(2, 9, 16, 8)):
+        grad = torch.randn_like(x)
+        compiled(x, x.shape[2] // 8, x.shape[3] // 8)
+        _, calls = operator_calls(lambda x=x: compiled(x, x.shape[2] // 8, x.shape[3] // 8))
+        assert calls == 1
+        found = with_gradients(compiled, x, grad)
+        for name, value in with_gradients(layer, x.detach(), grad).items():
+            assert_close(found[name], value, what=name)
+
+
+def test_exported_programs_do_without(fast_calls: list[str]) -> None:
+    network = ONE_BLOCK["LMLT"].filled(torch.float32, attn_type="Triton")
+    program = torch.export.export(network, (image(9, 10, dtype=torch.float32),))
+    assert "attend_windows" not in str(program.graph)
+    assert not fast_calls
+
+
+def inputs(width: int, *shape: int) -> list[Tensor]:
+    """Those of the operator, of a map (*shape, width)."""
+    layer = level_attention(width)
+    weights = (layer.qkv, layer.get_v, layer.proj)
+    tensors = [torch.randn(*shape, width), *(t for m in weights for t in (m.weight, m.bias))]
+    return [t.detach() for t in tensors]
+
+
+def test_operators() -> None:
+    """Schemas, shape rules and tracing of the custom operators, by PyTorch's own test."""
+    z, *weights = (t.requires_grad_() for t in inputs(4, 1, 8, 8))
+    torch.library.opcheck(attend_windows, (z, *weights))
+    backward = tuple(t.detach() for t in (torch.randn_like(z), z, *weights[:5]))
+    torch.library.opcheck(attend_windows_backward, backward)
 
 
 def test_one_window_does_not_see_the_next() -> None:
-    """Nor does padding: what lies beyond the channels is not read."""
-    qkv, weight, bias = random_inputs(9, torch.float32, cols=2)
-    expected = attend_windows(qkv, weight, bias)[:, :, :8]
-    qkv[:, :, 8:] = torch.inf
-    assert torch.equal(attend_windows(qkv, weight, bias)[:, :, :8], expected)
+    """Nor what lies between its pixels."""
+    z, *weights = inputs(9, 1, 8, 16)
+    expected = attend_windows(z, *weights)[:, :, :8]
+    spread = torch.full((1, 8, 16, 30), torch.nan)
+    spread[..., 20:29] = z
+    spread[:, :, 8:] = torch.inf
+    view = spread[..., 20:29]
+    assert torch.equal(attend_windows(view, *weights)[:, :, :8], expected)
+    grad = torch.randn(1, 8, 16, 9)
+    expected, _ = attend_windows_backward(grad, z, *weights[:5])
+    found, _ = attend_windows_backward(grad, view, *weights[:5])
+    assert torch.equal(found[:, :, :8], expected[:, :, :8])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 def test_large_scores(dtype: torch.dtype) -> None:
     """Scores of many thousands, beyond float16's range and far beyond where exp overflows float32."""
-    qkv, weight, bias = random_inputs(15, dtype)
-    # Squares of integers: the products are exact, and so are ties.
-    qkv[..., :30] = (qkv[..., :30] * 3).round() * 64
-    scores = qkv[..., :15].double().flatten(0, 2) @ qkv[..., 15:30].double().flatten(0, 2).mT
-    assert scores.abs().max() > 2 * torch.finfo(torch.float16).max
-    tolerance = 1e-6 if dtype is torch.float32 else 2e-3
-    assert_close(attend_windows(qkv, weight, bias), plainly(qkv, weight, bias), tolerance=tolerance)
+    layer = level_attention(15)
+    # Integers, whose products are exact, and so are ties.
+    x = (torch.randn(1, 15, 8, 8) * 3).round()
+    with torch.no_grad():
+        layer.qkv.bias.zero_()
+        layer.qkv.weight[:30] = torch.eye(15).repeat(2, 1) * 64
+    layer, x = layer.to(dtype), x.to(dtype)
+    tokens = x.double().flatten(2) * 64
+    assert (tokens.mT @ tokens).abs().max() > 2 * torch.finfo(torch.float16).max
+    grad = torch.randn(1, 15, 8, 8)
+    expected = with_gradients(exact(layer), x.double(), grad.double())
+    found = with_gradients(layer, x, grad)
+    for name in ("output", "proj.weight", "get_v.weight"):
+        assert_close(found[name], expected[name], tolerance=1e-6 if dtype is torch.float32 else 4e-3)
 
 
 def test_equal_scores() -> None:
-    qkv, weight, bias = random_inputs(9, torch.float32)
-    qkv[..., :9] = 0
-    v = qkv[..., 18:].flatten(1, 2)
-    out = attend_windows(qkv, torch.zeros_like(weight), torch.zeros_like(bias))
-    assert_close(out.flatten(1, 2), v.mean(1, keepdim=True).expand_as(v), tolerance=1e-6)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_layer(dtype: torch.dtype) -> None:
-    """The readable forward is the definition; channels-last maps come out channels-last."""
-    layer = level_attention().to(dtype)
-    x = torch.randn(2, 9, 8, 24).to(dtype)
-    with torch.inference_mode():
-        out, runs = kernel_runs(lambda: layer(x, 1, 3))
-    assert runs == 1
-    assert out.is_contiguous(memory_format=torch.channels_last)
-    layer.attn_type = "Naive"
-    assert_close(out, layer(x, 1, 3), tolerance=1e-6 if dtype is torch.float32 else 3e-2)
-
-
-def test_network() -> None:
-    network, x = small_lmlt(), image(20, 9, dtype=torch.float32)
-    out, runs = kernel_runs(lambda: network(x))
-    assert runs == 4
-    network.attn_type = "Naive"
-    assert_close(out, network(x))
-
-
-def level_attention() -> LevelAttention:
-    return LevelAttention(9, attn_drop_rate=0.0, drop_rate=0.0, attn_type="Triton").eval()
-
-
-def small_lmlt(**kwargs: float) -> LMLT:
-    return LMLT(4, 1, upscaling_factor=2, attn_type="Triton", **kwargs).eval()
-
-
-def test_compiles_in_one_graph() -> None:
-    layer = level_attention()
-    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
-    for rows, cols in ((1, 2), (2, 1)):
-        x = torch.randn(1, 9, 8 * rows, 8 * cols)
-        compiled(x, rows, cols)
-        out, runs = kernel_runs(partial(compiled, x, rows, cols))
-        assert runs == 1
-        assert_close(out, layer(x, rows, cols))
-
-
-def test_operator() -> None:
-    """Schema, shape rule and tracing of the custom operator, by PyTorch's own test."""
-    torch.library.opcheck(attend_windows, tuple(random_inputs(4, torch.float32)))
-
-
-@pytest.mark.parametrize("case", ["gradient", "input gradient", "dropout", "float64", "wide", "ESC"])
-def test_falls_back(case: str) -> None:
-    network, x = small_lmlt(), image(8, 8, dtype=torch.float32)
-    with torch.set_grad_enabled("gradient" in case):
-        if case == "input gradient":
-            network.requires_grad_(False)
-            x.requires_grad_()
-        elif case == "dropout":
-            network = small_lmlt(attn_drop_rate=0.5).train()
-        elif case == "float64":
-            network, x = network.double(), x.double()
-        elif case == "wide":
-            network = LMLT(132, 1, upscaling_factor=2, attn_type="Triton").eval()
-        elif case == "ESC":
-            network = SMALL["ESC"].filled(torch.float32, attn_type="Triton")
-        torch.manual_seed(1)
-        out, runs = kernel_runs(partial(network, x))
-        assert runs == 0
-        network.attn_type = "SDPA"
-        torch.manual_seed(1)
-        assert torch.equal(out, network(x))
-        assert out.requires_grad is ("gradient" in case)
-
-
-def test_exported_programs_do_without() -> None:
-    program = torch.export.export(level_attention(), (torch.randn(1, 9, 8, 8), 1, 1))
-    assert "attend_windows" not in str(program.graph)
+    """All keys count alike."""
+    z, qkv_weight, qkv_bias, local_weight, local_bias, _, proj_bias = inputs(9, 1, 8, 8)
+    qkv_weight[:9] = qkv_bias[:9] = 0
+    others = (
+        torch.zeros_like(local_weight),
+        torch.zeros_like(local_bias),
+        torch.eye(9),
+        torch.zeros_like(proj_bias),
+    )
+    out = attend_windows(z, qkv_weight, qkv_bias, *others)
+    v = F.linear(z, qkv_weight[18:], qkv_bias[18:])
+    assert_close(out, v.mean((1, 2), keepdim=True).expand_as(v), tolerance=2e-6)

@@ -1,79 +1,202 @@
-"""LMLT's window attention and its positional term in one Triton kernel. Its speed is not measured.
+"""LMLT's attention of one level for training: windows, scores and their gradients never lie in memory.
 
-Per window of 8 x 8 tokens and one head of at most 32 channels: q k^T, softmax, product with v, and the 3 x 3
-depth-wise convolution of v (LePE). Windows are read and written in place by strides, so that neither they nor
-the 64 x 64 scores ever lie in memory. Inference only.
+The forward kernel is that of inference. The backward kernel computes its windows' forward pass again and sums
+the gradients of the weights; nothing but the input is kept from one to the other.
 """
 
-import importlib.util
-from collections.abc import Iterable
+import math
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lmlt_arch.archs.bypass import is_untouched
+from lmlt_arch.archs.kernels.where import (
+    DTYPES,
+    EXACT,
+    interpreted,
+    is_place,
+    is_plain,
+    obstacle,
+    padded,
+    product_precision,
+)
 from lmlt_arch.archs.padding import is_exporting
 
 MAX_WIDTH = 32
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-# The first with a cache of the autotuner's choices on disk.
-OLDEST_TRITON = (3, 4)
-# The first GPUs that current Triton supports.
-OLDEST_GPU = (8, 0)
+# Programs of the backward pass; each sums the gradients of its windows' weights before all are added up.
+_PROGRAMS = 1024
+_BACKWARD = {"num_warps": 4}
 
 
 @torch.library.custom_op("lmlt_arch::attend_windows", mutates_args=())
-def attend_windows(qkv: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`softmax(q k^T / sqrt(d)) v + conv(v)` in windows of 8 x 8, in float32 inside.
+def attend_windows(
+    z: Tensor,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    local_weight: Tensor,
+    local_bias: Tensor,
+    proj_weight: Tensor,
+    proj_bias: Tensor,
+) -> Tensor:
+    """Attention with its positional term and both linear layers, in windows of 8 x 8 (section 3.2 of LMLT).
 
-    A custom operator, so that `torch.compile` takes it whole.
+    Sums are float32. A custom operator, so that `torch.compile` takes it whole. Differentiable once.
 
     Args:
-        qkv: (B, H, W, 3 d) with any strides; H and W multiples of 8, d at most `MAX_WIDTH`.
-        weight: (d, 1, 3, 3), of the depth-wise convolution.
-        bias: (d), of the depth-wise convolution.
+        z: (B, H, W, d), H and W multiples of 8, d at most `MAX_WIDTH`; its pixels lie at even distances.
+        qkv_weight: (3 d, d); weights may have another dtype than `z`.
+        qkv_bias: (3 d).
+        local_weight: (d, 1, 3, 3), of the depth-wise convolution.
+        local_bias: (d).
+        proj_weight: (d, d).
+        proj_bias: (d).
 
     Returns:
-        (B, H, W, d), contiguous, in the dtype of `qkv`.
+        (B, H, W, d), contiguous, in the dtype of `z`.
     """
-    from lmlt_arch.archs.kernels.window_attention_triton import launch
+    from lmlt_arch.archs.kernels import lmlt_triton as kernels
+    from lmlt_arch.archs.lmlt_cuda import ATTEND
 
-    return launch(qkv, weight, bias)
+    windows, cols = _windows(z)
+    out = z.new_empty(z.shape)
+    with torch.cuda.device_of(z):
+        kernels.attend_kernel[(-(-windows // ATTEND["WINDOWS"]),)](
+            z, z.stride(2), z, qkv_weight, qkv_bias, local_weight, local_bias, proj_weight, proj_bias, out,
+            windows, cols, ADD_COARSER=False, **_constants(z), **ATTEND,
+        )  # fmt: skip
+    return out
 
 
 @attend_windows.register_fake
-def _(qkv: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return qkv.new_empty(*qkv.shape[:-1], qkv.shape[-1] // 3)
+def _(z: Tensor, *_weights: Tensor) -> Tensor:
+    return z.new_empty(z.shape)
 
 
-@torch.compiler.assume_constant_result
-def obstacle(device: torch.device) -> str:
-    """Why the kernel cannot run on a device; empty where it can."""
-    if importlib.util.find_spec("triton") is None:
-        return "the package triton is not installed"
-    import triton
-
-    if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST_TRITON:
-        return f"triton {triton.__version__} is too old: {OLDEST_TRITON[0]}.{OLDEST_TRITON[1]} is needed"
-    if device.type == "cuda":
-        capability = torch.cuda.get_device_capability(device)
-        return "" if capability >= OLDEST_GPU else "a GPU of compute capability 8.0 is needed"
-    from lmlt_arch.archs.kernels.window_attention_triton import INTERPRETED
-
-    return "" if device.type == "cpu" and INTERPRETED else "a CUDA device is needed"
-
-
-def kernel_serves(x: Tensor, parameters: Iterable[Tensor]) -> bool:
-    """Whether `attend_windows` may stand in for the attention of a map.
-
-    Not where a gradient is wanted, in an exported program (which must run without this package), or for
-    dtypes, widths and devices that the kernel cannot take.
+@torch.library.custom_op("lmlt_arch::attend_windows_backward", mutates_args=())
+def attend_windows_backward(
+    grad: Tensor,
+    z: Tensor,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    local_weight: Tensor,
+    local_bias: Tensor,
+    proj_weight: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of `attend_windows`.
 
     Args:
-        x: (B, d, H, W), the input of the attention layer.
-        parameters: of the attention layer.
+        grad: (B, H, W, d), contiguous, of its result.
+        z: as there, and so are the others.
+        qkv_weight: (3 d, d).
+        qkv_bias: (3 d).
+        local_weight: (d, 1, 3, 3).
+        local_bias: (d).
+        proj_weight: (d, d).
+
+    Returns:
+        The gradient of `z`, (B, H, W, d), and those of the weights, (4 p + 16, p), p being d or more: weights
+        of q, k, v and the projection, (in, out) each; then a row for each of their biases, for that of the
+        positional term and for each of its nine taps.
     """
-    if is_exporting() or x.dtype not in DTYPES or x.shape[1] > MAX_WIDTH or x.numel() == 0:
+    from lmlt_arch.archs.kernels import lmlt_triton as kernels
+
+    windows, cols = _windows(z)
+    each = -(-windows // _PROGRAMS)
+    programs = -(-windows // each)
+    constants = _constants(z)
+    width = constants["PADDED"]
+    if z.dtype is torch.float32 and width > 16 and constants["PRECISION"] == EXACT:
+        # Three products for each take more memory than some GPUs have for a program.
+        constants["PRECISION"] = "ieee"
+    z_grad = z.new_empty(z.shape)
+    shares = torch.empty(programs, 4 * width + 16, width, device=z.device)
+    with torch.cuda.device_of(z):
+        kernels.attend_backward_kernel[(programs,)](
+            z, z.stride(2), qkv_weight, qkv_bias, local_weight, local_bias, proj_weight, grad, z_grad, shares,
+            windows, cols, each, **constants, **_BACKWARD,
+        )  # fmt: skip
+    return z_grad, shares.sum(0)
+
+
+@attend_windows_backward.register_fake
+def _(grad: Tensor, z: Tensor, *_weights: Tensor) -> tuple[Tensor, Tensor]:
+    width = padded(z.shape[3])
+    return z.new_empty(z.shape), z.new_empty(4 * width + 16, width, dtype=torch.float32)
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+    z, *weights = ctx.saved_tensors
+    z_grad, found = attend_windows_backward(grad.contiguous(), z, *weights[:5])
+    width, pitch = z.shape[3], found.shape[1]
+    squares = found[: 4 * pitch].view(4, pitch, pitch)[:, :width, :width].mT
+    rows = found[4 * pitch :, :width]
+    grads = (
+        squares[:3].reshape(3 * width, width),
+        rows[:3].reshape(3 * width),
+        rows[5:14].mT.reshape(width, 1, 3, 3),
+        rows[4],
+        squares[3],
+        rows[3],
+    )
+    return (z_grad, *(g.to(w.dtype) for g, w in zip(grads, weights, strict=True)))
+
+
+torch.library.register_autograd(attend_windows, _differentiate, setup_context=_keep)
+
+
+def attend_map(x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
+    """`attend_windows` for a map of planes.
+
+    Args:
+        x: (B, d, H, W); computes in autocast's dtype where that is on.
+        weights: those of `attend_windows`.
+
+    Returns:
+        (B, d, H, W), channels last.
+    """
+    if torch.is_autocast_enabled(x.device.type):
+        x = x.to(torch.get_autocast_dtype(x.device.type))
+    z = x.permute(0, 2, 3, 1)
+    image, row, pixel, channel = z.stride()
+    even = channel == 1 and row == pixel * z.shape[2] and image == row * z.shape[1]
+    return attend_windows(z if even else z.contiguous(), *weights).permute(0, 3, 1, 2)
+
+
+def serves(level: nn.Module, x: Tensor) -> bool:
+    """Whether `attend_map` can take the place of a level's attention.
+
+    Not in an exported program (which must run without this package), for layers that are hooked or replaced,
+    or for dtypes, widths and devices that the kernels cannot take.
+
+    Args:
+        level: with the layers that give the weights.
+        x: its input, (B, d, H, W).
+    """
+    if is_exporting() or not is_place(x.device) or x.dtype not in DTYPES:
         return False
-    if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in parameters)):
+    if x.shape[1] > MAX_WIDTH or not x.numel() or obstacle(x.device):
         return False
-    return not obstacle(x.device)
+    known = frozenset({type(level), nn.Linear, nn.Conv2d, nn.Dropout})
+    return is_untouched(level, x, known) and all(is_plain(p) for p in level.parameters())
+
+
+def _windows(z: Tensor) -> tuple[int, int]:
+    """How many there are, and how many side by side."""
+    batch, height, width, _ = z.shape
+    return batch * (height // 8) * (width // 8), width // 8
+
+
+def _constants(z: Tensor) -> dict[str, Any]:
+    width = z.shape[3]
+    return {
+        "SCALE": math.log2(math.e) * width**-0.5,
+        "SHARE": width,
+        "PADDED": padded(width),
+        "PRECISION": product_precision(),
+        "WIDEN": interpreted(),
+    }

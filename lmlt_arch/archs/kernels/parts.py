@@ -1,0 +1,34 @@
+"""What the Triton kernels have in common; import this module only where Triton is installed."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def gelu(x):
+    """The exact GELU of float32."""
+    return 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
+
+
+@triton.jit
+def product(a, b, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+    """`a @ b`, summed in float32.
+
+    PRECISION is that of float32 factors, "ieee" or "tf32". WIDEN makes all of them float32, of the same
+    values: the interpreter's misread bfloat16.
+    """
+    if WIDEN:
+        a, b = a.to(tl.float32), b.to(tl.float32)
+    return tl.dot(a, b, input_precision=PRECISION)
+
+
+@triton.jit
+def normalize(x, weight, bias, WIDTH: tl.constexpr, PADDED: tl.constexpr):
+    """LayerNorm of each row of (n, PADDED), float32, whose columns from WIDTH on are zero and stay so."""
+    channel = tl.arange(0, PADDED)
+    real = channel < WIDTH
+    centered = tl.where(real[None, :], x - (tl.sum(x, 1) / WIDTH)[:, None], 0.0)
+    normed = centered * tl.rsqrt(tl.sum(centered * centered, 1) / WIDTH + 1e-6)[:, None]
+    gain = tl.load(weight + channel, mask=real, other=0.0).to(tl.float32)
+    shift = tl.load(bias + channel, mask=real, other=0.0).to(tl.float32)
+    return normed * gain[None, :] + shift[None, :]

@@ -1,0 +1,122 @@
+"""LMLT's inference on a GPU: what `lmlt_arch.archs.lmlt_arch` defines, in seven kernels a block.
+
+Between kernels lie one normed map, the pooled levels and what attention makes of all levels. Windows, scores,
+enlarged levels and the mixer's hidden channels never lie in memory. Import this module only where Triton is
+installed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from triton import cdiv
+
+from lmlt_arch.archs.kernels import lmlt_triton as kernels
+from lmlt_arch.archs.kernels.where import convolution_precision, interpreted, padded, product_precision
+
+if TYPE_CHECKING:
+    from lmlt_arch.archs.lmlt_arch import LHSB, LevelAttention, LMLTBlock
+
+# How a kernel divides its work.
+NORM_POOL = {"num_warps": 4}
+ATTEND = {"WINDOWS": 1, "num_warps": 4}
+AGGREGATE = {"PIXELS": 64, "num_warps": 4}
+MIX = {"PIXELS": 128, "SOURCES": 16, "TARGETS": 64, "num_warps": 8, "num_stages": 3}
+
+
+def run_blocks(blocks: Sequence[LMLTBlock], x: Tensor) -> Tensor:
+    """All blocks, one after the other.
+
+    Args:
+        blocks: in evaluation mode, all alike.
+        x: (B, dim, H, W), H and W multiples of 64; is left as it is.
+
+    Returns:
+        Like `x`, channels last.
+    """
+    x = x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
+    run = _Run(x)
+    # (blocks, hidden, dim, 3, 3) -> (blocks, 3, 3, pitch, hidden). Made anew each time: nothing can go stale.
+    spread = torch.stack([cast(nn.Conv2d, block.ccm.ccm[0]).weight for block in blocks])
+    spread = functional.pad(spread.permute(0, 3, 4, 2, 1), (0, 0, 0, run.pitch - run.dim)).contiguous()
+    # Triton launches on the current device, whichever the tensors are on.
+    with torch.cuda.device_of(x):
+        for block, weight in zip(blocks, spread, strict=True):
+            run.norm_pool(block)
+            run.attend(block.lhsb)
+            run.aggregate(block)
+            run.mix(block, weight)
+    return x.permute(0, 3, 1, 2)
+
+
+class _Run:
+    """The map and what the kernels of a block leave for each other.
+
+    Args:
+        x: (B, H, W, dim), contiguous; changes in place.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self.batch, self.height, self.width, self.dim = x.shape
+        self.share = self.dim // 4
+        sizes = [(self.batch, self.height >> i, self.width >> i, self.share) for i in range(4)]
+        # Of the map that convolutions read: a multiple of what matrix units and wide loads take.
+        self.pitch = cdiv(self.dim, 16) * 16
+        self.normed = x.new_empty(self.batch, self.height, self.width, self.pitch)
+        self.pooled = [x.new_empty(size) for size in sizes[1:]]
+        self.levels = [x.new_empty(size) for size in sizes]
+        self.padded = padded(self.dim)
+
+    def norm_pool(self, block: LMLTBlock) -> None:
+        """`normed`, and its channels of the coarser levels pooled."""
+        rows, cols = self.batch * self.height // 8, self.width // 8
+        norm = block.norm1
+        kernels.norm_pool_kernel[(rows * cols,)](
+            self.x, norm.weight, norm.bias, self.normed, *self.pooled, cols,
+            SHARE=self.share, PITCH=self.pitch, PADDED=self.padded, **NORM_POOL,
+        )  # fmt: skip
+
+    def attend(self, lhsb: LHSB) -> None:
+        """`levels`, from coarse to fine."""
+        coarser: Tensor | None = None
+        for number in reversed(range(4)):
+            attention = cast("LevelAttention", lhsb.mfr[number])
+            z = self.pooled[number - 1] if number else self.normed
+            rows, cols = self.height >> number + 3, self.width >> number + 3
+            windows = self.batch * rows * cols
+            kernels.attend_kernel[(cdiv(windows, ATTEND["WINDOWS"]),)](
+                z, z.stride(2), z if coarser is None else coarser,
+                attention.qkv.weight, attention.qkv.bias, attention.get_v.weight, attention.get_v.bias,
+                attention.proj.weight, attention.proj.bias, self.levels[number], windows, cols,
+                SCALE=math.log2(math.e) * self.share**-0.5, SHARE=self.share,
+                PADDED=padded(self.share), ADD_COARSER=coarser is not None,
+                PRECISION=product_precision(), WIDEN=interpreted(), **ATTEND,
+            )  # fmt: skip
+            coarser = self.levels[number] if lhsb.low_to_high else None
+
+    def aggregate(self, block: LMLTBlock) -> None:
+        """The gated levels added to the map, and `normed` for the mixer."""
+        aggr, norm, pixels = block.lhsb.aggr, block.norm2, self.batch * self.height * self.width
+        kernels.aggregate_kernel[(cdiv(pixels, AGGREGATE["PIXELS"]),)](
+            *self.levels, aggr.weight, aggr.bias, self.x, norm.weight, norm.bias, self.normed,
+            pixels, self.height, self.width,
+            SHARE=self.share, PITCH=self.pitch, PADDED=padded(self.share),
+            PADDED_WIDTH=self.padded, PRECISION=convolution_precision(), WIDEN=interpreted(), **AGGREGATE,
+        )  # fmt: skip
+
+    def mix(self, block: LMLTBlock, spread: Tensor) -> None:
+        """The mixer's output added to the map; `spread` is (3, 3, pitch, hidden)."""
+        first, merge = cast(nn.Conv2d, block.ccm.ccm[0]), cast(nn.Conv2d, block.ccm.ccm[2])
+        pixels = self.batch * self.height * self.width
+        kernels.mix_kernel[(cdiv(pixels, MIX["PIXELS"]),)](
+            self.normed, spread, first.bias, merge.weight, merge.bias, self.x,
+            pixels, self.height, self.width,
+            WIDTH=self.dim, PITCH=self.pitch, HIDDEN=spread.shape[-1], PADDED_WIDTH=self.padded,
+            PRECISION=convolution_precision(), WIDEN=interpreted(), **MIX,
+        )  # fmt: skip
