@@ -1,6 +1,7 @@
 """A network ready to run: on its device, in its precision."""
 
 import copy
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from lmlt_arch.archs import LTENetwork, SRNetwork
 from lmlt_arch.checkpoint import CheckpointError, check_finite, load_model
+from lmlt_arch.inference.graphs import GraphedNetwork
 from lmlt_arch.inference.memory import bytes_per_pixel
 from lmlt_arch.inference.statistics import SharedStatistics
 
@@ -47,7 +49,7 @@ class NetworkRunner:
     """Runs a network of this package.
 
     Args:
-        network: is copied if another precision is asked for, and moved to the device.
+        network: is copied, in the precision that is asked for, to the device.
         device: where to compute.
         dtype: in what; the result is float32 in any case.
         compile: use `torch.compile`; worth it for many images or tiles of one size.
@@ -67,18 +69,28 @@ class NetworkRunner:
         self._dtype = dtype
         self._network = copy.deepcopy(network).to(device, dtype).eval().requires_grad_(False)
         self.statistics: SharedStatistics | None = SharedStatistics(self._network)
-        # Beside the network itself: compiled code does not see the hooks by which tiles share averages.
-        self._fast = torch.compile(self._network) if compile else self._network
+        # Beside the network itself: compiled or recorded, it does not see the hooks that share averages.
+        self._fast = self._repeated(self._network, compile=compile)
+
+    def _repeated(self, run: Callable[[Tensor], Tensor], *, compile: bool) -> Callable[[Tensor], Tensor]:
+        """A quicker way to run the network, or a part of it, again and again."""
+        if compile:
+            return torch.compile(run)
+        recordable = self.device.type == "cuda" and self._network.attn_type == "auto"
+        return GraphedNetwork(run) if recordable else run
+
+    def _run(self, run: Callable[[Tensor], Tensor], lq: Tensor) -> Tensor:
+        with torch.no_grad():
+            return run(lq.to(self.device, self._dtype))
 
     def __call__(self, lq: Tensor) -> Tensor:
         """Enlarge."""
-        with torch.no_grad():
-            run = self._network if self.statistics is not None and self.statistics.active else self._fast
-            return run(lq.to(self.device, self._dtype)).float()
+        averaging = self.statistics is not None and self.statistics.active
+        return self._run(self._network if averaging else self._fast, lq).float()
 
     def memory(self) -> float:
         """Measure it on a small image."""
-        return bytes_per_pixel(self, self.device)
+        return bytes_per_pixel(lambda lq: self._run(self._network, lq).float(), self.device)
 
 
 class EncoderRunner(NetworkRunner):
@@ -102,14 +114,16 @@ class EncoderRunner(NetworkRunner):
         assert isinstance(self._network, LTENetwork)
         self.network = self._network
         self.scale = 1
-        self._encode = torch.compile(self.network.encode) if compile else self.network.encode
+        self._fast = self._repeated(self.network.encode, compile=compile)
 
     def __call__(self, lq: Tensor) -> Tensor:
         """Features, in the network's precision."""
-        with torch.no_grad():
-            averaging = self.statistics is not None and self.statistics.active
-            run = self.network.encode if averaging else self._encode
-            return run(lq.to(self.device, self._dtype))
+        averaging = self.statistics is not None and self.statistics.active
+        return self._run(self.network.encode if averaging else self._fast, lq)
+
+    def memory(self) -> float:
+        """Measure it on a small image."""
+        return bytes_per_pixel(partial(self._run, self.network.encode), self.device)
 
 
 class ExportedRunner:
