@@ -117,10 +117,11 @@ def _version(distributions: list[str]) -> str:
 def _devices() -> Iterator[tuple[str, str]]:
     import torch
 
+    from lmlt_arch.inference.gpu import describe_gpu
+
     yield "cpu", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads for PyTorch"
     for index in range(torch.cuda.device_count()):
-        device = torch.cuda.get_device_properties(index)
-        yield f"cuda:{index}", f"{device.name}, {device.total_memory / 2**30:.0f} GiB"
+        yield f"cuda:{index}", describe_gpu(torch.device("cuda", index))
     if not torch.cuda.is_available():
         yield "cuda", "no GPU that this PyTorch can use: training runs on the CPU"
     backends = [name for name in ("gloo", "nccl") if torch.distributed.is_backend_available(name)]

@@ -19,6 +19,7 @@ from lmlt_arch.archs.presets import find_preset
 from lmlt_arch.checkpoint import describe_state, load_model
 from lmlt_arch.evaluation.errors import DataError, UsageError
 from lmlt_arch.inference import runner
+from lmlt_arch.inference.gpu import describe_gpu
 from lmlt_arch.inference.memory import is_out_of_memory
 from lmlt_arch.inference.statistics import SharedStatistics
 from lmlt_arch.inference.tiles import TiledNetwork, Tiling
@@ -159,9 +160,7 @@ def choose_device(name: str) -> torch.device:
 def describe_environment(device: torch.device) -> dict[str, str]:
     """What figures may depend on."""
     where = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type}, {torch.get_num_threads()} threads"
+        describe_gpu(device) if device.type == "cuda" else f"{device.type}, {torch.get_num_threads()} threads"
     )
     return {"lmlt": __version__, "torch": str(torch.__version__), "device": where}
 
