@@ -161,3 +161,24 @@ def test_bytes_are_trained_on_as_floats(make_options: Any, batch: dict[str, Tens
     model.feed_data(quantized)
     for key in batch:
         assert torch.equal(getattr(model, key), quantized[key].float() / 255)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("network", MODELS)
+@pytest.mark.parametrize("amp", [None, "bf16", "fp16"])
+def test_no_iteration_waits_for_the_gpu(
+    make_options: Any, batch: dict[str, Tensor], network: str, amp: str | None
+) -> None:
+    options = make_options(network, train={"fft_opt": FFT, "amp": amp})
+    model = MODELS[network]({**options, "num_gpu": 1})
+    pinned = {key: value.pin_memory() for key, value in batch.items()}
+    for iteration in range(1, 6):
+        model.update_learning_rate(iteration)
+        # Libraries load and memory is taken in the first ones; fp16's scaler waits, for its overflow flag.
+        torch.cuda.set_sync_debug_mode("error" if iteration > 2 and amp != "fp16" else "default")
+        try:
+            model.feed_data(pinned)
+            model.optimize_parameters(iteration)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert all(value == value for value in model.get_current_log().values())
