@@ -23,8 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +42,7 @@ from lmlt_arch.evaluation.timing import describe_problem, run_once
 from lmlt_arch.files import write_atomic
 from lmlt_arch.inference.complexity import complexity
 from lmlt_arch.inference.runner import DTYPES, ExportedRunner, NetworkRunner, choose_device
+from realsr.degradation import precision
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 PLAIN = {"LMLT": "lmlt", "ESC": "esc", "ESCFP": "esc_fp", "ESCReal": "esc_real"}
@@ -194,7 +194,8 @@ class Bench:
             for side in self.sides(work):
                 try:
                     run = self.make(work, side)
-                    with exact_float32():
+                    # Neither products nor convolutions in TF32.
+                    with precision.full_precision(self.device.type), full_precision():
                         output = run(lq)
                     for _ in range(2 if self.device.type == "cuda" else 0):
                         run(lq)
@@ -284,18 +285,6 @@ def _rate_of_convolutions(device: torch.device, dtype: torch.dtype) -> float:
     weight = torch.rand(64, 64, 3, 3, device=device, dtype=dtype).contiguous(memory_format=layout)
     x = torch.rand(4, 64, 128, 128, device=device, dtype=dtype).contiguous(memory_format=layout)
     return 2 * 9 * 64 * x.numel() / _best(lambda: functional.conv2d(x, weight, padding=1), device)
-
-
-@contextmanager
-def exact_float32() -> Iterator[None]:
-    """Products and convolutions of float32 as they are, not in TF32."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        with full_precision():
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def randomized(network: SRNetwork) -> SRNetwork:
