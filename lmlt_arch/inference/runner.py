@@ -69,32 +69,35 @@ class NetworkRunner:
         self._dtype = dtype
         self._network = copy.deepcopy(network).to(device, dtype).eval().requires_grad_(False)
         self.statistics: SharedStatistics | None = SharedStatistics(self._network)
-        # Beside the network itself: compiled or recorded, it does not see the hooks that share averages.
-        self._fast = self._repeated(self._network, compile=compile)
+        self._set_run(self._network, compile=compile)
 
-    def _repeated(self, run: Callable[[Tensor], Tensor], *, compile: bool) -> Callable[[Tensor], Tensor]:
-        """A quicker way to run the network, or a part of it, again and again."""
+    def _set_run(self, run: Callable[[Tensor], Tensor], *, compile: bool) -> None:
+        """Choose what runs, the network or a part of it, and a quicker way for doing so again and again."""
+        # Beside it: compiled or recorded, it does not see the hooks that share averages.
+        self._plain = self._fast = run
         if compile:
-            return torch.compile(run)
-        recordable = self.device.type == "cuda" and self._network.attn_type == "auto"
-        return GraphedNetwork(run) if recordable else run
-
-    def _run(self, run: Callable[[Tensor], Tensor], lq: Tensor) -> Tensor:
-        with torch.no_grad():
-            return run(lq.to(self.device, self._dtype))
+            self._fast = torch.compile(run)
+        elif self.device.type == "cuda" and self._network.attn_type == "auto":
+            self._fast = GraphedNetwork(run)
 
     def __call__(self, lq: Tensor) -> Tensor:
         """Enlarge."""
         averaging = self.statistics is not None and self.statistics.active
-        return self._run(self._network if averaging else self._fast, lq).float()
+        return self._output(self._plain if averaging else self._fast, lq)
+
+    def _output(self, run: Callable[[Tensor], Tensor], lq: Tensor) -> Tensor:
+        with torch.no_grad():
+            return run(lq.to(self.device, self._dtype)).float()
 
     def memory(self) -> float:
         """Measure it on a small image."""
-        return bytes_per_pixel(lambda lq: self._run(self._network, lq).float(), self.device)
+        return bytes_per_pixel(partial(self._output, self._plain), self.device)
 
 
 class EncoderRunner(NetworkRunner):
     """Runs the encoder of a network of any scale: maps (B, 3, h, w) to features (B, C, h, w).
+
+    Features are in the network's precision.
 
     Arguments: as those of `NetworkRunner`.
 
@@ -114,16 +117,11 @@ class EncoderRunner(NetworkRunner):
         assert isinstance(self._network, LTENetwork)
         self.network = self._network
         self.scale = 1
-        self._fast = self._repeated(self.network.encode, compile=compile)
+        self._set_run(self.network.encode, compile=compile)
 
-    def __call__(self, lq: Tensor) -> Tensor:
-        """Features, in the network's precision."""
-        averaging = self.statistics is not None and self.statistics.active
-        return self._run(self.network.encode if averaging else self._fast, lq)
-
-    def memory(self) -> float:
-        """Measure it on a small image."""
-        return bytes_per_pixel(partial(self._run, self.network.encode), self.device)
+    def _output(self, run: Callable[[Tensor], Tensor], lq: Tensor) -> Tensor:
+        with torch.no_grad():
+            return run(lq.to(self.device, self._dtype))
 
 
 class ExportedRunner:
