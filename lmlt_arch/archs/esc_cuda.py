@@ -16,7 +16,7 @@ from torch.nn import functional
 from triton import cdiv, next_power_of_2
 
 from lmlt_arch.archs.kernels import esc_triton as kernels
-from lmlt_arch.archs.kernels.where import convolution_precision, interpreted, padded, product_precision
+from lmlt_arch.archs.kernels.where import convolution_constants, padded, product_constants
 from lmlt_arch.archs.padding import cells
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class _Run:
         self.padded = padded(self.dim)
         # How far loads run ahead of products; three stages of float32 take more memory than some GPUs share.
         self.stages = 3 if x.element_size() == 2 else 2
+        self.constants = convolution_constants()
         self.running = torch.empty_like(x)
         self.y = torch.empty_like(x)
 
@@ -111,7 +112,7 @@ class _Run:
             a, ffn.dwc.weight, ffn.dwc.bias, ffn.aggr.weight, ffn.aggr.bias, out, self.head, self.sums,
             self.pixels, self.height, self.width,
             HIDDEN=hidden, PITCH=pitch, WIDTH=self.dim, PADDED=self.padded, COUNT=count, COUNTED=self.counted,
-            PRECISION=convolution_precision(), WIDEN=interpreted(), **CONTRACT,
+            **self.constants, **CONTRACT,
         )  # fmt: skip
 
     def linear(
@@ -132,7 +133,7 @@ class _Run:
             x, norm_weight, norm_bias, conv.weight, conv.bias, out, total,
             WIDTH=self.dim, PADDED=self.padded, OUT=conv.out_channels, PITCH=out.shape[-1],
             NORM=layer_norm is not None, GELU=gelu, ADD=add,
-            PRECISION=convolution_precision(), WIDEN=interpreted(), **LINEAR,
+            **self.constants, **LINEAR,
         )  # fmt: skip
 
     def attend(self, attention: WindowAttention, norm: nn.Module) -> None:
@@ -149,7 +150,7 @@ class _Run:
         kernels.attend_kernel[(programs, heads)](
             qkv, bias, self.y, self.height, self.width, rows, cols,
             HEADS=heads, CHANNELS=channels, PADDED=padded(channels), WINDOW=w,
-            SCALE=channels**-0.5, PRECISION=product_precision(), WIDEN=interpreted(), **ATTEND,
+            SCALE=channels**-0.5, **product_constants(), **ATTEND,
         )  # fmt: skip
         self.linear(attention.to_out, self.y, self.running, add=True)
 
@@ -182,7 +183,7 @@ class _Run:
         kernels.large_kernel[(cdiv(groups, LARGE["GROUPS"]), self.batch)](
             self.head, self.own, self.y, groups, cols, self.height, self.width,
             COUNT=self.pdim, COUNTED=self.counted, PITCH=self.dim, SIDE=self.side, SPAN=self.span,
-            GROUP=GROUP, PRECISION=convolution_precision(), WIDEN=interpreted(),
+            GROUP=GROUP, **self.constants,
             num_stages=self.stages, **LARGE,
         )  # fmt: skip
 
@@ -198,5 +199,5 @@ class _Run:
         kernels.convolve_kernel[(cdiv(total, CONVOLVE["PIXELS"]),)](
             self.y, weight, conv.bias, self.x, total, self.height, self.width,
             WIDTH=self.dim, PADDED=self.padded,
-            PRECISION=convolution_precision(), WIDEN=interpreted(), num_stages=self.stages, **CONVOLVE,
+            **self.constants, num_stages=self.stages, **CONVOLVE,
         )  # fmt: skip

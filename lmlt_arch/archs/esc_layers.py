@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -238,12 +239,9 @@ def run_blocks(blocks: nn.ModuleList, x: Tensor, shared: SharedKernels) -> Tenso
     if attention == {"Triton"} and where.usable(blocks, x, _KNOWN) and _fit(typed, x):
         from lmlt_arch.archs import esc_cuda
 
-        def one(z: Tensor) -> Tensor:
-            return esc_cuda.run_blocks(typed[:1], z, shared)
-
         first, large = typed[0], tuple(kernel.shape for kernel in shared)
-        side = first.attn.window_size + 5
-        if where.agree(first, x, one, lambda z: first(z, shared), side=side, constants=large):
+        fast, slow = partial(esc_cuda.run_blocks, typed[:1], shared=shared), partial(first, shared=shared)
+        if where.agree(first, x, fast, slow, side=first.attn.window_size + 5, constants=large):
             return esc_cuda.run_blocks(typed, x, shared)
     if attention == {"auto"} and fused.usable(blocks, x, _KNOWN):
         return esc_fast.run_blocks(typed, x, shared)

@@ -1,6 +1,7 @@
 """LMLT: Low-to-high Multi-Level Transformer (arXiv 2409.03516)."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import torch
@@ -60,10 +61,13 @@ class LevelAttention(AttentionModule):
 
     def _by_kernel(self, x: Tensor) -> Tensor:
         """`forward` by kernels that find the windows in the map itself; the result is channels last."""
+        return self.proj_drop(attend_map(x, self.weights()))
+
+    def weights(self) -> tuple[Tensor, ...]:
+        """What `attend_windows` takes, in its order."""
         qkv, local, proj = self.qkv, self.get_v, self.proj
         assert local.bias is not None
-        weights = qkv.weight, qkv.bias, local.weight, local.bias, proj.weight, proj.bias
-        return self.proj_drop(attend_map(x, weights))
+        return qkv.weight, qkv.bias, local.weight, local.bias, proj.weight, proj.bias
 
 
 class LHSB(nn.Module):
@@ -203,11 +207,9 @@ class LMLTEncoder(SRNetwork):
         if wanted and x.shape[1] // LEVELS <= MAX_WIDTH and where.countable(x, 2 * x.shape[1]):
             from lmlt_arch.archs import lmlt_cuda
 
-            def one(z: Tensor) -> Tensor:
-                return lmlt_cuda.run_blocks(blocks[:1], z)
-
-            connected = (blocks[0].lhsb.low_to_high,)
-            if where.agree(blocks[0], x, one, lambda z: blocks[0](z, 1, 1), side=STRIDE, constants=connected):
+            block, fast = blocks[0], partial(lmlt_cuda.run_blocks, blocks[:1])
+            slow, connected = partial(block, rows=1, cols=1), (block.lhsb.low_to_high,)
+            if where.agree(block, x, fast, slow, side=STRIDE, constants=connected):
                 return lmlt_cuda.run_blocks(blocks, x)
         if self.attn_type == "auto" and fused.usable(self.feats, x, _KNOWN):
             return lmlt_fast.run_blocks(blocks, x, cell=STRIDE)

@@ -7,7 +7,6 @@ installed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -17,7 +16,8 @@ from torch.nn import functional
 from triton import cdiv
 
 from lmlt_arch.archs.kernels import lmlt_triton as kernels
-from lmlt_arch.archs.kernels.where import convolution_precision, interpreted, padded, product_precision
+from lmlt_arch.archs.kernels.where import convolution_constants, padded
+from lmlt_arch.archs.kernels.window_attention import count_windows, level_constants
 
 if TYPE_CHECKING:
     from lmlt_arch.archs.lmlt_arch import LHSB, LevelAttention, LMLTBlock
@@ -54,6 +54,22 @@ def run_blocks(blocks: Sequence[LMLTBlock], x: Tensor) -> Tensor:
     return x.permute(0, 3, 1, 2)
 
 
+def attend_level(z: Tensor, coarser: Tensor | None, weights: Sequence[Tensor], out: Tensor) -> None:
+    """Write to `out` what the attention of a level makes of its input.
+
+    Args:
+        z: (B, H, W, d or more), whose pixels lie at even distances.
+        coarser: (B, H / 2, W / 2, d), is enlarged and added to it.
+        weights: those of `attend_windows`.
+        out: (B, H, W, d), contiguous.
+    """
+    windows, cols = count_windows(out)
+    kernels.attend_kernel[(cdiv(windows, ATTEND["WINDOWS"]),)](
+        z, z.stride(2), z if coarser is None else coarser, *weights, out, windows, cols,
+        ADD_COARSER=coarser is not None, **level_constants(out.shape[3]), **ATTEND,
+    )  # fmt: skip
+
+
 class _Run:
     """The map and what the kernels of a block leave for each other.
 
@@ -72,6 +88,7 @@ class _Run:
         self.pooled = [x.new_empty(size) for size in sizes[1:]]
         self.levels = [x.new_empty(size) for size in sizes]
         self.padded = padded(self.dim)
+        self.constants = convolution_constants()
 
     def norm_pool(self, block: LMLTBlock) -> None:
         """`normed`, and its channels of the coarser levels pooled."""
@@ -88,16 +105,7 @@ class _Run:
         for number in reversed(range(4)):
             attention = cast("LevelAttention", lhsb.mfr[number])
             z = self.pooled[number - 1] if number else self.normed
-            rows, cols = self.height >> number + 3, self.width >> number + 3
-            windows = self.batch * rows * cols
-            kernels.attend_kernel[(cdiv(windows, ATTEND["WINDOWS"]),)](
-                z, z.stride(2), z if coarser is None else coarser,
-                attention.qkv.weight, attention.qkv.bias, attention.get_v.weight, attention.get_v.bias,
-                attention.proj.weight, attention.proj.bias, self.levels[number], windows, cols,
-                SCALE=math.log2(math.e) * self.share**-0.5, SHARE=self.share,
-                PADDED=padded(self.share), ADD_COARSER=coarser is not None,
-                PRECISION=product_precision(), WIDEN=interpreted(), **ATTEND,
-            )  # fmt: skip
+            attend_level(z, coarser, attention.weights(), self.levels[number])
             coarser = self.levels[number] if lhsb.low_to_high else None
 
     def aggregate(self, block: LMLTBlock) -> None:
@@ -107,7 +115,7 @@ class _Run:
             *self.levels, aggr.weight, aggr.bias, self.x, norm.weight, norm.bias, self.normed,
             pixels, self.height, self.width,
             SHARE=self.share, PITCH=self.pitch, PADDED=padded(self.share),
-            PADDED_WIDTH=self.padded, PRECISION=convolution_precision(), WIDEN=interpreted(), **AGGREGATE,
+            PADDED_WIDTH=self.padded, **self.constants, **AGGREGATE,
         )  # fmt: skip
 
     def mix(self, block: LMLTBlock, spread: Tensor) -> None:
@@ -118,5 +126,5 @@ class _Run:
             self.normed, spread, first.bias, merge.weight, merge.bias, self.x,
             pixels, self.height, self.width,
             WIDTH=self.dim, PITCH=self.pitch, HIDDEN=spread.shape[-1], PADDED_WIDTH=self.padded,
-            PRECISION=convolution_precision(), WIDEN=interpreted(), **MIX,
+            **self.constants, **MIX,
         )  # fmt: skip

@@ -9,7 +9,7 @@ float32.
 import triton
 import triton.language as tl
 
-from lmlt_arch.archs.kernels.parts import gelu, normalize, product
+from lmlt_arch.archs.kernels.parts import gelu, normalize, on_map, product
 
 
 @triton.jit(do_not_specialize=["pixels"])
@@ -90,9 +90,7 @@ def contract_kernel(
         for tap in tl.static_range(9):
             dy = tap // 3 - 1
             dx = tap % 3 - 1
-            seen = (
-                inside & (line + dy >= 0) & (line + dy < height) & (column + dx >= 0) & (column + dx < width)
-            )
+            seen = inside & on_map(line + dy, column + dx, height, width)
             place = (pixel + dy * width + dx)[:, None] * PITCH + own[None, :]
             rows = tl.load(corner + place, mask=seen[:, None], other=0.0).to(tl.float32)
             taps = tl.load(local_weight + own * 9 + tap, mask=known, other=0.0).to(tl.float32)
@@ -207,8 +205,7 @@ def large_kernel(
         dy = step // STEPS - SIDE // 2
         number = step % STEPS * SOURCES + source
         column = left[:, None] - SIDE // 2 + (number // COUNTED)[None, :]
-        seen = ((group < groups) & (line + dy >= 0) & (line + dy < height))[:, None]
-        seen = seen & (column >= 0) & (column < width)
+        seen = (group < groups)[:, None] & on_map((line + dy)[:, None], column, height, width)
         rows = tl.load(
             corner + (place + dy * width * COUNTED)[:, None] + number[None, :], mask=seen, other=0.0
         )
@@ -238,7 +235,7 @@ def convolve_kernel(
     for tap in range(9):
         dy = tap // 3 - 1
         dx = tap % 3 - 1
-        seen = inside & (line + dy >= 0) & (line + dy < height) & (column + dx >= 0) & (column + dx < width)
+        seen = inside & on_map(line + dy, column + dx, height, width)
         place = (number + dy * width + dx)[:, None] * WIDTH + channel[None, :]
         rows = tl.load(y + start * WIDTH + place, mask=seen[:, None] & real[None, :], other=0.0)
         factor = tl.load(

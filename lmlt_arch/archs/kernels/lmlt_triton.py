@@ -9,7 +9,7 @@ Sums are float32.
 import triton
 import triton.language as tl
 
-from lmlt_arch.archs.kernels.parts import gelu, normalize, product
+from lmlt_arch.archs.kernels.parts import gelu, normalize, on_map, product
 
 
 @triton.jit(do_not_specialize=["tile_cols"])
@@ -55,6 +55,16 @@ def norm_pool_kernel(
     place = (row * tile_cols + col) * SHARE + channel - 3 * SHARE
     own = (channel >= 3 * SHARE) & (channel < WIDTH)
     tl.store(pooled_3 + place, tl.max(y, 0).to(normed.dtype.element_ty), mask=own)
+
+
+@triton.jit
+def window_pixels(window, window_cols, SIDE: tl.constexpr):
+    """Where the 64 pixels of a window are in maps one below the other; SIDE: of a window there, 8 or 4."""
+    token = tl.arange(0, 64)
+    y, x = token // 8 // (8 // SIDE), token % 8 // (8 // SIDE)
+    col = window % window_cols
+    row = (window // window_cols).to(tl.int64)
+    return (row * SIDE + y) * (window_cols * SIDE) + col * SIDE + x
 
 
 @triton.jit
@@ -125,8 +135,6 @@ def attend_kernel(
     enlarged and added to it. `windows` is their number in all images. SCALE belongs to scores that become
     powers of two. PADDED is SHARE enlarged to what `tl.dot` takes.
     """
-    token = tl.arange(0, 64)
-    y, x = token // 8, token % 8
     channel = tl.arange(0, PADDED)
     real = (channel < SHARE)[None, :]
     dtype = z.dtype.element_ty
@@ -136,12 +144,10 @@ def attend_kernel(
     w_out, b_out = linear_part(z, proj_weight, proj_bias, 0, SHARE, PADDED)
     first = tl.program_id(0) * WINDOWS
     for window in range(first, tl.minimum(first + WINDOWS, windows)):
-        col = window % window_cols
-        row = (window // window_cols).to(tl.int64)  # of all images, one below the other
-        pixel = (row * 8 + y) * (window_cols * 8) + col * 8 + x
+        pixel = window_pixels(window, window_cols, 8)
         rows = tl.load(z + pixel[:, None] * z_pixel + channel[None, :], mask=real, other=0.0)
         if ADD_COARSER:
-            below = (row * 4 + y // 2) * (window_cols * 4) + col * 4 + x // 2
+            below = window_pixels(window, window_cols, 4)
             enlarged = tl.load(coarser + below[:, None] * SHARE + channel[None, :], mask=real, other=0.0)
             rows = (rows.to(tl.float32) + enlarged.to(tl.float32)).to(dtype)
         q = (product(rows, w_q, PRECISION, WIDEN) + b_q).to(dtype)
@@ -164,8 +170,6 @@ def attend_backward_kernel(
     receives this program's share: the weights of q, k, v and the projection, (in, out) each; then a row for
     each of their biases, for the positional term's bias and for each of its nine taps.
     """
-    token = tl.arange(0, 64)
-    y, x = token // 8, token % 8
     channel = tl.arange(0, PADDED)
     real = (channel < SHARE)[None, :]
     dtype = z.dtype.element_ty
@@ -184,9 +188,7 @@ def attend_backward_kernel(
     of_vectors = tl.zeros((16, PADDED), tl.float32)
     first = tl.program_id(0) * windows_each
     for window in range(first, tl.minimum(first + windows_each, windows)):
-        col = window % window_cols
-        row = (window // window_cols).to(tl.int64)
-        pixel = (row * 8 + y) * (window_cols * 8) + col * 8 + x
+        pixel = window_pixels(window, window_cols, 8)
         rows = tl.load(z + pixel[:, None] * z_pixel + channel[None, :], mask=real, other=0.0)
         q = (product(rows, w_q, PRECISION, WIDEN) + b_q).to(dtype)
         k = (product(rows, w_k, PRECISION, WIDEN) + b_k).to(dtype)
@@ -331,10 +333,7 @@ def mix_kernel(
             tap = step // STEPS
             dy = tap // 3 - 1
             dx = tap % 3 - 1
-            # The map ends in zeros.
-            seen = (
-                inside & (line + dy >= 0) & (line + dy < height) & (column + dx >= 0) & (column + dx < width)
-            )
+            seen = inside & on_map(line + dy, column + dx, height, width)
             from_row = (number + dy * width + dx)[:, None] * PITCH
             from_row += (step % STEPS * SOURCES + source)[None, :]
             rows = tl.load(corner + from_row, mask=seen[:, None], other=0.0)

@@ -14,8 +14,8 @@ def gelu(x):
 def product(a, b, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
     """`a @ b`, summed in float32.
 
-    PRECISION is that of float32 factors, "ieee" or "tf32". WIDEN makes all of them float32, of the same
-    values: the interpreter's misread bfloat16.
+    PRECISION is that of float32 factors: "ieee", "tf32x3" (nearly as exact) or "tf32". WIDEN makes all of
+    them float32, of the same values: the interpreter's misread bfloat16.
     """
     if WIDEN:
         a, b = a.to(tl.float32), b.to(tl.float32)
@@ -32,3 +32,9 @@ def normalize(x, weight, bias, WIDTH: tl.constexpr, PADDED: tl.constexpr):
     gain = tl.load(weight + channel, mask=real, other=0.0).to(tl.float32)
     shift = tl.load(bias + channel, mask=real, other=0.0).to(tl.float32)
     return normed * gain[None, :] + shift[None, :]
+
+
+@triton.jit
+def on_map(line, column, height, width):
+    """Whether pixels lie on a map, beyond which convolutions see zeros."""
+    return (line >= 0) & (line < height) & (column >= 0) & (column < width)

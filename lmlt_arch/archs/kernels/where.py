@@ -5,6 +5,7 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -179,6 +180,16 @@ def _difference(noise: Tensor, fast: Run, expected: Tensor, tolerance: float) ->
 def padded(width: int) -> int:
     """Channels enlarged to what products take: a power of two, 16 at least."""
     return max(16, 1 << (width - 1).bit_length())
+
+
+def product_constants() -> dict[str, Any]:
+    """What a kernel is told of its products, where they are products in PyTorch, too."""
+    return {"PRECISION": product_precision(), "WIDEN": interpreted()}
+
+
+def convolution_constants() -> dict[str, Any]:
+    """The same, where they are convolutions in PyTorch."""
+    return {"PRECISION": convolution_precision(), "WIDEN": interpreted()}
 
 
 def product_precision() -> str:

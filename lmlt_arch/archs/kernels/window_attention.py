@@ -14,12 +14,11 @@ from lmlt_arch.archs.bypass import is_untouched
 from lmlt_arch.archs.kernels.where import (
     DTYPES,
     EXACT,
-    interpreted,
     is_place,
     is_plain,
     obstacle,
     padded,
-    product_precision,
+    product_constants,
 )
 from lmlt_arch.archs.padding import is_exporting
 
@@ -55,16 +54,12 @@ def attend_windows(
     Returns:
         (B, H, W, d), contiguous, in the dtype of `z`.
     """
-    from lmlt_arch.archs.kernels import lmlt_triton as kernels
-    from lmlt_arch.archs.lmlt_cuda import ATTEND
+    from lmlt_arch.archs.lmlt_cuda import attend_level
 
-    windows, cols = _windows(z)
     out = z.new_empty(z.shape)
+    weights = qkv_weight, qkv_bias, local_weight, local_bias, proj_weight, proj_bias
     with torch.cuda.device_of(z):
-        kernels.attend_kernel[(-(-windows // ATTEND["WINDOWS"]),)](
-            z, z.stride(2), z, qkv_weight, qkv_bias, local_weight, local_bias, proj_weight, proj_bias, out,
-            windows, cols, ADD_COARSER=False, **_constants(z), **ATTEND,
-        )  # fmt: skip
+        attend_level(z, None, weights, out)
     return out
 
 
@@ -101,10 +96,10 @@ def attend_windows_backward(
     """
     from lmlt_arch.archs.kernels import lmlt_triton as kernels
 
-    windows, cols = _windows(z)
+    windows, cols = count_windows(z)
     each = -(-windows // _PROGRAMS)
     programs = -(-windows // each)
-    constants = _constants(z)
+    constants = level_constants(z.shape[3])
     width = constants["PADDED"]
     if z.dtype is torch.float32 and width > 16 and constants["PRECISION"] == EXACT:
         # Three products for each take more memory than some GPUs have for a program.
@@ -185,18 +180,13 @@ def serves(level: nn.Module, x: Tensor) -> bool:
     return is_untouched(level, x, known) and all(is_plain(p) for p in level.parameters())
 
 
-def _windows(z: Tensor) -> tuple[int, int]:
-    """How many there are, and how many side by side."""
+def count_windows(z: Tensor) -> tuple[int, int]:
+    """How many there are in (B, H, W, d), and how many side by side."""
     batch, height, width, _ = z.shape
     return batch * (height // 8) * (width // 8), width // 8
 
 
-def _constants(z: Tensor) -> dict[str, Any]:
-    width = z.shape[3]
-    return {
-        "SCALE": math.log2(math.e) * width**-0.5,
-        "SHARE": width,
-        "PADDED": padded(width),
-        "PRECISION": product_precision(),
-        "WIDEN": interpreted(),
-    }
+def level_constants(width: int) -> dict[str, Any]:
+    """What both kernels of a level of so many channels are compiled for."""
+    scale = math.log2(math.e) * width**-0.5
+    return {"SCALE": scale, "SHARE": width, "PADDED": padded(width), **product_constants()}
