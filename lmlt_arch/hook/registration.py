@@ -1,5 +1,6 @@
 """What the plugin adds to BasicSR's registries, and how: under plain names that yield to the user's own."""
 
+import inspect
 import sys
 import warnings
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ PROVIDED: dict[str, dict[str, str]] = {
 """Registry of `basicsr.utils.registry` -> registered name -> module that exports it."""
 
 _REGISTRIES = "basicsr.utils.registry"
+_PACKAGES = ("lmlt_arch", "realsr")
+_SUFFIX = "_basicsr"
 
 
 def after(module: str, names: dict[str, Any]) -> None:
@@ -65,6 +68,43 @@ def registered() -> dict[str, dict[str, str]]:
         }
         for registry, provided in PROVIDED.items()
     }
+
+
+def holds_ours(registry: str, name: object) -> bool:
+    """Whether the class that a registry now gives for a name is ours.
+
+    A name alone says nothing: a fork or a user may have registered a class of their own under it.
+
+    Args:
+        registry: such as `MODEL_REGISTRY`.
+        name: as in an option file, so it may be anything.
+    """
+    if not isinstance(name, str):
+        return False
+    found = registered_class(registry, name)
+    return name in PROVIDED.get(registry, ()) if found is None else _is_of_the_house(found)
+
+
+def registered_class(registry: str, name: str) -> Any:
+    """What a registry of BasicSR gives for a name; None if it knows none, or if BasicSR was not imported."""
+    table = getattr(sys.modules.get(_REGISTRIES), registry, None)
+    if table is None:
+        return None
+    known = dict(iter(table))
+    return known.get(name, known.get(name + _SUFFIX))
+
+
+def sr_model_reads(key: str) -> bool:
+    """Whether BasicSR's own SRModel mentions an option: forks taught theirs more than stock has."""
+    module = sys.modules.get("basicsr.models.sr_model")
+    try:
+        return module is not None and f"'{key}'" in inspect.getsource(module).replace('"', "'")
+    except OSError:
+        return False
+
+
+def _is_of_the_house(found: object) -> bool:
+    return str(getattr(found, "__module__", "")).partition(".")[0] in _PACKAGES
 
 
 def _plugin_is_mid_import() -> bool:

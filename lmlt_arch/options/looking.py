@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from lmlt_arch.hook.registration import PROVIDED
+from lmlt_arch.hook.registration import PROVIDED, holds_ours, sr_model_reads
 from lmlt_arch.options.fields import with_numbers
 from lmlt_arch.options.registries import registered
 
@@ -29,16 +29,17 @@ class Family(NamedTuple):
 def model_family(opt: Mapping[str, Any]) -> Family:
     """What kind of model the options are for."""
     name = effective_model(opt)
-    if name not in MODELS:
+    if not holds_ours("MODEL_REGISTRY", name):
         return Family(None, None, False)
     real = MODELS[name].startswith("realsr")
     return Family(real, "GAN" in name, real and opt.get("high_order_degradation", True) is not False)
 
 
 def effective_model(opt: Mapping[str, Any]) -> str:
-    """The model type that is built: stock SRModel knows no FFT loss, so ours takes its place."""
+    """The model type that is built: where SRModel knows no FFT loss, ours takes its place."""
     name = opt.get("model_type")
-    return "LMLTModel" if name == "SRModel" and at(opt, "train", "fft_opt") else str(name)
+    replaced = name == "SRModel" and at(opt, "train", "fft_opt") and not sr_model_reads("fft_opt")
+    return "LMLTModel" if replaced and holds_ours("MODEL_REGISTRY", "LMLTModel") else str(name)
 
 
 def at(opt: object, *keys: str | int) -> Any:
@@ -67,9 +68,8 @@ def whole(opt: object, *keys: str | int) -> int | None:
 
 
 def is_ours(opt: Mapping[str, Any]) -> bool:
-    """Whether one of our models is asked for, perhaps misspelt."""
+    """Whether one of our models is asked for, perhaps misspelt; a class of the user's of that name is not."""
     name = effective_model(opt)
-    if name in MODELS:
-        return True
-    known = registered("MODEL_REGISTRY") or {}
-    return name not in known and bool(difflib.get_close_matches(name, MODELS, n=1, cutoff=0.8))
+    if name in (registered("MODEL_REGISTRY") or MODELS):
+        return holds_ours("MODEL_REGISTRY", name)
+    return bool(difflib.get_close_matches(name, MODELS, n=1, cutoff=0.8))

@@ -196,6 +196,15 @@ class Tile(Section):
     """Overlap at each side."""
 
 
+class Plugin(Section):
+    """What the plugin reads in option files of any model."""
+
+    total_batch: LoopWhole | None = Field(None, ge=1)
+    """Images per step over all processes that the recipe was published with; another total is warned of."""
+    mends: Literal["all"] | list[str] = Field(default=[])
+    """Mends of BasicSR that change what is computed, to act for a model that is not the plugin's as well."""
+
+
 class Options(RoundKeys):
     """An option file of BasicSR for the plugin's models."""
 
@@ -229,6 +238,8 @@ class Options(RoundKeys):
     """Of DistributedDataParallel."""
     tile: Tile | None = None
     """Enlarge validation images in tiles."""
+    lmlt: Plugin | None = None
+    """What the plugin reads in option files of any model."""
 
     gt_usm: bool = True
     """Real-world stage 1: sharpen ground truth before it is degraded and compared with."""
