@@ -12,8 +12,8 @@ from lmlt_arch.hook import mending
 
 try:
     # It imports torchvision, which may need the same mend here as under BasicSR.
-    with mending.during("spandrel", {}):
-        from spandrel import MAIN_REGISTRY, Architecture, ArchSupport, ImageModelDescriptor, ModelTiling
+    mending.before("spandrel")
+    from spandrel import MAIN_REGISTRY, Architecture, ArchSupport, ImageModelDescriptor, ModelTiling
 except ImportError as error:
     raise ImportError(f'spandrel cannot be used ({error}): pip install "basicsr-lmlt[spandrel]"') from error
 

@@ -36,3 +36,22 @@ class Environments:
 
 environments = Environments()
 """Those of everything in this process that reads an LMDB."""
+
+
+class SharedEnvironment:
+    """An LMDB for those who want one of their own: opened once in a process, and again where it is sent to.
+
+    It has what lmdb's own `Environment` has (`begin`, `stat`, ...), and can be pickled.
+    """
+
+    def __init__(self, path: str, options: dict[str, Any]) -> None:
+        self._path, self._options = path, options
+        self._environment()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._environment(), name)
+
+    def _environment(self) -> Any:
+        return environments.get(self._path, self._options)

@@ -7,6 +7,7 @@ save.
 
 # mypy: allow-subclassing-any
 import atexit
+import math
 import random
 import signal
 import threading
@@ -86,6 +87,27 @@ class TrainingOrder(EnlargedSampler):
                 _mixed(self.seed, self.epoch, place),
                 _mixed(self.seed, self.epoch, step, _OF_STEPS),
             )
+
+    def last_epoch(self, epoch: int, steps: int) -> int:
+        """The epoch in which the last of so many steps is made; `epoch - 1` if there is none to make.
+
+        Args:
+            epoch: the one to begin with, at the place of `resume` if it is the resumed one.
+            steps: of the optimizer. An epoch has whole batches only: the loader drops what is left.
+
+        Raises:
+            ValueError: an epoch has fewer samples than a batch.
+        """
+        self.epoch = epoch
+        first, each = (self.num_samples - self._start()) // self.batch, self.num_samples // self.batch
+        if each == 0:
+            raise ValueError(
+                f"the {len(self.dataset)} training images make {self.num_samples} samples per epoch for each "
+                f"of {self.num_replicas} processes, too few for a batch of {self.batch}"
+            )
+        if steps <= first:
+            return epoch if steps > 0 else epoch - 1
+        return epoch + math.ceil((steps - first) / each)
 
     def state(self) -> dict[str, int]:
         """The place in the epoch, in samples of all processes together."""

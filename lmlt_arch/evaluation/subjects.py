@@ -223,8 +223,8 @@ def _of_spandrel(path: Path, refusal: CheckpointError) -> Subject:
 
     try:
         # It imports torchvision, which may need the mend that BasicSR needs.
-        with mending.during("spandrel", {}):
-            import spandrel
+        mending.before("spandrel")
+        import spandrel
     except ImportError as error:
         raise CheckpointError(
             f"{refusal}; files of other networks need spandrel: pip install 'basicsr-lmlt[spandrel]'"

@@ -12,8 +12,10 @@ from functools import partial
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 from lmlt_arch.hook import checkout, mending, registration
+from lmlt_arch.hook.telling import tell_once
 
 OWNER = "basicsr-lmlt"
 
@@ -44,28 +46,48 @@ def is_installed() -> bool:
 def find_spec(
     name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
 ) -> ModuleSpec | None:
-    """Spec of a `basicsr` module as the other finders give it, its loader set to run our work as well."""
+    """Spec of a `basicsr` module as the other finders give it, its loader set to run our work as well.
+
+    None, so that the import goes on as if we were not there, for what is not BasicSR or cannot be followed.
+    """
     spec = _real_spec(name, path, target)
-    if spec is None and name == "basicsr":
-        spec = checkout.package_of_running_script()
-    if spec is None and name == "basicsr.version" and path:
-        spec = checkout.version_of_unbuilt(path[0])
-    if spec is None or spec.loader is None:
+    try:
+        if spec is None:
+            spec = _spec_of_checkout(name, path)
+        return _with_our_work(spec) if spec is not None else None
+    except Exception as error:
+        tell_once(f"{name} cannot be followed ({error!r}).")
+        return None
+
+
+def _spec_of_checkout(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
+    if name == "basicsr":
+        return checkout.package_of_running_script()
+    if name == "basicsr.version" and path:
+        return checkout.version_of_unbuilt(next(iter(path)))
+    return None
+
+
+def _with_our_work(spec: ModuleSpec) -> ModuleSpec | None:
+    is_package = spec.submodule_search_locations is not None
+    if not hasattr(spec.loader, "exec_module") or (spec.name == "basicsr" and not is_package):
         return None
     # A copy: some loaders serve many modules. An attribute of the instance and no proxy: everything else
     # about the loader (its type, get_code for `python -m`, resources, pickling) stays what it was.
-    loader = copy.copy(spec.loader)
+    loader: Any = copy.copy(spec.loader)
     vars(loader)["exec_module"] = partial(_exec_module, loader)
     spec.loader = loader
     return spec
 
 
 def _exec_module(loader: Loader, module: ModuleType) -> None:
-    del vars(loader)["exec_module"]
-    with mending.during(module.__name__, vars(module)):
+    vars(loader).pop("exec_module", None)
+    names = vars(module)
+    mending.before("basicsr")
+    with mending.during(module.__name__, names):
         loader.exec_module(module)
-    mending.after(module.__name__, vars(module))
-    registration.after(module.__name__, vars(module))
+    mending.after(module.__name__, names)
+    registration.after(module.__name__, names)
 
 
 def _is_ours(finder: object) -> bool:

@@ -1,25 +1,31 @@
 """The table of mends, and what runs them around BasicSR's modules.
 
-A mend is one small function with the reason for it in its docstring. It names the module it concerns and
-brings a probe, and it runs only where the probe says that this BasicSR on these libraries needs it. A mend
-that fails warns and leaves BasicSR as it was.
+A mend is one small function with the reason for it in its docstring. It names the module it concerns, what
+it replaces there and a probe, and it runs only where all of that is there and the probe says that this
+BasicSR on these libraries needs it: a name that is absent means that the mend is not for this BasicSR.
+A mend that fails leaves BasicSR as it was. Nothing here raises, whatever the name `basicsr` stands for.
 """
 
 import inspect
 import os
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any, TypeVar
+
+from lmlt_arch.hook.telling import tell_once
 
 Names = dict[str, Any]
 """What a module defines (its `__dict__`): probes look into it, mends replace entries of it."""
 
 SKIP = "LMLT_SKIP_MENDS"
-"""Environment variable with names of mends to leave out, comma separated: shows what a mend is good for."""
+"""Environment variable with names of mends to leave out, comma separated."""
+
+ASK = "LMLT_MENDS"
+"""Environment variable with names of mends that change results, comma separated, or `all`: they then act for
+models that are not ours as well. The same as `lmlt: mends` in an option file."""
 
 HOMES = ("mends_import", "mends_distributed", "mends_training", "mends_losses", "mends_data", "mends_options")
 
@@ -27,52 +33,83 @@ applied: dict[str, str] = {}
 """Mends at work in this process: name and reason."""
 
 _APPLIED_HERE = "_lmlt_mends"
+_prepared: set[str] = set()
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class Mend:
-    """One mend: `run` is a context manager held while the module runs, or takes the names it defined."""
+    """One mend.
+
+    Attributes:
+        name: for people, and for the environment variables.
+        reason: what goes wrong without it.
+        modules: it concerns these.
+        changes: what must be there and may be replaced, such as `BaseModel.validation`.
+        needed: whether this BasicSR needs it, by what the module defines.
+        run: a context manager held while the module runs, or a function of the names that it defined.
+        changes_results: stock code runs without it and computes something else. Then it acts for our models
+            only, and for others where `wanted` says that they ask.
+    """
 
     name: str
     reason: str
     modules: tuple[str, ...]
     needed: Callable[[Names], bool]
     run: Callable[..., Any]
+    changes: tuple[str, ...] = ()
+    changes_results: bool = False
 
 
+_before: list[Mend] = []
 _during: list[Mend] = []
 _after: list[Mend] = []
 
 
-def mend_during(
-    *modules: str, needed: Callable[[Names], bool]
-) -> Callable[[Callable[[], AbstractContextManager[None]]], Callable[[], AbstractContextManager[None]]]:
+def always(names: Names) -> bool:
+    """The probe of a mend for something that no version of BasicSR or its libraries gets right."""
+    return True
+
+
+def mend_libraries(*packages: str, needed: Callable[[Names], bool] = always) -> Callable[[_F], _F]:
+    """Call the decorated function, without arguments, before the first module of these packages runs.
+
+    For what depends on the libraries alone; `needed` gets no names.
+    """
+    return partial(_enter, _before, packages, needed=needed)
+
+
+def mend_during(*modules: str, needed: Callable[[Names], bool] = always) -> Callable[[_F], _F]:
     """Enter the decorated context manager while each of `modules` is imported."""
-
-    def enter(run: Callable[[], AbstractContextManager[None]]) -> Callable[[], AbstractContextManager[None]]:
-        _during.append(_mend(run, modules, needed))
-        return run
-
-    return enter
+    return partial(_enter, _during, modules, needed=needed)
 
 
 def mend_after(
-    *modules: str, needed: Callable[[Names], bool]
-) -> Callable[[Callable[[Names], None]], Callable[[Names], None]]:
-    """Call the decorated function with the names of each of `modules` once it is imported."""
-
-    def enter(run: Callable[[Names], None]) -> Callable[[Names], None]:
-        _after.append(_mend(run, modules, needed))
-        return run
-
-    return enter
+    *modules: str,
+    changes: tuple[str, ...],
+    needed: Callable[[Names], bool] = always,
+    changes_results: bool = False,
+) -> Callable[[_F], _F]:
+    """Call the decorated function with the names of each of `modules` once it is imported; see `Mend`."""
+    return partial(_enter, _after, modules, needed=needed, changes=changes, changes_results=changes_results)
 
 
 def all_mends() -> list[Mend]:
     """Every mend there is."""
     _load()
-    return [*_during, *_after]
+    return [*_before, *_during, *_after]
+
+
+def before(package: str) -> None:
+    """Run the mends of libraries for a package, once in this process."""
+    if package in _prepared:
+        return
+    _prepared.add(package)
+    _load()
+    for mend in _due(_before, package, {}):
+        with _guarded(mend.name):
+            mend.run()
+            applied[mend.name] = mend.reason
 
 
 @contextmanager
@@ -82,9 +119,7 @@ def during(module: str, names: Names) -> Iterator[None]:
     names.pop(_APPLIED_HERE, None)
     with ExitStack() as stack:
         for mend in _due(_during, module, names):
-            with _warning(mend.name):
-                stack.enter_context(mend.run())
-                applied[mend.name] = mend.reason
+            stack.enter_context(_held(mend))
         yield
 
 
@@ -93,7 +128,7 @@ def after(module: str, names: Names) -> None:
     done = names.setdefault(_APPLIED_HERE, set())
     for mend in _due(_after, module, names):
         if mend.name not in done:
-            with _warning(mend.name):
+            with _guarded(mend.name), _restoring(mend.changes, names):
                 mend.run(names)
                 done.add(mend.name)
                 applied[mend.name] = mend.reason
@@ -101,7 +136,21 @@ def after(module: str, names: Names) -> None:
 
 def skipped(name: str) -> bool:
     """Whether the environment says to leave this mend out."""
-    return name in os.environ.get(SKIP, "").split(",")
+    return name in _listed(os.environ.get(SKIP, ""))
+
+
+def wanted(name: str, opt: Mapping[str, Any]) -> bool:
+    """Whether a mend that changes results acts in a run: for our models, and for others that ask for it.
+
+    Args:
+        name: of the mend.
+        opt: the options of the run.
+    """
+    from lmlt_arch.options.looking import at, runs_ours
+
+    in_file = at(opt, "lmlt", "mends")
+    asked = [*_listed(os.environ.get(ASK, "")), *(in_file if isinstance(in_file, list) else [in_file])]
+    return name in asked or "all" in asked or runs_ours(opt)
 
 
 def summary(function: Callable[..., Any]) -> str:
@@ -109,46 +158,96 @@ def summary(function: Callable[..., Any]) -> str:
     return " ".join((function.__doc__ or "").partition("\n\n")[0].split())
 
 
-def always(names: Names) -> bool:
-    """The probe of a mend for something that no version of BasicSR or its libraries gets right."""
-    return True
-
-
 def uses(function: Callable[..., Any], *words: str) -> bool:
-    """Whether the code of a stock function still has these names, attributes or strings in it."""
+    """Whether the code of a function still mentions all these names or strings."""
     code = inspect.unwrap(function).__code__
     return {*words} <= {*code.co_names, *(c for c in code.co_consts if isinstance(c, str))}
 
 
-def _mend(run: Callable[..., Any], modules: tuple[str, ...], needed: Callable[[Names], bool]) -> Mend:
-    return Mend(run.__name__.replace("_", "-"), summary(run), modules, needed, run)
+def _enter(
+    table: list[Mend],
+    modules: tuple[str, ...],
+    run: _F,
+    *,
+    needed: Callable[[Names], bool],
+    changes: tuple[str, ...] = (),
+    changes_results: bool = False,
+) -> _F:
+    name = run.__name__.replace("_", "-")
+    table.append(Mend(name, summary(run), modules, needed, run, changes, changes_results))
+    return run
 
 
 @cache
 def _load() -> None:
     for home in HOMES:
-        with _warning(home):
-            import_module(f"lmlt_arch.hook.{home}")
+        with _guarded(home):
+            try:
+                import_module(f"lmlt_arch.hook.{home}")
+            except ModuleNotFoundError as error:
+                # A library that BasicSR needs is missing: there is nothing to mend, and BasicSR will say so.
+                if (error.name or "").startswith("lmlt_arch"):
+                    raise
 
 
 def _due(mends: list[Mend], module: str, names: Names) -> Iterator[Mend]:
     for mend in mends:
-        if module in mend.modules and not skipped(mend.name):
-            due = False
-            with _warning(mend.name):
-                due = mend.needed(names)
-            if due:
-                yield mend
+        if module not in mend.modules or skipped(mend.name):
+            continue
+        due = False
+        with _guarded(mend.name):
+            due = all(_find(names, path) is not None for path in mend.changes) and mend.needed(names)
+        if due:
+            yield mend
+
+
+def _find(names: Names, path: str) -> Any:
+    """What a module defines at a place such as `SRModel.test`, or None."""
+    first, *rest = path.split(".")
+    found = names.get(first)
+    for attribute in rest:
+        found = getattr(found, attribute, None)
+    return found
 
 
 @contextmanager
-def _warning(name: str) -> Iterator[None]:
+def _restoring(paths: tuple[str, ...], names: Names) -> Iterator[None]:
+    """Put everything at these places back if there is an error."""
+    stock = {path: _find(names, path) for path in paths}
+    try:
+        yield
+    except Exception:
+        for path, value in stock.items():
+            owner, _, attribute = path.rpartition(".")
+            if owner:
+                setattr(_find(names, owner), attribute, value)
+            else:
+                names[attribute] = value
+        raise
+
+
+@contextmanager
+def _held(mend: Mend) -> Iterator[None]:
+    context: AbstractContextManager[None] | None = None
+    with _guarded(mend.name):
+        context = mend.run()
+        context.__enter__()
+        applied[mend.name] = mend.reason
+    try:
+        yield
+    finally:
+        if mend.name in applied and context is not None:
+            with _guarded(mend.name):
+                context.__exit__(None, None, None)
+
+
+@contextmanager
+def _guarded(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        warnings.warn(
-            f"basicsr-lmlt: {name} could not be applied ({error!r}); BasicSR goes on without it. "
-            "`lmlt doctor` says more.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        tell_once(f"{name} could not be applied ({error!r}); BasicSR goes on without it.")
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -8,20 +8,23 @@ import cv2
 import numpy as np
 import torch
 
-from lmlt_arch.data.lmdb_environments import environments
-from lmlt_arch.hook.mending import Names, always, mend_after, uses
+from lmlt_arch.data.lmdb_environments import SharedEnvironment
+from lmlt_arch.hook.mending import Names, mend_after, uses
 
 _REAL_ESR = ("RealESRNetModel", "RealESRGANModel")
 
 
-@mend_after("basicsr.utils.file_client", needed=lambda names: find_spec("lmdb") is not None)
+@mend_after(
+    "basicsr.utils.file_client",
+    changes=("LmdbBackend.__init__",),
+    needed=lambda names: find_spec("lmdb") is not None,
+)
 def lmdb_opened_once(names: Names) -> None:
     """Lmdb opens a path once per process only, and its handles can be neither pickled nor used after a fork.
 
     So two datasets on one LMDB failed, as did one read in the parent and then sent to a spawned worker. All
-    backends share one environment per path and process and hold none themselves.
+    backends share one environment per path and process, and what they hold of it can be pickled.
     """
-    backend = names["LmdbBackend"]
 
     def __init__(
         self: Any,
@@ -38,22 +41,19 @@ def lmdb_opened_once(names: Names) -> None:
             raise ValueError(
                 f"{len(keys)} client_keys for {len(self.db_paths)} db_paths: {keys}, {self.db_paths}"
             )
-        self._options = {"readonly": readonly, "lock": lock, "readahead": readahead, **kwargs}
-        self._client = dict(zip(keys, self.db_paths, strict=True))
-        for path in self.db_paths:
-            environments.get(path, self._options)
+        options = {"readonly": readonly, "lock": lock, "readahead": readahead, **kwargs}
+        self._client = {
+            key: SharedEnvironment(path, options) for key, path in zip(keys, self.db_paths, strict=True)
+        }
 
-    def get(self: Any, filepath: object, client_key: str) -> Any:
-        if client_key not in self._client:
-            raise KeyError(f"client_key {client_key} is not one of {[*self._client]}")
-        environment = environments.get(self._client[client_key], self._options)
-        with environment.begin(write=False) as transaction:
-            return transaction.get(str(filepath).encode("ascii"))
-
-    backend.__init__, backend.get = __init__, get
+    names["LmdbBackend"].__init__ = __init__
 
 
-@mend_after("basicsr.utils.img_process_util", needed=lambda names: not uses(names["filter2D"], "contiguous"))
+@mend_after(
+    "basicsr.utils.img_process_util",
+    changes=("filter2D",),
+    needed=lambda names: not uses(names["filter2D"], "contiguous"),
+)
 def filter_of_channels_last(names: Names) -> None:
     """`filter2D` views its input, which a channels_last tensor does not allow."""
     stock = names["filter2D"]
@@ -74,7 +74,7 @@ def _jpeg_fails(names: Names) -> bool:
     return False
 
 
-@mend_after("basicsr.data.degradations", needed=_jpeg_fails)
+@mend_after("basicsr.data.degradations", changes=("add_jpg_compression",), needed=_jpeg_fails)
 def jpeg_quality(names: Names) -> None:
     """OpenCV 5 refuses a JPEG quality that is not an integer, and warns about float images."""
 
@@ -90,12 +90,26 @@ def _stay(self: torch.nn.Module, device: object = None) -> torch.nn.Module:
     return self
 
 
-@mend_after(*(f"basicsr.models.{name.lower()[:-5]}_model" for name in _REAL_ESR), needed=always)
+def _real_esr(names: Names) -> Any:
+    return next((names[name] for name in _REAL_ESR if name in names), None)
+
+
+def _is_bound_to_cuda(names: Names) -> bool:
+    model = _real_esr(names)
+    return hasattr(model, "_dequeue_and_enqueue") and uses(model.__init__, "cuda")
+
+
+@mend_after(
+    "basicsr.models.realesrnet_model",
+    "basicsr.models.realesrgan_model",
+    changes=("DiffJPEG", "USMSharp"),
+    needed=_is_bound_to_cuda,
+)
 def degradations_on_the_models_device(names: Names) -> None:
     """Real-ESRNet and Real-ESRGAN put their degradations on CUDA whatever device the model is on."""
     for part in ("DiffJPEG", "USMSharp"):
         names[part] = type(part, (names[part],), {"cuda": _stay})
-    model = next(names[name] for name in _REAL_ESR if name in names)
+    model = _real_esr(names)
     stock_init, stock_enqueue = model.__init__, model._dequeue_and_enqueue
 
     @wraps(stock_init)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from lmlt_arch.hook.mending import Names, always, mend_after, uses
+from lmlt_arch.hook.mending import Names, mend_after, uses, wanted
 
 
 def _no_gpu(names: Names) -> bool:
@@ -28,7 +28,11 @@ def _argv(arguments: list[str]) -> Iterator[None]:
         sys.argv = before
 
 
-@mend_after("basicsr.utils.options", needed=lambda names: not uses(names["parse_options"], "--local-rank"))
+@mend_after(
+    "basicsr.utils.options",
+    changes=("parse_options",),
+    needed=lambda names: not uses(names["parse_options"], "--local-rank"),
+)
 def local_rank_spelling(names: Names) -> None:
     """PyTorch 2 spells it `--local-rank`; BasicSR knows `--local_rank` only (BasicSR #626)."""
     stock = names["parse_options"]
@@ -41,34 +45,35 @@ def local_rank_spelling(names: Names) -> None:
     names["parse_options"] = parse_options
 
 
-@mend_after("basicsr.utils.options", needed=_no_gpu)
+@mend_after("basicsr.utils.options", changes=("parse_options",), needed=_no_gpu)
 def gpus_that_are_not_there(names: Names) -> None:
     """An option file with `num_gpu: 1` stops on a machine without a GPU: it runs on the CPU and says so."""
     stock = names["parse_options"]
 
     @wraps(stock)
     def parse_options(*args: Any, **kwargs: Any) -> Any:
-        opt, arguments = stock(*args, **kwargs)
-        if opt["num_gpu"]:
+        parsed = stock(*args, **kwargs)
+        opt = parsed[0] if isinstance(parsed, tuple) else parsed  # which release gives what
+        if opt.get("num_gpu"):
             warnings.warn(
                 f"num_gpu: {opt['num_gpu']} in the option file, but there is no GPU: running on the CPU.",
                 stacklevel=2,
             )
             opt["num_gpu"] = 0
-        return opt, arguments
+        return parsed
 
     names["parse_options"] = parse_options
 
 
-@mend_after("basicsr.utils.options", needed=always)
+@mend_after("basicsr.utils.options", changes=("parse_options", "init_dist"), changes_results=True)
 def dist_params_for_the_pytorch_launcher(names: Names) -> None:
     """`dist_params` of the option file reach the slurm launcher only: backend and timeout were ignored."""
-    stock = names["init_dist"]
+    stock, name = names["init_dist"], "dist-params-for-the-pytorch-launcher"
 
     @wraps(stock)
     def init_dist(launcher: str, *args: Any, **params: Any) -> None:
-        if launcher == "pytorch" and not args and not params:
-            opt = sys._getframe(1).f_locals.get("opt") or {}
+        opt = sys._getframe(1).f_locals.get("opt") or {}
+        if launcher == "pytorch" and not args and not params and wanted(name, opt):
             params = {**(opt.get("dist_params") or {})}
             params.pop("port", None)  # torchrun's own affair
             if isinstance(params.get("timeout"), int | float):
@@ -79,7 +84,9 @@ def dist_params_for_the_pytorch_launcher(names: Names) -> None:
 
 
 @mend_after(
-    "basicsr.utils.dist_util", needed=lambda names: not uses(names["_init_dist_pytorch"], "LOCAL_RANK")
+    "basicsr.utils.dist_util",
+    changes=("_init_dist_pytorch",),
+    needed=lambda names: not uses(names["_init_dist_pytorch"], "LOCAL_RANK"),
 )
 def process_group_on_this_machine(names: Names) -> None:
     """Starting two processes divides by the number of GPUs, none of which need be there, and asks for NCCL.
@@ -99,7 +106,9 @@ def process_group_on_this_machine(names: Names) -> None:
 
 
 @mend_after(
-    "basicsr.models.base_model", needed=lambda names: uses(_base(names).model_to_device, "current_device")
+    "basicsr.models.base_model",
+    changes=("BaseModel.model_to_device",),
+    needed=lambda names: uses(_base(names).model_to_device, "current_device"),
 )
 def data_parallel_on_cpu(names: Names) -> None:
     """DistributedDataParallel gets `device_ids`, which it refuses for a network on the CPU."""
@@ -117,17 +126,24 @@ def data_parallel_on_cpu(names: Names) -> None:
 
 
 @mend_after(
-    "basicsr.models.sr_model", needed=lambda names: not uses(names["SRModel"].dist_validation, "barrier")
+    "basicsr.models.sr_model",
+    changes=("SRModel.dist_validation", "SRModel.nondist_validation", "SRModel.test"),
+    needed=lambda names: not uses(names["SRModel"].dist_validation, "barrier"),
 )
 def validation_on_rank_zero(names: Names) -> None:
     """Rank 0 alone runs the DDP-wrapped network in validation: gloo breaks, NCCL may hang (BasicSR #635).
 
-    It gets the bare network, and the other ranks wait for it.
+    It gets the bare network, and the other ranks wait for it. A class that enlarges or validates in a way of
+    its own may reach for the wrapped one, and is left alone.
     """
-    stock = names["SRModel"].dist_validation
+    model = names["SRModel"]
+    stock, own = model.dist_validation, (model.test, model.nondist_validation)
 
     @wraps(stock)
     def dist_validation(self: Any, *args: Any, **kwargs: Any) -> None:
+        if (type(self).test, type(self).nondist_validation) != own:
+            stock(self, *args, **kwargs)
+            return
         wrapped = self.net_g
         self.net_g = self.get_bare_model(wrapped)
         try:
@@ -136,7 +152,7 @@ def validation_on_rank_zero(names: Names) -> None:
             self.net_g = wrapped
         torch.distributed.barrier()
 
-    names["SRModel"].dist_validation = dist_validation
+    model.dist_validation = dist_validation
 
 
 def _base(names: Names) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lmlt_arch.hook.mending import Names, always, mend_after, mend_during
+from lmlt_arch.hook.mending import Names, mend_after, mend_during, mend_libraries
 
 _kept: list[torch.library.Library] = []
 
@@ -29,9 +29,8 @@ def _torchvision_has_no_library(names: Names) -> bool:
     return not hasattr(torch.ops.torchvision, "nms")
 
 
-@mend_during("basicsr", "spandrel", needed=_torchvision_has_no_library)
-@contextmanager
-def torchvision_library() -> Iterator[None]:
+@mend_libraries("basicsr", "spandrel", needed=_torchvision_has_no_library)
+def torchvision_library() -> None:
     """Torchvision's wheel from PyPI beside a CPU torch cannot load its `_C` library.
 
     Its import then dies with `operator torchvision::nms does not exist`: the missing operators get declared,
@@ -41,18 +40,18 @@ def torchvision_library() -> Iterator[None]:
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _kept.append(library)
-    yield
 
 
 def _imports_gone(word: str, module: str, names: Names) -> bool:
     """Whether the module about to run still imports `module`, which nothing provides."""
-    return word in Path(names["__file__"]).read_text(encoding="utf-8") and not _found(module)
+    source = Path(names.get("__file__") or "")
+    return source.is_file() and word in source.read_text(encoding="utf-8") and not _found(module)
 
 
 def _found(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:
+    except (ModuleNotFoundError, ValueError):
         return False
 
 
@@ -64,7 +63,7 @@ def _stand_in(module: str, **contents: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        del sys.modules[module]
+        sys.modules.pop(module, None)
 
 
 @mend_during(
@@ -125,7 +124,11 @@ def scipy_filters_in_niqe() -> Iterator[None]:
         yield
 
 
-@mend_after("basicsr.data.data_util", needed=lambda names: not _found("scipy.ndimage.filters"))
+@mend_after(
+    "basicsr.data.data_util",
+    changes=("duf_downsample",),
+    needed=lambda names: not _found("scipy.ndimage.filters"),
+)
 def scipy_filters_in_duf_downsample(names: Names) -> None:
     """SciPy 2 drops `scipy.ndimage.filters`, which this function imports when it is called."""
     stock = names["duf_downsample"]
@@ -142,9 +145,8 @@ def _plain_dict(factory: object = None) -> dict[Any, Any]:
     return {}
 
 
-@mend_during("basicsr", needed=always)
-@contextmanager
-def plain_values_in_checkpoints() -> Iterator[None]:
+@mend_libraries("basicsr")
+def plain_values_in_checkpoints() -> None:
     """`torch.load` with weights_only, the default since torch 2.6, refuses plain values in older checkpoints.
 
     Numpy numbers, `Namespace`, `Path` and `defaultdict` only hold data: they are declared safe, and
@@ -159,4 +161,3 @@ def plain_values_in_checkpoints() -> Iterator[None]:
     safe += [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     safe += [(path, f"{home}.{path.__name__}") for home in ("pathlib", "pathlib._local")]
     torch.serialization.add_safe_globals(safe)
-    yield

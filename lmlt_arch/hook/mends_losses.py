@@ -10,12 +10,15 @@ from urllib.error import URLError
 import torch
 from scipy import linalg
 
-from lmlt_arch.hook.mending import Names, always, mend_after, uses
+from lmlt_arch.hook.mending import Names, mend_after, uses, wanted
 from lmlt_arch.losses.vgg_weights import VGGFromFile, are_chosen
 
 
 @mend_after(
-    "basicsr.losses.basic_loss", needed=lambda names: uses(names["PerceptualLoss"].__init__, "L2loss")
+    "basicsr.losses.basic_loss",
+    "basicsr.losses.losses",  # before BasicSR 1.4
+    changes=("PerceptualLoss.__init__",),
+    needed=lambda names: uses(names["PerceptualLoss"].__init__, "L2loss"),
 )
 def l2_criterion_of_perceptual_loss(names: Names) -> None:
     """`criterion: l2` asks for `torch.nn.L2loss`, which does not exist; the loss meant is MSELoss."""
@@ -36,7 +39,7 @@ def l2_criterion_of_perceptual_loss(names: Names) -> None:
     perceptual.__init__ = __init__
 
 
-@mend_after("basicsr.archs.vgg_arch", needed=lambda names: "VGG_PRETRAIN_PATH" in names)
+@mend_after("basicsr.archs.vgg_arch", changes=("VGG_PRETRAIN_PATH", "VGGFeatureExtractor.__init__"))
 def vgg_weights_offline(names: Names) -> None:
     """Without a network the perceptual loss stops with a URLError that does not say which file it wants.
 
@@ -68,20 +71,24 @@ def vgg_weights_offline(names: Names) -> None:
     extractor.__init__ = __init__
 
 
-@mend_after("basicsr.utils.misc", needed=always)
+@mend_after("basicsr.utils.misc", changes=("make_exp_dirs",), changes_results=True)
 def vgg_file_is_no_folder(names: Names) -> None:
     """BasicSR makes a folder of every entry of `path` that it does not know, and our `vgg` names a file."""
     stock = names["make_exp_dirs"]
 
     @wraps(stock)
     def make_exp_dirs(opt: dict[str, Any]) -> None:
-        stock({**opt, "path": {key: value for key, value in opt["path"].items() if key != "vgg"}})
+        if wanted("vgg-file-is-no-folder", opt):
+            opt = {**opt, "path": {key: value for key, value in opt["path"].items() if key != "vgg"}}
+        stock(opt)
 
     names["make_exp_dirs"] = make_exp_dirs
 
 
 @mend_after(
-    "basicsr.metrics.fid", needed=lambda names: "disp" not in inspect.signature(linalg.sqrtm).parameters
+    "basicsr.metrics.fid",
+    changes=("linalg",),
+    needed=lambda names: "disp" not in inspect.signature(linalg.sqrtm).parameters,
 )
 def matrix_root_in_fid(names: Names) -> None:
     """SciPy 1.18 drops `disp` of `sqrtm`, which made it return an error estimate as well."""
@@ -90,4 +97,4 @@ def matrix_root_in_fid(names: Names) -> None:
         root = linalg.sqrtm(matrix)
         return root if disp else (root, 0.0)
 
-    names["linalg"] = SimpleNamespace(sqrtm=sqrtm)
+    names["linalg"] = SimpleNamespace(**{**vars(linalg), "sqrtm": sqrtm})

@@ -7,10 +7,10 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from lmlt_arch.hook.mending import Names, always, mend_after
+from lmlt_arch.hook.mending import Names, mend_after
 
 
-@mend_after("basicsr.utils.options", needed=always)
+@mend_after("basicsr.utils.options", changes=("parse_options",))
 def option_files_checked_first(names: Names) -> None:
     """Mistakes in an option file for our models come to light late or never.
 
@@ -28,7 +28,9 @@ def option_files_checked_first(names: Names) -> None:
         given = parser.parse_known_args()[0]
         if given.opt is not None:
             try:
-                _check(given.opt, given.force_yml, names["_postprocess_yml_value"], is_train=is_train)
+                _check(
+                    given.opt, given.force_yml, names.get("_postprocess_yml_value", str), is_train=is_train
+                )
             except OptionError as error:
                 print_it = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
                 sys.exit(str(error) if print_it else 1)

@@ -4,19 +4,26 @@ import random
 import sys
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial, wraps
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from lmlt_arch.hook import mending
-from lmlt_arch.hook.mending import Names, always, mend_after, uses
+from lmlt_arch.hook.mending import Names, mend_after, uses, wanted
+from lmlt_arch.hook.registration import holds_ours, sr_model_reads
+from lmlt_arch.options.looking import at, effective_model, runs_ours
+
+if TYPE_CHECKING:
+    from lmlt_arch.data.training_order import TrainingOrder
 
 
-@mend_after("basicsr.utils.options", needed=always)
+@mend_after("basicsr.utils.options", changes=("parse_options",))
 def pipeline_that_runs_as_main(names: Names) -> None:
     """Under `python -m basicsr.train` and torchrun the pipeline is `__main__`, out of an import hook's reach.
 
@@ -38,6 +45,7 @@ def pipeline_that_runs_as_main(names: Names) -> None:
 
 @mend_after(
     "basicsr.train",
+    changes=("load_resume_state",),
     needed=lambda names: not torch.cuda.is_available() and uses(names["load_resume_state"], "current_device"),
 )
 def resume_without_gpu(names: Names) -> None:
@@ -46,16 +54,31 @@ def resume_without_gpu(names: Names) -> None:
 
     @wraps(stock)
     def load_resume_state(opt: dict[str, Any]) -> Any:
-        on_cpu = SimpleNamespace(
-            cuda=SimpleNamespace(current_device=lambda: 0),
-            load=lambda path, map_location: torch.load(path, map_location="cpu"),
-        )
-        return FunctionType(stock.__code__, {**stock.__globals__, "torch": on_cpu})(opt)
+        on_cpu = {**stock.__globals__, "torch": _TorchOnCpu()}
+        load = FunctionType(stock.__code__, on_cpu, argdefs=stock.__defaults__, closure=stock.__closure__)
+        return load(opt)
 
     names["load_resume_state"] = load_resume_state
 
 
-@mend_after("basicsr.train", needed=lambda names: uses(names["load_resume_state"], "experiments"))
+class _TorchOnCpu:
+    """PyTorch for a function that takes a GPU for granted."""
+
+    cuda = SimpleNamespace(**{**vars(torch.cuda), "current_device": lambda: 0})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    def load(self, path: Any, *args: object, **kwargs: object) -> Any:
+        return torch.load(path, map_location="cpu")
+
+
+@mend_after(
+    "basicsr.train",
+    changes=("load_resume_state",),
+    needed=lambda names: uses(names["load_resume_state"], "experiments"),
+    changes_results=True,
+)
 def auto_resume_where_runs_are_written(names: Names) -> None:
     """`--auto_resume` looks below the working directory, while runs are written below the package's root.
 
@@ -65,7 +88,7 @@ def auto_resume_where_runs_are_written(names: Names) -> None:
 
     @wraps(stock)
     def load_resume_state(opt: dict[str, Any]) -> Any:
-        if not opt["auto_resume"]:
+        if not opt["auto_resume"] or not wanted("auto-resume-where-runs-are-written", opt):
             return stock(opt)
         found = Path(opt["path"]["training_states"]).glob("*.state")
         states = sorted((path for path in found if path.stem.isdigit()), key=lambda path: int(path.stem))
@@ -78,71 +101,84 @@ def auto_resume_where_runs_are_written(names: Names) -> None:
     names["load_resume_state"] = load_resume_state
 
 
-@mend_after("basicsr.models.base_model", needed=always)
+@mend_after("basicsr.models.base_model", changes=("BaseModel.validation",), changes_results=True)
 def label_of_last_validation(names: Names) -> None:
     """The training loop counts on after its last iteration, and the last validation is labelled too late."""
     stock = names["BaseModel"].validation
 
     @wraps(stock)
     def validation(self: Any, dataloader: Any, current_iter: Any, *args: Any, **kwargs: Any) -> None:
-        if self.is_train and isinstance(current_iter, int):
-            current_iter = min(current_iter, int(self.opt["train"]["total_iter"]))
+        opt = self.opt
+        if self.is_train and isinstance(current_iter, int) and wanted("label-of-last-validation", opt):
+            current_iter = min(current_iter, int(opt["train"]["total_iter"]))
         stock(self, dataloader, current_iter, *args, **kwargs)
 
     names["BaseModel"].validation = validation
 
 
-@mend_after("basicsr.data", needed=lambda names: not uses(names["worker_init_fn"], "initial_seed"))
+@mend_after("basicsr.train", changes=("create_train_val_dataloader",), changes_results=True)
 def seeds_of_data_workers(names: Names) -> None:
-    """Data workers got the same seeds in every epoch, so that crops and flips repeated.
+    """Data workers get the same seeds in every epoch, so that crops and flips repeat.
 
-    PyTorch draws fresh ones for each epoch, from the manual seed of the run.
+    PyTorch draws fresh ones for each epoch, from the manual seed of the run. Trainings of our models give
+    each sample a seed of its own instead.
     """
-    names["worker_init_fn"] = worker_init_fn
+    stock = names["create_train_val_dataloader"]
+
+    @wraps(stock)
+    def create_train_val_dataloader(opt: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        created = stock(opt, *args, **kwargs)
+        if wanted("seeds-of-data-workers", opt) and not runs_ours(opt):
+            created[0].worker_init_fn = worker_init_fn
+        return created
+
+    names["create_train_val_dataloader"] = create_train_val_dataloader
 
 
-def worker_init_fn(worker_id: int, num_workers: int, rank: int, seed: int) -> None:
+def worker_init_fn(worker_id: int) -> None:
     """Seed numpy and random in a data worker; at module level, because spawned workers get it pickled."""
-    worker_seed = (torch.initial_seed() + num_workers * rank + seed) % 2**32
-    np.random.seed(worker_seed)
-    random.seed(worker_seed)
+    np.random.seed(torch.initial_seed() % 2**32)
+    random.seed(torch.initial_seed())
 
 
-@mend_after("basicsr.train", needed=always)
+@mend_after(
+    "basicsr.train",
+    changes=(
+        "load_resume_state",
+        "create_train_val_dataloader",
+        "build_model",
+        "build_dataset",
+        "EnlargedSampler",
+    ),
+    changes_results=True,
+)
 def order_that_a_resume_can_repeat(names: Names) -> None:
     """A resumed epoch starts anew and with other crops: nothing remembers its place and its random numbers.
 
-    Our models are given samples that depend on seed, epoch and place alone, and know the place.
+    Our models are given samples that depend on seed, epoch and place alone, and know the place. They also get
+    every iteration that was asked for: BasicSR counts batches that its loader drops, and ends too early.
     """
-    stock_create, stock_build = names["create_train_val_dataloader"], names["build_model"]
-    orders: list[Any] = []
+    stock_load, stock_build = names["load_resume_state"], names["build_model"]
+    stock_create = names["create_train_val_dataloader"]
+    orders: list[TrainingOrder] = []
+    resumed: list[dict[str, Any]] = []
+
+    @wraps(stock_load)
+    def load_resume_state(opt: dict[str, Any]) -> Any:
+        state = stock_load(opt)
+        resumed[:] = [state] if isinstance(state, dict) else []
+        return state
 
     @wraps(stock_create)
     def create_train_val_dataloader(opt: dict[str, Any], logger: Any) -> Any:
-        from lmlt_arch.data.paired_crop_dataset import PairedCropDataset
-        from lmlt_arch.data.training_order import PrepareWorker, SeededDataset, TrainingOrder
-        from lmlt_arch.options.looking import is_ours
-
         orders.clear()
-        if not is_ours(opt):
+        if not runs_ours(opt):
             return stock_create(opt, logger)
-        stock = {name: names[name] for name in ("EnlargedSampler", "build_dataset")}
+        from lmlt_arch.data.training_order import PrepareWorker
 
-        def build_dataset(section: dict[str, Any]) -> Any:
-            dataset = stock["build_dataset"](section)
-            if section["phase"] != "train":
-                return dataset
-            if isinstance(dataset, PairedCropDataset):
-                dataset.as_bytes = True  # our models make floats of them on their device
-            return SeededDataset(dataset, skip_damaged=section.get("damaged_images") == "skip")
-
-        names["EnlargedSampler"] = partial(TrainingOrder, seed=opt["manual_seed"], batch=_batch(opt))
-        names["build_dataset"] = build_dataset
-        try:
+        with _ordered_data(names, opt):
             created = stock_create(opt, logger)
-        finally:
-            names.update(stock)
-        loader, order = created[:2]
+        loader, order, validation, _, total = created
         # So that beginning an epoch takes nothing from the global generator.
         loader.generator = torch.Generator().manual_seed(opt["manual_seed"])
         # In place of BasicSR's seeds, which samples with seeds of their own do not need.
@@ -150,7 +186,7 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
         if torch.cuda.is_available() and opt["num_gpu"] and "pin_memory" not in opt["datasets"]["train"]:
             loader.pin_memory = True  # copies to the GPU then go on beside everything else
         orders.append(order)
-        return created
+        return loader, order, validation, _last_epoch(order, total, *resumed), total
 
     @wraps(stock_build)
     def build_model(opt: dict[str, Any]) -> Any:
@@ -159,7 +195,44 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
             model.train_sampler = orders[0]
         return model
 
-    names["create_train_val_dataloader"], names["build_model"] = create_train_val_dataloader, build_model
+    names["load_resume_state"], names["build_model"] = load_resume_state, build_model
+    names["create_train_val_dataloader"] = create_train_val_dataloader
+
+
+@contextmanager
+def _ordered_data(names: Names, opt: dict[str, Any]) -> Iterator[None]:
+    """Let the pipeline make data sets that follow a `TrainingOrder`."""
+    from lmlt_arch.data.paired_crop_dataset import PairedCropDataset
+    from lmlt_arch.data.training_order import SeededDataset, TrainingOrder
+
+    stock = {name: names[name] for name in ("EnlargedSampler", "build_dataset")}
+
+    def build_dataset(section: dict[str, Any]) -> Any:
+        dataset = stock["build_dataset"](section)
+        if section["phase"] != "train":
+            return dataset
+        if isinstance(dataset, PairedCropDataset) and holds_ours("MODEL_REGISTRY", effective_model(opt)):
+            dataset.as_bytes = True  # our models make floats of them on their device
+        return SeededDataset(dataset, skip_damaged=section.get("damaged_images") == "skip")
+
+    names["EnlargedSampler"] = partial(TrainingOrder, seed=opt["manual_seed"], batch=_batch(opt))
+    names["build_dataset"] = build_dataset
+    try:
+        yield
+    finally:
+        names.update(stock)
+
+
+def _last_epoch(order: "TrainingOrder", total: int, resumed: dict[str, Any] | None = None) -> int:
+    """The epoch in which a run of so many iterations ends, perhaps one that is resumed."""
+    epoch, done = (resumed["epoch"], resumed["iter"]) if resumed is not None else (0, 0)
+    place = at(resumed, "plugin", "sampler")
+    if place is not None:
+        order.resume(place)
+    try:
+        return order.last_epoch(epoch, total - done)
+    except ValueError as error:
+        sys.exit(f"{error}: take more images or a larger dataset_enlarge_ratio, or lower batch_size_per_gpu")
 
 
 def _batch(opt: dict[str, Any]) -> int:
@@ -168,7 +241,7 @@ def _batch(opt: dict[str, Any]) -> int:
     return int(opt["datasets"]["train"]["batch_size_per_gpu"]) * int(gpus)
 
 
-@mend_after("basicsr.models", needed=lambda names: not uses(_sr_model().init_training_settings, "fft_opt"))
+@mend_after("basicsr.models", changes=("build_model",), needed=lambda names: not sr_model_reads("fft_opt"))
 def fft_loss_of_sr_model(names: Names) -> None:
     """Official LMLT option files name `SRModel` with `fft_opt`, a loss that stock SRModel ignores in silence.
 
@@ -178,15 +251,12 @@ def fft_loss_of_sr_model(names: Names) -> None:
 
     @wraps(stock)
     def build_model(opt: dict[str, Any]) -> Any:
-        if opt.get("model_type") == "SRModel" and (opt.get("train") or {}).get("fft_opt"):
+        kind = effective_model(opt)
+        if kind != opt.get("model_type"):
             names["get_root_logger"]().warning(
-                "Stock SRModel ignores train: fft_opt: using model_type: LMLTModel, which trains with it."
+                f"Stock SRModel ignores train: fft_opt: using model_type: {kind}, which trains with it."
             )
-            opt = {**opt, "model_type": "LMLTModel"}
+            opt = {**opt, "model_type": kind}
         return stock(opt)
 
     names["build_model"] = build_model
-
-
-def _sr_model() -> Any:
-    return sys.modules["basicsr.models.sr_model"].SRModel

@@ -2,10 +2,11 @@
 
 import inspect
 import sys
-import warnings
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
+
+from lmlt_arch.hook.telling import tell_once
 
 PROVIDED: dict[str, dict[str, str]] = {
     "ARCH_REGISTRY": {
@@ -42,14 +43,21 @@ _SUFFIX = "_basicsr"
 def after(module: str, names: dict[str, Any]) -> None:
     """Offer our names once the registries exist, and load them once BasicSR is whole.
 
-    In between (our models subclass BasicSR's) a name is loaded when it is asked for.
+    In between (our models subclass BasicSR's) a name is loaded when it is asked for. A BasicSR without such
+    registries, as forks of old releases are, is left alone.
     """
-    if module == _REGISTRIES:
-        for registry, provided in PROVIDED.items():
-            _offer(names[registry], provided)
-    elif module == "basicsr" and not _plugin_is_mid_import():
-        for registry in PROVIDED:
-            getattr(sys.modules[_REGISTRIES], registry).keys()
+    try:
+        if module == _REGISTRIES:
+            for registry, provided in PROVIDED.items():
+                if isinstance(getattr(names.get(registry), "_obj_map", None), dict):
+                    _offer(names[registry], provided)
+        elif module == "basicsr" and not _plugin_is_mid_import():
+            for registry in PROVIDED:
+                table = getattr(sys.modules.get(_REGISTRIES), registry, None)
+                if isinstance(table, _Yielding):
+                    table.keys()
+    except Exception as error:
+        tell_once(f"our names could not be registered ({error!r}); BasicSR goes on without them.")
 
 
 def registered() -> dict[str, dict[str, str]]:
@@ -83,6 +91,12 @@ def holds_ours(registry: str, name: object) -> bool:
         return False
     found = registered_class(registry, name)
     return name in PROVIDED.get(registry, ()) if found is None else _is_of_the_house(found)
+
+
+def derives_from_ours(registry: str, name: str) -> bool:
+    """Whether the class that a registry now gives for a name is ours or derives from one of ours."""
+    bases = getattr(registered_class(registry, name), "__mro__", ())
+    return holds_ours(registry, name) or any(_is_of_the_house(base) for base in bases)
 
 
 def registered_class(registry: str, name: str) -> Any:
@@ -146,12 +160,14 @@ class _Yielding:
     def __contains__(self, name: object) -> bool:
         return name in self._obj_map or name in self._offered
 
-    def _do_register(self, name: str, obj: object, suffix: str | None = None) -> None:
+    def _do_register(self, name: str, obj: object, *args: Any, **kwargs: Any) -> None:
+        # The suffix came with BasicSR 1.4.
+        suffix = kwargs.get("suffix", args[0] if args else None)
         full = f"{name}_{suffix}" if isinstance(suffix, str) else name
         self._offered.pop(full, None)
         if full in self._ours and self._obj_map.get(full) is self._ours.pop(full):
             del self._obj_map[full]
-        self._stock._do_register(self, name, obj, suffix)
+        self._stock._do_register(self, name, obj, *args, **kwargs)
 
     def _load(self, names: list[str]) -> None:
         """Import those of `names` that are still only offered; what cannot load goes, with a warning."""
@@ -169,8 +185,4 @@ class _Yielding:
                     failed[name] = error
         if failed:
             causes = "; ".join(dict.fromkeys(repr(error) for error in failed.values()))
-            warnings.warn(
-                f"basicsr-lmlt: BasicSR goes on without {', '.join(failed)} ({causes}). See `lmlt doctor`.",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+            tell_once(f"BasicSR goes on without {', '.join(failed)} ({causes}).")

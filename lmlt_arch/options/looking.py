@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from lmlt_arch.hook.registration import PROVIDED, holds_ours, sr_model_reads
+from lmlt_arch.hook.registration import PROVIDED, derives_from_ours, holds_ours, sr_model_reads
 from lmlt_arch.options.fields import with_numbers
 from lmlt_arch.options.registries import registered
 
@@ -65,6 +65,11 @@ def whole(opt: object, *keys: str | int) -> int | None:
     """The whole number above 0 at a place, or None if there is none."""
     value = number(opt, *keys)
     return int(value) if value is not None and value == value // 1 and value > 0 else None
+
+
+def runs_ours(opt: Mapping[str, Any]) -> bool:
+    """Whether the registered model is a class of ours, or a user's that derives from one."""
+    return derives_from_ours("MODEL_REGISTRY", effective_model(opt))
 
 
 def is_ours(opt: Mapping[str, Any]) -> bool:
