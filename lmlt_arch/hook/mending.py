@@ -15,6 +15,7 @@ from functools import cache, partial
 from importlib import import_module
 from typing import Any, TypeVar
 
+from lmlt_arch.hook.registration import runs_ours
 from lmlt_arch.hook.telling import tell_once
 
 Names = dict[str, Any]
@@ -45,7 +46,7 @@ class Mend:
         name: for people, and for the environment variables.
         reason: what goes wrong without it.
         modules: it concerns these.
-        changes: what must be there and may be replaced, such as `BaseModel.validation`.
+        changes: functions and classes that must be there and may be replaced, such as `BaseModel.validation`.
         needed: whether this BasicSR needs it, by what the module defines.
         run: a context manager held while the module runs, or a function of the names that it defined.
         changes_results: stock code runs without it and computes something else. Then it acts for our models
@@ -146,9 +147,8 @@ def wanted(name: str, opt: Mapping[str, Any]) -> bool:
         name: of the mend.
         opt: the options of the run.
     """
-    from lmlt_arch.options.looking import at, runs_ours
-
-    in_file = at(opt, "lmlt", "mends")
+    section = opt.get("lmlt")
+    in_file = section.get("mends") if isinstance(section, Mapping) else None
     asked = [*_listed(os.environ.get(ASK, "")), *(in_file if isinstance(in_file, list) else [in_file])]
     return name in asked or "all" in asked or runs_ours(opt)
 
@@ -196,7 +196,7 @@ def _due(mends: list[Mend], module: str, names: Names) -> Iterator[Mend]:
             continue
         due = False
         with _guarded(mend.name):
-            due = all(_find(names, path) is not None for path in mend.changes) and mend.needed(names)
+            due = all(callable(_find(names, path)) for path in mend.changes) and mend.needed(names)
         if due:
             yield mend
 
@@ -206,7 +206,7 @@ def _find(names: Names, path: str) -> Any:
     first, *rest = path.split(".")
     found = names.get(first)
     for attribute in rest:
-        found = getattr(found, attribute, None)
+        found = getattr(found, attribute, None) if isinstance(found, type) else None
     return found
 
 

@@ -1,6 +1,7 @@
 """Mends for losses and metrics."""
 
 import inspect
+import sys
 from functools import wraps
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
@@ -11,7 +12,6 @@ import torch
 from scipy import linalg
 
 from lmlt_arch.hook.mending import Names, mend_after, uses, wanted
-from lmlt_arch.losses.vgg_weights import VGGFromFile, are_chosen
 
 
 @mend_after(
@@ -39,7 +39,11 @@ def l2_criterion_of_perceptual_loss(names: Names) -> None:
     perceptual.__init__ = __init__
 
 
-@mend_after("basicsr.archs.vgg_arch", changes=("VGG_PRETRAIN_PATH", "VGGFeatureExtractor.__init__"))
+@mend_after(
+    "basicsr.archs.vgg_arch",
+    changes=("VGGFeatureExtractor.__init__",),
+    needed=lambda names: "VGG_PRETRAIN_PATH" in names,
+)
 def vgg_weights_offline(names: Names) -> None:
     """Without a network the perceptual loss stops with a URLError that does not say which file it wants.
 
@@ -50,9 +54,10 @@ def vgg_weights_offline(names: Names) -> None:
 
     @wraps(stock)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        if are_chosen():
+        # Who chooses weights has loaded that module; for others nothing of it is needed.
+        if (ours := sys.modules.get("lmlt_arch.losses.vgg_weights")) and ours.are_chosen():
             usual_place = names["VGG_PRETRAIN_PATH"]
-            from_file = {**stock.__globals__, "VGG_PRETRAIN_PATH": "", "vgg": VGGFromFile(usual_place)}
+            from_file = {**stock.__globals__, "VGG_PRETRAIN_PATH": "", "vgg": ours.VGGFromFile(usual_place)}
             build = FunctionType(
                 stock.__code__, from_file, argdefs=stock.__defaults__, closure=stock.__closure__
             )
@@ -87,8 +92,8 @@ def vgg_file_is_no_folder(names: Names) -> None:
 
 @mend_after(
     "basicsr.metrics.fid",
-    changes=("linalg",),
-    needed=lambda names: "disp" not in inspect.signature(linalg.sqrtm).parameters,
+    changes=(),
+    needed=lambda names: "linalg" in names and "disp" not in inspect.signature(linalg.sqrtm).parameters,
 )
 def matrix_root_in_fid(names: Names) -> None:
     """SciPy 1.18 drops `disp` of `sqrtm`, which made it return an error estimate as well."""

@@ -16,8 +16,7 @@ import torch
 
 from lmlt_arch.hook import mending
 from lmlt_arch.hook.mending import Names, mend_after, uses, wanted
-from lmlt_arch.hook.registration import holds_ours, sr_model_reads
-from lmlt_arch.options.looking import at, effective_model, runs_ours
+from lmlt_arch.hook.registration import effective_model, holds_ours, runs_ours, sr_model_reads
 
 if TYPE_CHECKING:
     from lmlt_arch.data.training_order import TrainingOrder
@@ -226,8 +225,8 @@ def _ordered_data(names: Names, opt: dict[str, Any]) -> Iterator[None]:
 def _last_epoch(order: "TrainingOrder", total: int, resumed: dict[str, Any] | None = None) -> int:
     """The epoch in which a run of so many iterations ends, perhaps one that is resumed."""
     epoch, done = (resumed["epoch"], resumed["iter"]) if resumed is not None else (0, 0)
-    place = at(resumed, "plugin", "sampler")
-    if place is not None:
+    place = ((resumed or {}).get("plugin") or {}).get("sampler")
+    if place:
         order.resume(place)
     try:
         return order.last_epoch(epoch, total - done)

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -97,6 +97,19 @@ def derives_from_ours(registry: str, name: str) -> bool:
     """Whether the class that a registry now gives for a name is ours or derives from one of ours."""
     bases = getattr(registered_class(registry, name), "__mro__", ())
     return holds_ours(registry, name) or any(_is_of_the_house(base) for base in bases)
+
+
+def effective_model(opt: Mapping[str, Any]) -> str:
+    """The model type that is built: where SRModel knows no FFT loss, ours takes its place."""
+    name, train = opt.get("model_type"), opt.get("train")
+    asks = name == "SRModel" and isinstance(train, Mapping) and train.get("fft_opt")
+    replaced = asks and not sr_model_reads("fft_opt") and holds_ours("MODEL_REGISTRY", "LMLTModel")
+    return "LMLTModel" if replaced else str(name)
+
+
+def runs_ours(opt: Mapping[str, Any]) -> bool:
+    """Whether the model that is built is of a class of ours, or of a user's that derives from one."""
+    return derives_from_ours("MODEL_REGISTRY", effective_model(opt))
 
 
 def registered_class(registry: str, name: str) -> Any:

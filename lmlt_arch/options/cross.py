@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from lmlt_arch.hook.registration import effective_model
 from lmlt_arch.options.fields import with_numbers
-from lmlt_arch.options.looking import RAW_SET, at, effective_model, model_family, section, whole
+from lmlt_arch.options.looking import RAW_SET, at, model_family, section, whole
 from lmlt_arch.options.mistakes import Mistake
 from lmlt_arch.options.registries import registered
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from lmlt_arch.hook.registration import PROVIDED, derives_from_ours, holds_ours, sr_model_reads
+from lmlt_arch.hook.registration import PROVIDED, effective_model, holds_ours
 from lmlt_arch.options.fields import with_numbers
 from lmlt_arch.options.registries import registered
 
@@ -35,13 +35,6 @@ def model_family(opt: Mapping[str, Any]) -> Family:
     return Family(real, "GAN" in name, real and opt.get("high_order_degradation", True) is not False)
 
 
-def effective_model(opt: Mapping[str, Any]) -> str:
-    """The model type that is built: where SRModel knows no FFT loss, ours takes its place."""
-    name = opt.get("model_type")
-    replaced = name == "SRModel" and at(opt, "train", "fft_opt") and not sr_model_reads("fft_opt")
-    return "LMLTModel" if replaced and holds_ours("MODEL_REGISTRY", "LMLTModel") else str(name)
-
-
 def at(opt: object, *keys: str | int) -> Any:
     """The value at a place, or None."""
     for key in keys:
@@ -65,11 +58,6 @@ def whole(opt: object, *keys: str | int) -> int | None:
     """The whole number above 0 at a place, or None if there is none."""
     value = number(opt, *keys)
     return int(value) if value is not None and value == value // 1 and value > 0 else None
-
-
-def runs_ours(opt: Mapping[str, Any]) -> bool:
-    """Whether the registered model is a class of ours, or a user's that derives from one."""
-    return derives_from_ours("MODEL_REGISTRY", effective_model(opt))
 
 
 def is_ours(opt: Mapping[str, Any]) -> bool:

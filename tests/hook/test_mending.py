@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lmlt_arch.hook import mending
+from lmlt_arch.hook import mending, telling
 
 
 def test_every_mend_gives_a_reason_and_has_a_test() -> None:
@@ -20,6 +20,7 @@ def test_a_failing_mend_warns_and_lets_go(monkeypatch: pytest.MonkeyPatch) -> No
 
     broken = mending.Mend("broken", "", ("basicsr.printer",), mending.always, fails)
     monkeypatch.setattr(mending, "_after", [broken])
+    monkeypatch.setattr(telling, "failures", [])
     with pytest.warns(RuntimeWarning, match="broken could not be applied .*out of paper"):
         mending.after("basicsr.printer", {})
     assert "broken" not in mending.applied

@@ -2,7 +2,6 @@
 
 # mypy: allow-subclassing-any
 import logging
-import pickle
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -10,11 +9,12 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from basicsr.utils.registry import MODEL_REGISTRY
 from stock_modules import mend, run_afresh
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -22,6 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 from lmlt_arch.data.images import encode_png
 from lmlt_arch.data.lmdb_store import raw_entry, raw_sizes, write_entries
 from lmlt_arch.data.training_order import TrainingOrder
+from lmlt_arch.hook import mending
+from lmlt_arch.models import ESCModel
 
 Parse = Callable[..., dict[str, Any]]
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="a fault of machines without a GPU")
@@ -68,13 +70,16 @@ def test_gpus_that_are_not_there(parsed: Parse) -> None:
         assert parsed(names)["num_gpu"] == 0
 
 
-def test_dist_params_for_the_pytorch_launcher(parsed: Parse) -> None:
+def test_dist_params_for_the_pytorch_launcher(parsed: Parse, monkeypatch: pytest.MonkeyPatch) -> None:
     names = run_afresh("basicsr.utils.options")
     asked: list[dict[str, Any]] = []
     names["init_dist"] = lambda launcher, **params: asked.append(params)
     parsed(names, "--launcher", "pytorch")
     assert asked.pop() == {}
     mend("dist-params-for-the-pytorch-launcher", names)
+    parsed(names, "--launcher", "pytorch")
+    assert asked.pop() == {}, "of another model"
+    monkeypatch.setenv(mending.ASK, "dist-params-for-the-pytorch-launcher")
     parsed(names, "--launcher", "pytorch")
     assert asked.pop() == {"backend": "gloo", "timeout": timedelta(seconds=90)}
     parsed(names, "--launcher", "slurm")
@@ -144,6 +149,18 @@ def test_data_parallel_on_cpu(process_group: None) -> None:
     assert isinstance(alone.model_to_device(nn.Linear(2, 2)), nn.Linear)
 
 
+class _OneImage(torch.utils.data.Dataset[dict[str, Any]]):
+    """A validation set."""
+
+    opt: ClassVar = {"name": "x"}
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"lq": torch.zeros(3, 4, 4), "lq_path": "x.png"}
+
+
 def test_validation_on_rank_zero(process_group: None) -> None:
     names = run_afresh("basicsr.models.sr_model")
 
@@ -153,20 +170,28 @@ def test_validation_on_rank_zero(process_group: None) -> None:
         """An SRModel whose validation says which network it ran."""
 
         def __init__(self, net: nn.Module) -> None:
-            self.opt = {"rank": 0, "dist": True}
+            self.opt = {"rank": 0, "dist": True, "val": {}}
             self.net_g = net
 
-        def nondist_validation(self, *args: object) -> None:
-            self.validated = self.net_g
+        def feed_data(self, data: dict[str, Any]) -> None:
+            self.lq, self.validated = data["lq"], self.net_g
 
-    net = DistributedDataParallel(nn.Linear(2, 2))
-    model = Model(net)
-    model.dist_validation(None, 1, None, False)
-    assert model.validated is net
-    mend("validation-on-rank-zero", names)
-    model.dist_validation(None, 1, None, False)
-    assert model.validated is net.module
-    assert model.net_g is net
+    class OwnWay(Model):
+        """A model that enlarges in a way of its own."""
+
+        def test(self) -> None:
+            super().test()
+
+    loader = torch.utils.data.DataLoader(_OneImage())
+    net = DistributedDataParallel(nn.Conv2d(3, 3, 1))
+    for mended in (False, True):
+        if mended:
+            mend("validation-on-rank-zero", names)
+        for kind in (Model, OwnWay):
+            model = kind(net)
+            model.dist_validation(loader, 1, None, False)
+            assert model.validated is (net.module if mended and kind is Model else net)
+            assert model.net_g is net
 
 
 def test_label_of_last_validation() -> None:
@@ -180,10 +205,14 @@ def test_label_of_last_validation() -> None:
         def nondist_validation(self, loader: object, current_iter: object, *args: object) -> None:
             self.label = current_iter
 
-    model = Model({"num_gpu": 0, "is_train": True, "dist": False, "train": {"total_iter": 4}})
+    options = {"num_gpu": 0, "is_train": True, "dist": False, "train": {"total_iter": 4}}
+    model = Model(options)
     model.validation(None, 6, None)
     assert model.label == 6
     mend("label-of-last-validation", names)
+    model.validation(None, 6, None)
+    assert model.label == 6, "of another model"
+    model = Model({**options, "lmlt": {"mends": ["label-of-last-validation"]}})
     for given, noted in ((6, 4), (3, 3), ("a test", "a test")):
         model.validation(None, given, None)
         assert model.label == noted
@@ -193,6 +222,7 @@ def _resume_options(states: Path, **path: object) -> dict[str, Any]:
     return {
         "auto_resume": not path,
         "name": "tiny",
+        "model_type": "ESCModel",
         "path": {"training_states": str(states), "resume_state": None, **path},
     }
 
@@ -223,6 +253,7 @@ def test_auto_resume_where_runs_are_written(states: Path) -> None:
     mend("resume-without-gpu", names)
     assert names["load_resume_state"](_resume_options(states)) is None
     mend("auto-resume-where-runs-are-written", names)
+    assert names["load_resume_state"]({**_resume_options(states), "model_type": "SRModel"}) is None
     options = _resume_options(states)
     assert names["load_resume_state"](options)["iter"] == 100
     assert options["path"]["resume_state"] == str(states / "100.state")
@@ -268,22 +299,29 @@ class _Draws(torch.utils.data.Dataset[float]):
 
 
 def test_seeds_of_data_workers() -> None:
-    names = run_afresh("basicsr.data")
+    from basicsr.data import worker_init_fn
 
-    def two_epochs(seed: int) -> list[list[float]]:
+    names = run_afresh("basicsr.train")
+
+    def create(opt: dict[str, Any], logger: object) -> Any:
+        init = partial(worker_init_fn, num_workers=1, rank=0, seed=opt["manual_seed"])
+        return torch.utils.data.DataLoader(_Draws(), num_workers=1, worker_init_fn=init), None, [], 1, 1
+
+    def two_epochs(seed: int, *asked: str) -> list[list[float]]:
         torch.manual_seed(seed)
-        init = partial(names["worker_init_fn"], num_workers=1, rank=0, seed=seed)
-        loader = torch.utils.data.DataLoader(_Draws(), num_workers=1, worker_init_fn=init)
+        options = {"manual_seed": seed, "model_type": "SRModel", "lmlt": {"mends": [*asked]}}
+        loader = names["create_train_val_dataloader"](options, None)[0]
         return [[batch.item() for batch in loader] for _ in range(2)]
 
-    first, second = two_epochs(0)
-    assert first == second
+    names["create_train_val_dataloader"] = create
+    stock = two_epochs(0)
+    assert stock[0] == stock[1]
     mend("seeds-of-data-workers", names)
-    first, second = two_epochs(0)
+    assert two_epochs(0) == stock, "of another model"
+    first, second = two_epochs(0, "seeds-of-data-workers")
     assert first != second
-    assert two_epochs(0) == [first, second]
-    assert two_epochs(1)[0] != first
-    pickle.dumps(names["worker_init_fn"])
+    assert two_epochs(0, "all") == [first, second]
+    assert two_epochs(1, "all")[0] != first
 
 
 def test_order_that_a_resume_can_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,9 +382,44 @@ def test_order_that_a_resume_can_repeat(tmp_path: Path, monkeypatch: pytest.Monk
     }
     batch = next(iter(start(datasets={"train": raw})[0]))
     assert torch.equal(batch["lq"], torch.full((1, 3, 16, 16), 7, dtype=torch.uint8))
+    # A user's own model gets the order if it derives from one of ours, but never bytes.
+    monkeypatch.setattr(MODEL_REGISTRY, "_obj_map", dict(MODEL_REGISTRY._obj_map))
+    MODEL_REGISTRY.register(type("MyModel", (ESCModel,), {}))
+    loader, sampler = start(model_type="MyModel", datasets={"train": raw})
+    assert isinstance(sampler, TrainingOrder)
+    assert next(iter(loader))["lq"].dtype == torch.float32
     # Anybody else's model is left as it was.
     for more in ({}, {"datasets": {"train": raw}}):
         loader, sampler = start(model_type="SRModel", **more)
         assert not isinstance(sampler, TrainingOrder)
     assert next(iter(loader))["lq"].dtype == torch.float32
     assert model.train_sampler is None
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("total", [1, 4, 20])
+def test_every_iteration_is_made(processes: int, batch: int, total: int) -> None:
+    """BasicSR's loop over epochs reaches `total_iter` exactly, also after a resume at any iteration."""
+    for resumed in range(total + 1):
+        order = TrainingOrder([0] * 16, processes, 0, ratio=1, seed=1, batch=batch)
+        epoch, done = 0, 0
+        while True:  # to where it was left
+            order.set_epoch(epoch)
+            batches = len([*order]) // batch
+            if done + batches > resumed:
+                break
+            done, epoch = done + batches, epoch + 1
+        order.consumed = (resumed - done) * batch
+        place = order.state()
+        order = TrainingOrder([0] * 16, processes, 0, ratio=1, seed=1, batch=batch)
+        assert order.resume(place)
+        made = resumed
+        last = order.last_epoch(epoch, total - resumed)
+        for number in range(epoch, last + 1):
+            assert made < total, "no epoch is begun for nothing"
+            order.set_epoch(number)
+            made += len([*order]) // batch
+        assert made >= total
+    with pytest.raises(ValueError, match=rf"16 training images make {-(-16 // processes)} samples .* of 17"):
+        TrainingOrder([0] * 16, processes, 0, ratio=1, batch=17).last_epoch(0, total)
