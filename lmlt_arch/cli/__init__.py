@@ -20,6 +20,7 @@ from lmlt_arch.cli import (
     raw,
     upscale,
 )
+from lmlt_arch.hook import checkout
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -48,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns its exit status (0 done, 1 failed, 2 usage, 130 interrupted)."""
     args = build_parser().parse_args(argv)
+    checkout.see_as_torchrun()
     try:
         status: int = args.run(args)
     except BrokenPipeError:

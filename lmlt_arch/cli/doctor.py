@@ -7,10 +7,13 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+
+Rows = Iterator[tuple[str, str]]
+"""Names and words of a section."""
 
 # Modules that training through BasicSR imports, and the distributions that may bring them.
 NEEDED = {
@@ -24,11 +27,6 @@ NEEDED = {
     "tensorboard": ["tensorboard", "tb-nightly"],
 }
 
-INSTALL_BASICSR = (
-    "BasicSR is not installed. After torch and torchvision: `pip install cython setuptools wheel`, then "
-    "`pip install --no-deps --no-build-isolation basicsr==1.4.2`, then the libraries that it needs with "
-    "`pip install 'basicsr-lmlt[basicsr-runtime]'`. On Python 3.13, build its wheel with 3.12."
-)
 INSTALL_HOOK = (
     "The import hook is not in this environment, so BasicSR finds our names only through the launchers "
     "basicsr/train.py and basicsr/test.py of the checkout. Install the package: `pip install .` there."
@@ -45,15 +43,16 @@ def run(args: argparse.Namespace) -> int:
     """Print what there is and what is wrong with it; 1 if training cannot work here."""
     missing = [module for module in NEEDED if importlib.util.find_spec(module) is None]
     problems = [f"{NEEDED[m][0]} is missing: `pip install {NEEDED[m][0]}`." for m in missing]
-    basicsr = _import_basicsr(problems)
-    _print("Versions", _versions(basicsr))
+    package = _find_basicsr(problems)
+    works = package is not None and _import_basicsr(package, problems)
+    sections: dict[str, Callable[[list[str]], Rows]] = {"Versions": partial(_versions, package)}
     if "torch" not in missing:
-        _print("Devices", _devices())
-        _print("Attention kernels", _kernels())
-    if basicsr:
-        _print("Mends applied to BasicSR", _mends())
-        _print("Registered with BasicSR", _registered(problems))
-        _print("One training step", _training_step(problems))
+        sections |= {"Devices": _devices, "Attention kernels": _kernels}
+    if works:
+        sections |= {"Mends applied to BasicSR": _mends, "Registered with BasicSR": _registered}
+        sections["One training step"] = _training_step
+    for title, rows in sections.items():
+        _print(title, rows, problems)
     if not problems:
         print("Training works here.")
         return 0
@@ -63,44 +62,68 @@ def run(args: argparse.Namespace) -> int:
     return 1
 
 
-def _print(title: str, rows: Iterable[tuple[str, str]]) -> None:
+def _print(title: str, rows: Callable[[list[str]], Rows], problems: list[str]) -> None:
     print(title)
-    for name, words in rows:
-        print(f"  {name:<16}{words}" if len(name) < 16 else f"  {name}\n      {words}")
+    try:
+        for name, words in rows(problems):
+            print(f"  {name:<16}{words}" if len(name) < 16 else f"  {name}\n      {words}")
+    except Exception as error:
+        print(f"  failed          {error!r}")
+        problems.append(f"{title}: {error!r}.")
 
 
-def _import_basicsr(problems: list[str]) -> ModuleType | None:
-    """The real BasicSR with our hook at work, or None and what to do about it."""
-    from lmlt_arch.hook import finder
+def _find_basicsr(problems: list[str]) -> Path | None:
+    """Folder of the BasicSR that training would use; None and what to do about it."""
+    from lmlt_arch.hook import checkout, finder
 
     if not finder.is_installed():
         problems.append(INSTALL_HOOK)
         finder.install()
-    spec = finder.find_spec("basicsr")
-    if spec is None:
-        problems.append(INSTALL_BASICSR)
-        return None
+    spec = checkout.look_up()
+    if wrong := checkout.what_is_wrong(spec):
+        problems.append(f"{wrong} {advice_for(sys.version_info[:2])}")
+    return checkout.folder_of(spec)
+
+
+def advice_for(python: tuple[int, ...]) -> str:
+    """How to install BasicSR for a version of Python."""
+    build = "`pip install cython setuptools wheel`, then "
+    build += "`pip install --no-deps --no-build-isolation basicsr==1.4.2`"
+    if python >= (3, 13):
+        build = (
+            "`pip install` of a wheel of it, which Python 3.12 or older builds (`pip wheel --no-deps "
+            "--no-build-isolation basicsr==1.4.2`; newer ones cannot)"
+        )
+    return (
+        f"To install it after torch and torchvision: {build}, then the libraries that it needs with "
+        "`pip install 'basicsr-lmlt[basicsr-runtime]'`. Or go to the folder of a checkout that holds "
+        "basicsr/train.py."
+    )
+
+
+def _import_basicsr(package: Path, problems: list[str]) -> bool:
+    """Whether BasicSR and its training can be imported."""
+    works = True
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            basicsr = import_module("basicsr")
-        except Exception as error:
-            problems.append(f"BasicSR at {spec.origin} does not import: {error!r}. Reinstall what it names.")
-            basicsr = None
+            import_module("basicsr")
+            import_module("basicsr.train")
+        except (Exception, SystemExit) as error:
+            problems.append(f"BasicSR in {package} does not import: {error!r}. Reinstall what it names.")
+            works = False
     ours = dict.fromkeys(str(warning.message) for warning in caught)
     problems += [message for message in ours if message.startswith("basicsr-lmlt")]
-    return basicsr
+    return works
 
 
-def _versions(basicsr: ModuleType | None) -> Iterator[tuple[str, str]]:
+def _versions(package: Path | None, problems: list[str]) -> Rows:
     import lmlt_arch
+    from lmlt_arch.hook import releases
 
     yield "python", f"{platform.python_version()}, {sys.executable}"
     yield "basicsr-lmlt", f"{lmlt_arch.__version__}, {Path(lmlt_arch.__file__).parent}"
-    if basicsr:
-        yield "basicsr", f"{basicsr.__version__}, {Path(basicsr.__file__ or '').parent}"
-    else:
-        yield "basicsr", "none that works"
+    yield "basicsr", "none" if package is None else f"{releases.describe(package)}, {package}"
     for module, distributions in NEEDED.items():
         yield module, _version(distributions)
 
@@ -114,7 +137,7 @@ def _version(distributions: list[str]) -> str:
     return "not installed by pip"
 
 
-def _devices() -> Iterator[tuple[str, str]]:
+def _devices(problems: list[str]) -> Rows:
     import torch
 
     from lmlt_arch.inference.gpu import describe_gpu
@@ -128,20 +151,20 @@ def _devices() -> Iterator[tuple[str, str]]:
     yield "distributed", ", ".join(backends) or "not in this PyTorch"
 
 
-def _kernels() -> Iterator[tuple[str, str]]:
+def _kernels(problems: list[str]) -> Rows:
     from lmlt_arch.archs.attention import available_backends
 
     yield from available_backends().items()
 
 
-def _mends() -> Iterator[tuple[str, str]]:
+def _mends(problems: list[str]) -> Rows:
     from lmlt_arch.hook import mending
 
     yield from mending.applied.items()
 
 
-def _registered(problems: list[str]) -> Iterator[tuple[str, str]]:
-    from lmlt_arch.hook.registration import registered
+def _registered(problems: list[str]) -> Rows:
+    from lmlt_arch.hook.registration import holds_ours, registered
 
     for registry, names in registered().items():
         missing = [name for name, home in names.items() if not home]
@@ -150,17 +173,22 @@ def _registered(problems: list[str]) -> Iterator[tuple[str, str]]:
         yield (
             registry.removesuffix("_REGISTRY").lower(),
             ", ".join(
-                name if home.startswith("lmlt_arch.") else f"{name} (yours, from {home})"
+                name if holds_ours(registry, name) else f"{name} (yours, from {home})"
                 for name, home in names.items()
                 if home
             ),
         )
 
 
-def _training_step(problems: list[str]) -> Iterator[tuple[str, str]]:
+def _training_step(problems: list[str]) -> Rows:
     """Forward and backward of a small LMLT built by BasicSR, with both losses of its option files."""
     import torch
 
+    from lmlt_arch.hook.registration import holds_ours
+
+    if not holds_ours("ARCH_REGISTRY", "LMLT"):
+        yield "not tried", "LMLT is yours"
+        return
     try:
         from basicsr.archs import build_network
         from basicsr.losses import build_loss

@@ -1,13 +1,71 @@
 """A BasicSR source checkout that Python's own finders do not see, or that was never built."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
-from importlib.util import spec_from_file_location
+from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 from lmlt_arch.hook import mending
+
+_as_torchrun = False
+
+
+def see_as_torchrun() -> None:
+    """Let this program find the BasicSR that `torchrun basicsr/train.py` finds in the working directory.
+
+    For a program that starts elsewhere, such as `lmlt`. Something else called `basicsr` is hidden from it:
+    looking it up gives None, importing it a ModuleNotFoundError.
+    """
+    global _as_torchrun
+    _as_torchrun = True
+    spec = look_up()
+    if spec is not None and what_is_wrong(spec):
+        # Python's own mark for "not to be imported", which find_spec heeds.
+        sys.modules["basicsr"] = None  # type: ignore[assignment]
+
+
+def look_up() -> ModuleSpec | None:
+    """Spec of what is called `basicsr` here; brings out what `see_as_torchrun` hides."""
+    if sys.modules.get("basicsr", sys) is None:
+        del sys.modules["basicsr"]
+    with suppress(ImportError, ValueError):
+        return find_spec("basicsr")
+    return None
+
+
+def folder_of(spec: ModuleSpec | None) -> Path | None:
+    """Folder of BasicSR's package, which has registries since 1.3; None if the spec is of something else.
+
+    The folder of our launchers is none. It is on the path where the plugin is installed as editable.
+    """
+    for folder in _folders(spec):
+        # What lies in an archive is believed.
+        if any((folder / "utils").glob("registry.*")) or not folder.is_dir():
+            return folder
+    return None
+
+
+def what_is_wrong(spec: ModuleSpec | None) -> str:
+    """A sentence about what is called `basicsr` here; '' if it is BasicSR."""
+    launchers = Path(__file__).resolve().parents[2] / "basicsr"
+    places = [path for path in _folders(spec) if path.resolve() != launchers]
+    if spec is None or not (places or spec.origin):
+        return "BasicSR is not installed."
+    if folder_of(spec) is not None:
+        return ""
+    place = ", ".join(map(str, places)) or spec.origin
+    return (
+        f"What is called `basicsr` here is not BasicSR, or older than 1.3: {place} has no utils/registry.py. "
+        "Take it off Python's path or rename it."
+    )
+
+
+def _folders(spec: ModuleSpec | None) -> list[Path]:
+    return [Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]
 
 
 def package_of_running_script() -> ModuleSpec | None:
@@ -16,13 +74,28 @@ def package_of_running_script() -> ModuleSpec | None:
     `torchrun basicsr/train.py` puts the folder `basicsr` on the path and not the one that holds it, so a
     stock checkout does not find its own package unless PYTHONPATH names it.
     """
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    for folder in (*sys.path[:1], *([Path(script).parent] if script else ())):
-        start = Path(folder).resolve() / "__init__.py"
-        if start.parent.name == "basicsr" and start.is_file() and not mending.skipped("own-folder"):
-            mending.applied["own-folder"] = mending.summary(package_of_running_script)
-            return spec_from_file_location("basicsr", start, submodule_search_locations=[str(start.parent)])
+    if mending.skipped("own-folder"):
+        return None
+    # A working directory that is gone has no absolute path.
+    with suppress(OSError):
+        for folder in _folders_of_script():
+            start = folder.resolve() / "__init__.py"
+            if start.parent.name == "basicsr" and start.is_file():
+                mending.applied["own-folder"] = mending.summary(package_of_running_script)
+                return spec_from_file_location(
+                    "basicsr", start, submodule_search_locations=[str(start.parent)]
+                )
     return None
+
+
+def _folders_of_script() -> Iterator[Path]:
+    """Where the running script lies, and the one that `torchrun basicsr/train.py` would run."""
+    yield from map(Path, sys.path[:1])
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    if script:
+        yield Path(script).parent
+    if _as_torchrun and Path("basicsr", "train.py").is_file():
+        yield Path("basicsr")
 
 
 def version_of_unbuilt(package: str) -> ModuleSpec | None:

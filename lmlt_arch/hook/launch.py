@@ -1,23 +1,25 @@
 """What the launchers `basicsr/train.py` and `basicsr/test.py` of this repository do."""
 
-import importlib.util
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+
+from lmlt_arch.hook import checkout
 
 
 def main(pipeline: str) -> None:
     """Run BasicSR's `train` or `test` pipeline; experiments and results go below the working directory.
 
     Raises:
-        SystemExit: BasicSR is not installed, the option file is wrong, or the run met an error that explains
-            itself.
+        SystemExit: BasicSR is not installed, something else has its name, the option file is wrong, or the
+            run met an error that explains itself.
     """
     # The folder of these launchers has the name of the package; without __init__.py it is not the package.
-    spec = importlib.util.find_spec("basicsr")
-    if spec is None or spec.origin is None:
-        sys.exit("BasicSR is not installed in this environment. `lmlt doctor` says how to install it.")
-    run = getattr(import_module(f"basicsr.{pipeline}"), f"{pipeline}_pipeline")
+    spec = checkout.look_up()
+    if wrong := checkout.what_is_wrong(spec):
+        sys.exit(f"{wrong} `lmlt doctor` says how to install BasicSR.")
+    run = _pipeline(pipeline, checkout.folder_of(spec))
     try:
         run(str(Path.cwd()))
     except _explained() as error:
@@ -25,6 +27,19 @@ def main(pipeline: str) -> None:
 
         get_root_logger().error(str(error))
         sys.exit(1)
+
+
+def _pipeline(name: str, package: Path | None) -> Callable[[str], object]:
+    try:
+        module = import_module(f"basicsr.{name}")
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("basicsr."):
+            raise
+        sys.exit(f"BasicSR in {package} is not whole: it has no {error.name}.")
+    if not hasattr(module, f"{name}_pipeline"):
+        sys.exit(f"BasicSR in {package} has no {name}_pipeline. Start its own {name}.py instead.")
+    run: Callable[[str], object] = getattr(module, f"{name}_pipeline")
+    return run
 
 
 def _explained() -> tuple[type[Exception], ...]:

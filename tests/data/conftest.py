@@ -42,7 +42,7 @@ def command(tmp_path: Path, repo_root: Path) -> Iterator[Callable[..., "subproce
 
     def start(*args: object, **options: Any) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
-            [sys.executable, "-m", "lmlt_arch.cli", "prepare", *map(str, args)],
+            [sys.executable, "-m", "lmlt_arch", "prepare", *map(str, args)],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(repo_root), "OMP_NUM_THREADS": "1"},
             text=True,

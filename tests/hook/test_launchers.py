@@ -1,10 +1,12 @@
-"""The launchers' and the doctor's words when something is missing."""
+"""The launchers' words when something is missing or something else has the name."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from throwaway import Environment
+
+from lmlt_arch.hook import launch
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +26,36 @@ def test_basicsr_missing(
     assert _only_line(said).startswith("BasicSR is not installed")
 
 
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["basicsr.py"], "basicsr.py has no utils/registry.py"),
+        (["basicsr/words.py"], "basicsr has no utils/registry.py"),
+        (["basicsr/__init__.py", "basicsr/train.py"], "basicsr has no utils/registry.py"),
+    ],
+    ids=["module", "folder", "older"],
+)
+def test_something_else_called_basicsr(
+    plain: Environment, launcher: Path, files: list[str], words: str, tmp_path: Path
+) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    said = plain.run(
+        launcher, "-opt", "no.yml", cwd=tmp_path, fails=True, variables={"PYTHONPATH": str(tmp_path)}
+    )
+    assert words in _only_line(said)
+    assert str(tmp_path / "basicsr") in said
+
+
+def test_basicsr_without_the_pipeline() -> None:
+    place = Path("site-packages/basicsr")
+    with pytest.raises(SystemExit, match=r"BasicSR in .*basicsr is not whole: it has no basicsr\.no_train"):
+        launch._pipeline("no_train", place)
+    with pytest.raises(SystemExit, match=r"has no utils_pipeline\. Start its own utils\.py instead"):
+        launch._pipeline("utils", place)
+
+
 def test_option_file_missing(stock: Environment, launcher: Path, tmp_path: Path) -> None:
     said = stock.run(launcher, "-opt", "no/such.yml", cwd=tmp_path, fails=True)
     assert _only_line(said) == "no/such.yml cannot be read: No such file or directory"
@@ -40,24 +72,3 @@ def test_option_file_unusable(
     path.write_text(text)
     said = stock.run(launcher, "-opt", path, cwd=tmp_path, fails=True)
     assert f"{path} {words}" in _only_line(said)
-
-
-def test_doctor_where_all_is_well(installed: Environment, tmp_path: Path) -> None:
-    said = installed.run("-m", "lmlt_arch.cli", "doctor", cwd=tmp_path)
-    assert f"1.4.2, {installed.site / 'basicsr'}" in said
-    for words in ("SDPA", "functional-tensor", "LMLT, ESC, ESCFP", "FFTLoss", "Training works here."):
-        assert words in said
-
-
-def test_doctor_without_basicsr(plugged: Environment, tmp_path: Path) -> None:
-    said = plugged.run("-m", "lmlt_arch.cli", "doctor", cwd=tmp_path, fails=True)
-    assert "Training cannot work here" in said
-    assert "pip install --no-deps --no-build-isolation basicsr" in said
-
-
-def test_doctor_without_the_hook(stock: Environment, repo_root: Path, tmp_path: Path) -> None:
-    said = stock.run(
-        "-m", "lmlt_arch.cli", "doctor", cwd=tmp_path, fails=True, variables={"PYTHONPATH": str(repo_root)}
-    )
-    assert "The import hook is not in this environment" in said
-    assert "LMLT, ESC, ESCFP" in said

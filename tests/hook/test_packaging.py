@@ -1,6 +1,8 @@
 """The plugin as wheel, sdist and editable install: what it brings, what it costs, what it leaves behind."""
 
+import sys
 import tarfile
+import timeit
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +68,85 @@ def test_hook_without_its_package(installed: Environment, libraries: Path, tmp_p
     (environment.site / "basicsr.py").write_text("answer = 42\n")
     assert environment.run("-c", "pass", cwd=tmp_path) == ""
     said = environment.run("-c", "import basicsr; print(basicsr.answer)", cwd=tmp_path)
-    assert "basicsr-lmlt cannot load (ModuleNotFoundError" in said
+    assert "basicsr-lmlt does not work (ModuleNotFoundError" in said
     assert "Traceback" not in said
     assert said.splitlines()[-1] == "42"
+
+
+COUNT = "print(sum(getattr(finder, 'owner', None) == 'basicsr-lmlt' for finder in sys.meta_path))"
+
+
+@pytest.mark.parametrize("first", ["by the .pth file", "by a launcher"])
+def test_hook_is_there_once(first: str, installed: Environment, plain: Environment, tmp_path: Path) -> None:
+    """Site-packages read twice, those of the system besides, a wheel and an editable install, a launcher."""
+    (tmp_path / "system").mkdir()
+    (tmp_path / "system" / HOOK).write_bytes((installed.site / HOOK).read_bytes())
+    environment = installed if first == "by the .pth file" else plain
+    said = environment.script(
+        f"""
+        import site, sys
+
+        sys.path.append({str(installed.site)!r})
+        from lmlt_arch.hook import finder
+
+        finder.install()
+        {COUNT}
+        site.addsitedir({str(installed.site)!r})
+        site.addsitedir({str(tmp_path / "system")!r})
+        site.main()
+        finder.install()
+        {COUNT}
+        """,
+        cwd=tmp_path,
+    )
+    assert said.split() == ["1", "1"]
+
+
+@pytest.mark.parametrize("flags", [[], ["-W", "error"]], ids=["warnings", "errors"])
+@pytest.mark.parametrize("broken", ["package", "look-up"])
+def test_hook_that_fails_stops_no_import(
+    broken: str, flags: list[str], installed: Environment, tmp_path: Path
+) -> None:
+    """It says so once and passes over no other finder: the one after it is the only one to know the name."""
+    module = {"package": "None", "look-up": "Broken()"}[broken]
+    (tmp_path / "program.py").write_text(
+        f"""
+import sys
+from importlib.machinery import PathFinder
+
+class Broken:
+    def find_spec(self, *args):
+        raise OSError("out of paper")
+
+class Other:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.startswith("basicsr"):
+            return PathFinder.find_spec(name, path or [{str(tmp_path / "elsewhere")!r}])
+
+sys.meta_path.insert(1, Other)
+sys.modules["lmlt_arch.hook.finder"] = {module}
+import basicsr
+import basicsr.part
+print(basicsr.part.answer)
+{COUNT}
+"""
+    )
+    (tmp_path / "elsewhere/basicsr").mkdir(parents=True)
+    (tmp_path / "elsewhere/basicsr/__init__.py").touch()
+    (tmp_path / "elsewhere/basicsr/part.py").write_text("answer = 42\n")
+    said = installed.run(*flags, "program.py", cwd=tmp_path)
+    assert said.count("basicsr-lmlt does not work (") == 1
+    assert said.splitlines()[-2:] == ["42", "0"]
+
+
+def test_cost_of_the_hook(repo_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = (repo_root / HOOK).read_text().splitlines()[-1]
+    monkeypatch.setattr(sys, "meta_path", [])
+
+    def start() -> None:
+        sys.meta_path.clear()
+        exec(line)
+
+    start()
+    assert min(timeit.repeat(start, number=10, repeat=5)) / 10 < 1e-3

@@ -428,7 +428,7 @@ def run(repo_root: Path, here: Path, *args: str, before: str = ":") -> "subproce
 @pytest.mark.slow
 def test_a_full_disk(here: Path, repo_root: Path) -> None:
     """A limit on the size of files meets the writer half-way, as a full disk does."""
-    lmlt = [sys.executable, "-m", "lmlt_arch.cli", "upscale"]
+    lmlt = [sys.executable, "-m", "lmlt_arch", "upscale"]
     done = run(repo_root, here, *lmlt, "in", "-o", "out", "--model", "net.pth", before="ulimit -f 2")
     assert done.returncode == 1
     assert "cannot write out/a.png: File too large" in done.stderr
@@ -439,7 +439,7 @@ def test_a_full_disk(here: Path, repo_root: Path) -> None:
 
 @pytest.mark.slow
 def test_a_reader_that_has_seen_enough(here: Path, repo_root: Path) -> None:
-    command = f"{sys.executable} -m lmlt_arch.cli upscale in -o out --model net.pth --json | head -1"
+    command = f"{sys.executable} -m lmlt_arch upscale in -o out --model net.pth --json | head -1"
     done = run(repo_root, here, "bash", "-c", command)
     assert len(done.stdout.splitlines()) == 1
     assert "BrokenPipe" not in done.stderr
@@ -447,7 +447,7 @@ def test_a_reader_that_has_seen_enough(here: Path, repo_root: Path) -> None:
 
 @pytest.mark.slow
 def test_processes_share_a_folder(here: Path, repo_root: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "lmlt_arch.cli"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "lmlt_arch"]
     done = run(repo_root, here, *torchrun, "upscale", "in", "-o", "out", "--model", "net.pth")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("3 enlarged to out")

@@ -196,7 +196,7 @@ def test_degrade_reads_the_shipped_files(workshop: Workshop) -> None:
     """As the README shows it."""
     out = workshop.folder / "seen"
     option_file = str(workshop.root / "options" / "train_ESCReal_MSE_x4.yml")
-    command = [sys.executable, "-m", "lmlt_arch.cli", "degrade", str(workshop.photos), "-o", str(out)]
+    command = [sys.executable, "-m", "lmlt_arch", "degrade", str(workshop.photos), "-o", str(out)]
     done = subprocess.run(
         [*command, "-opt", option_file, "--seed", "0"],
         env={**os.environ, "PYTHONPATH": str(workshop.root)},
