@@ -153,6 +153,12 @@ def wanted(name: str, opt: Mapping[str, Any]) -> bool:
     return name in asked or "all" in asked or runs_ours(opt)
 
 
+def options_in(parsed: Any) -> dict[str, Any]:
+    """The options in what `parse_options` returned: releases differ in whether the arguments come along."""
+    options: dict[str, Any] = parsed[0] if isinstance(parsed, tuple) else parsed
+    return options
+
+
 def summary(function: Callable[..., Any]) -> str:
     """First paragraph of a docstring, on one line."""
     return " ".join((function.__doc__ or "").partition("\n\n")[0].split())

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from lmlt_arch.hook.mending import Names, mend_after, uses, wanted
+from lmlt_arch.hook.mending import Names, mend_after, options_in, uses, wanted
 
 
 def _no_gpu(names: Names) -> bool:
@@ -53,7 +53,7 @@ def gpus_that_are_not_there(names: Names) -> None:
     @wraps(stock)
     def parse_options(*args: Any, **kwargs: Any) -> Any:
         parsed = stock(*args, **kwargs)
-        opt = parsed[0] if isinstance(parsed, tuple) else parsed  # which release gives what
+        opt = options_in(parsed)
         if opt.get("num_gpu"):
             warnings.warn(
                 f"num_gpu: {opt['num_gpu']} in the option file, but there is no GPU: running on the CPU.",

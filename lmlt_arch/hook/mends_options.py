@@ -1,13 +1,61 @@
-"""Mend for option files: every mistake is named before anything is created."""
+"""Mends for option files: every mistake is named before anything is created, and defaults are filled in."""
 
 import argparse
 import os
 import sys
+import warnings
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from lmlt_arch.hook.mending import Names, mend_after
+import torch
+
+from lmlt_arch.hook.mending import Names, mend_after, options_in
+from lmlt_arch.hook.registration import runs_ours
+
+
+@mend_after("basicsr.utils.options", changes=("parse_options",))
+def defaults_that_basicsr_lacks(names: Names) -> None:
+    """BasicSR stops with a KeyError at keys that option files of our models may leave out.
+
+    The schema's defaults are written into the options, for our models only.
+    """
+    stock = names["parse_options"]
+
+    @wraps(stock)
+    def parse_options(*args: Any, **kwargs: Any) -> Any:
+        parsed = stock(*args, **kwargs)
+        if runs_ours(opt := options_in(parsed)):
+            from lmlt_arch.options.defaults import write_defaults
+
+            write_defaults(opt)
+        return parsed
+
+    names["parse_options"] = parse_options
+
+
+@mend_after("basicsr.utils.options", changes=("parse_options",))
+def prefetch_without_a_gpu(names: Names) -> None:
+    """`prefetch_mode: cuda` stops on a machine without a GPU: batches are prefetched on the CPU there.
+
+    Our models do without it under `num_gpu: 0` too.
+    """
+    stock = names["parse_options"]
+
+    @wraps(stock)
+    def parse_options(*args: Any, **kwargs: Any) -> Any:
+        parsed = stock(*args, **kwargs)
+        opt = options_in(parsed)
+        train = (opt.get("datasets") or {}).get("train") or {}
+        gpu = torch.cuda.is_available() and (bool(opt.get("num_gpu")) or not runs_ours(opt))
+        if train.get("prefetch_mode") == "cuda" and not gpu:
+            train["prefetch_mode"] = "cpu"
+            if opt.get("rank", 0) == 0:
+                said = "prefetch_mode: cuda needs a GPU, and this run has none: prefetching on the CPU."
+                warnings.warn(said, stacklevel=2)
+        return parsed
+
+    names["parse_options"] = parse_options
 
 
 @mend_after("basicsr.utils.options", changes=("parse_options",))
