@@ -4,9 +4,42 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+# How many names a message shows.
+_SHOWN = 3
+
+
+class DataSetError(ValueError):
+    """Data that cannot be used; the message names them and the mend."""
+
+
+def some_of(names: Sequence[object]) -> str:
+    """The first names of several, for a message."""
+    shown = ", ".join(map(str, names[:_SHOWN]))
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def image_list(path: Path) -> list[str]:
+    """The lines of a meta info file that say something.
+
+    Raises:
+        DataSetError: the file is missing or no text.
+    """
+    try:
+        text = path.expanduser().read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataSetError(
+            f"{path}, which is to list the images, cannot be read: {error.strerror}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataSetError(
+            f"{path}, which is to list the images, is no text in UTF-8: save it as that"
+        ) from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[PurePosixPath]:

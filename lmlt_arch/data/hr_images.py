@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from lmlt_arch.data.augmentation import Pixels, random_turn
-from lmlt_arch.data.files import list_images
+from lmlt_arch.data.files import DataSetError, image_list, list_images
 from lmlt_arch.data.images import decode_image
-from lmlt_arch.data.lmdb_store import read_lmdb_keys
+from lmlt_arch.data.pairs import lmdb_keys
 
 
 class HRImages:
@@ -25,8 +25,9 @@ class HRImages:
             list with one for each root; default: every image found.
 
     Raises:
-        ValueError: If an option makes no sense, or there are no images.
-        FileNotFoundError: If a root or a list of images does not exist.
+        ValueError: If an option makes no sense.
+        DataSetError: If a root or a list of images does not exist, or has no images, or a listed one is not
+            there.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class HRImages:
         self._backend = dict(io_backend or {"type": "disk"})
         self._paths = self._list(meta_info)
         if not self._paths:
-            raise ValueError(f"no images in {', '.join(self.roots)}")
+            raise DataSetError(f"there are no images in {', '.join(self.roots)}")
         # Opened at the first read, in the process that reads.
         self._client: Any = None
 
@@ -71,7 +72,7 @@ class HRImages:
         """Root and path (or key) of every image."""
         backend = self._backend.get("type")
         if backend == "lmdb":
-            return [(root, key) for root in self.roots for key in read_lmdb_keys(Path(root))]
+            return [(root, key) for root in self.roots for key in lmdb_keys(Path(root))]
         if backend != "disk":
             raise ValueError(f"io_backend type must be disk or lmdb, not {backend}")
         infos: list[Any] = meta_info if isinstance(meta_info, list) else [meta_info]
@@ -84,7 +85,7 @@ class HRImages:
         return [
             (root, str(Path(root, name)))
             for root, info in zip(self.roots, infos, strict=True)
-            for name in (list_images(Path(root)) if info is None else _read_meta_info(Path(info)))
+            for name in _files_of(Path(root), info)
         ]
 
     def _bytes(self, root: str, path: str) -> bytes:
@@ -93,7 +94,8 @@ class HRImages:
         if self._client is None:
             from basicsr.utils import FileClient
 
-            options = {key: value for key, value in self._backend.items() if key != "type"}
+            named = ("type", "db_paths", "client_keys")
+            options = {key: value for key, value in self._backend.items() if key not in named}
             self._client = FileClient("lmdb", db_paths=self.roots, client_keys=self.roots, **options)
         data: bytes | None = self._client.get(path, root)
         if data is None:
@@ -124,7 +126,14 @@ def random_patch(pixels: Pixels, size: int, *, hflip: bool, rotate: bool) -> Pix
     return random_turn(hflip=hflip, rotate=rotate).of(pixels)
 
 
-def _read_meta_info(path: Path) -> list[str]:
-    """The paths in a meta info file, whose lines are ``path`` or ``path (h,w,c)``."""
-    lines = path.expanduser().read_text(encoding="utf-8").splitlines()
-    return [line.strip().rsplit(" (", 1)[0] for line in lines if line.strip()]
+def _files_of(root: Path, info: str | Path | None) -> list[str]:
+    """The relative paths of the images below a folder: all, or those that a meta info file lists."""
+    if not root.is_dir():
+        raise DataSetError(f"there is no folder {root} (seen from {Path.cwd()}): mend the path")
+    if (root / "data.mdb").is_file():
+        raise DataSetError(f"{root} is an LMDB: write io_backend: type: lmdb")
+    if info is None:
+        return [str(name) for name in list_images(root)]
+    # Lines are `path` or `path (h,w,c)`; whether each is there comes out when it is read.
+    names = [line.rsplit(" (", 1)[0] for line in image_list(Path(info))]
+    return [name for name in names if not name.startswith("#") or (root / name).is_file()]

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lmlt_arch.data.files import IMAGE_SUFFIXES, DataSetError
 from lmlt_arch.files import OutputError, make_folder
 
 # What one commit may hold: its pages stay in memory until it is done.
@@ -23,9 +24,11 @@ SPARE_BYTES = 4 << 20
 BAND_ROWS = 32
 """Rows of an image that an LMDB of raw pixels keeps together (see :mod:`lmlt_arch.data.raw_lmdb`)."""
 _RAW = f"uint8 {BAND_ROWS}"
+# What stands behind keys in `meta_info.txt`.
+_STORED = IMAGE_SUFFIXES | {".raw"}
 
 
-class StoreError(ValueError):
+class StoreError(DataSetError):
     """An LMDB that cannot be used; the message names it and says why."""
 
 
@@ -198,9 +201,10 @@ def read_lmdb_info(folder: Path) -> LmdbInfo:
     layout: Literal["png", "raw"] = "png"
     keys: list[str] = []
     shapes: dict[str, tuple[int, int, int]] = {}
-    for line in filter(None, map(str.strip, info.read_text(encoding="utf-8").splitlines())):
+    for line in filter(None, map(str.strip, info.read_text(encoding="utf-8-sig").splitlines())):
         name, _, rest = line.rpartition(" (")
-        keys.append((name or rest).removesuffix(".png").removesuffix(".raw"))
+        stem, dot, suffix = (name or rest).rpartition(".")
+        keys.append(stem if dot and f".{suffix.lower()}" in _STORED else name or rest)
         sides = rest.partition(")")[0].split(",") if name else []
         if len(sides) == 3 and all(side.strip().isdigit() for side in sides):
             shapes[keys[-1]] = (int(sides[0]), int(sides[1]), int(sides[2]))

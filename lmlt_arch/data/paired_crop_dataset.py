@@ -16,6 +16,7 @@ from lmlt_arch.data.augmentation import Turn, random_turn
 from lmlt_arch.data.dataset_parts import channels, required, unit_range
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.data.lmdb_store import StoreError
+from lmlt_arch.data.pairs import Matched, match_names, unmatched
 from lmlt_arch.data.raw_lmdb import RawLmdb
 
 _UNTURNED = Turn(mirror=False, upside_down=False, transpose=False)
@@ -73,8 +74,9 @@ class PairedCropDataset(Dataset[dict[str, Any]]):
             for key in ("dataroot_gt", "dataroot_lq")
         )
         # Sorted, as BasicSR has them: an index is the same pair.
-        self.paths = [{"lq_path": key, "gt_path": key} for key in sorted(self.lq.shapes)]
-        self._check_pairs()
+        found = match_names(self.gt.shapes, self.lq.shapes)
+        self.paths = [{"lq_path": lq, "gt_path": gt} for gt, lq in sorted(found.pairs)]
+        self._check_pairs(found)
         self.mean = channels(opt.get("mean"), default=0.0)
         self.std = channels(opt.get("std"), default=1.0)
         self._normalizes = opt.get("mean") is not None or opt.get("std") is not None
@@ -83,20 +85,19 @@ class PairedCropDataset(Dataset[dict[str, Any]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        key = self.paths[index]["gt_path"]
-        height, width = self.lq.shapes[key][:2]
+        pair = self.paths[index]
+        height, width = self.lq.shapes[pair["lq_path"]][:2]
         top, left, turn = 0, 0, _UNTURNED
         if self.train:
             top, left = (random.randint(0, side - self.lq_size) for side in (height, width))
             turn = random_turn(hflip=bool(self.opt.get("use_hflip")), rotate=bool(self.opt.get("use_rot")))
             height = width = self.lq_size
         return {
-            "lq": self._crop(self.lq, key, (top, left, height, width), turn),
+            "lq": self._crop(self.lq, pair["lq_path"], (top, left, height, width), turn),
             "gt": self._crop(
-                self.gt, key, [number * self.scale for number in (top, left, height, width)], turn
+                self.gt, pair["gt_path"], [number * self.scale for number in (top, left, height, width)], turn
             ),
-            "lq_path": key,
-            "gt_path": key,
+            **pair,
         }
 
     def _crop(self, store: RawLmdb, key: str, window: Iterable[int], turn: Turn) -> Tensor:
@@ -109,16 +110,14 @@ class PairedCropDataset(Dataset[dict[str, Any]]):
             return unit_range(image).sub_(self.mean).div_(self.std)
         return image if self.as_bytes else unit_range(image)
 
-    def _check_pairs(self) -> None:
-        alone = self.lq.shapes.keys() ^ self.gt.shapes.keys()
-        if alone or not self.paths:
-            example = f"; {min(alone)} is in one of them only" if alone else ""
-            raise StoreError(
-                f"{self.gt.folder} has {len(self.gt.shapes)} images, {self.lq.folder} {len(self.lq.shapes)}"
-                f"{example}: make both from the same pairs"
-            )
-        for key, (height, width, _) in self.lq.shapes.items():
-            gt = self.gt.shapes[key]
+    def _check_pairs(self, found: Matched) -> None:
+        gt_keys, lq_keys = self.gt.shapes, self.lq.shapes
+        if found.gt_alone or found.lq_alone or not self.paths:
+            homes = self.gt.folder, self.lq.folder
+            raise StoreError(unmatched(found, homes, None, gt=gt_keys, lq=lq_keys))
+        for pair in self.paths:
+            key = pair["gt_path"]
+            gt, (height, width, _) = gt_keys[key], lq_keys[pair["lq_path"]]
             fits = gt[:2] == (height * self.scale, width * self.scale)
             if not self.train:  # ground truth is cropped then
                 fits = gt[0] // self.scale >= height and gt[1] // self.scale >= width

@@ -8,6 +8,7 @@ save.
 # mypy: allow-subclassing-any
 import atexit
 import math
+import os
 import random
 import signal
 import threading
@@ -147,6 +148,7 @@ class SeededDataset(Dataset[Any]):
 
     def __init__(self, dataset: Any, *, skip_damaged: bool = False) -> None:
         self.dataset = dataset
+        _drop_blank_lines(dataset)
         self._reading = GuardedReading(dataset, skip_damaged=skip_damaged)
 
     def __len__(self) -> int:
@@ -185,6 +187,13 @@ class PrepareWorker:
         if self._exiting:
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
+
+
+def _drop_blank_lines(dataset: Any) -> None:
+    """RealESRGANDataset takes blank lines of its list for images, and a byte order mark for a name's part."""
+    paths = getattr(dataset, "paths", None)
+    if isinstance(paths, list) and all(isinstance(path, str) for path in paths):
+        paths[:] = [path.replace("\ufeff", "") for path in paths if not path.endswith(os.sep)]
 
 
 def _mixed(*numbers: int) -> int:

@@ -28,7 +28,15 @@ ASK = "LMLT_MENDS"
 """Environment variable with names of mends that change results, comma separated, or `all`: they then act for
 models that are not ours as well. The same as `lmlt: mends` in an option file."""
 
-HOMES = ("mends_import", "mends_distributed", "mends_training", "mends_losses", "mends_data", "mends_options")
+HOMES = (
+    "mends_import",
+    "mends_distributed",
+    "mends_training",
+    "mends_losses",
+    "mends_data",
+    "mends_pairs",
+    "mends_options",
+)
 
 applied: dict[str, str] = {}
 """Mends at work in this process: name and reason."""

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from lmlt_arch.cli import main
 from lmlt_arch.data import DownsampleImageDataset, imresize
+from lmlt_arch.data.files import DataSetError
 from lmlt_arch.data.images import ImageError
 
 Photos = dict[str, NDArray[np.uint8]]
@@ -220,8 +221,8 @@ def test_damaged_images_are_named(photos: Path) -> None:
         (ValueError, "multiple of the scale", {"gt_size": 63}),
         (ValueError, "disk or lmdb", {"io_backend": {"type": "memcached"}}),
         (ValueError, "no images in", {"dataroot_gt": []}),
-        (NotADirectoryError, "nowhere", {"dataroot_gt": "nowhere"}),
-        (FileNotFoundError, "meta_info", {"dataroot_gt": "nowhere", "io_backend": {"type": "lmdb"}}),
+        (DataSetError, "no folder nowhere", {"dataroot_gt": "nowhere"}),
+        (DataSetError, "no LMDB folder nowhere", {"dataroot_gt": "nowhere", "io_backend": {"type": "lmdb"}}),
     ],
 )
 def test_errors(photos: Path, error: type[Exception], words: str, change: dict[str, Any]) -> None:

@@ -221,7 +221,13 @@ def raw_lmdb(folder: Path, shapes: dict[str, tuple[int, int]]) -> Path:
     [
         ({"a": (64, 64)}, {"a": (32, 31)}, {}, ImageError, "a: ground truth in .* is 64x64, .* is 31x32"),
         ({"a": (64, 30)}, {"a": (32, 15)}, {}, ImageError, "30x64 pixels, smaller than gt_size, 32"),
-        ({"a": (64, 64)}, {"b": (32, 32)}, {}, StoreError, "a is in one of them only"),
+        (
+            {"a": (64, 64)},
+            {"b": (32, 32)},
+            {},
+            StoreError,
+            "partner of low quality: a; without ground truth: b",
+        ),
         ({"a": (64, 64)}, {"a": (32, 32)}, {"gt_size": 33}, ValueError, "multiple of the scale 2"),
         ({"a": (64, 64)}, {"a": (32, 32)}, {"gt_size": None}, ValueError, "needs the option gt_size"),
         ({"a": (64, 64)}, {"a": (32, 32)}, {"io_backend": {"type": "disk"}}, ValueError, "type: lmdb"),

@@ -168,8 +168,8 @@ def test_kinds_of_images(tmp_path: Path) -> None:
         ({"dataroot_gt": None}, ValueError, "needs the option dataroot_gt"),
         ({"phase": None}, ValueError, "needs the option phase"),
         ({"crop_pad_size": 42}, ValueError, "crop_pad_size 42 must be a multiple of the scale 4"),
-        ({"dataroot_gt": "nowhere"}, FileNotFoundError, "no such folder: nowhere"),
-        ({"meta_info": "nowhere.txt"}, FileNotFoundError, r"nowhere\.txt"),
+        ({"dataroot_gt": "nowhere"}, ValueError, "there is no folder nowhere"),
+        ({"meta_info": "nowhere.txt"}, ValueError, r"nowhere\.txt, which is to list"),
         ({"io_backend": {"type": "tape"}}, ValueError, "must be disk or lmdb, not tape"),
     ],
 )
