@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from basicsr.data import build_dataset
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+from official_degradation import official_options
 from torch.utils.data import DataLoader
 
 from lmlt_arch.data.guarded_reading import TrainingDataError
@@ -48,7 +49,7 @@ def dataset(folder: Path) -> Callable[..., Any]:
             **more,
         }
         built = build_dataset(options)
-        if hasattr(built, "paths"):  # in the order of the disk
+        if kind == "PairedImageDataset":  # in the order of the disk
             built.paths.sort(key=lambda pair: pair["gt_path"])
         return built
 
@@ -151,3 +152,15 @@ def test_the_error_of_a_worker_reads_like_one_of_the_main_process(folder: Path, 
         list(DataLoader(SeededDataset(dataset()), num_workers=1))
     assert str(of_worker.value) == str(alone.value)
     assert "\n" not in str(alone.value)
+
+
+def test_blank_lines_of_a_list_are_no_photographs(folder: Path, dataset: Any) -> None:
+    info = folder / "list.txt"
+    info.write_bytes("\ufeff1.png\r\n2.png\r\n\r\n".encode())
+    kernels = official_options()["datasets"]["train"]
+    stock = dataset("RealESRGANDataset", meta_info=str(info), **kernels)
+    assert len(stock) == 3
+    seeded = SeededDataset(stock)
+    assert [seeded[index]["gt_path"] for index in range(len(seeded))] == [
+        str(folder / "HR" / name) for name in ("1.png", "2.png")
+    ]

@@ -248,6 +248,15 @@ def test_pairs_that_cannot_be_trained_on(
         build_dataset(options(tmp_path, **more))
 
 
+def test_low_quality_keys_may_carry_the_scale(tmp_path: Path) -> None:
+    raw_lmdb(tmp_path / "gt_raw.lmdb", {"a": (64, 64), "b": (32, 40)})
+    raw_lmdb(tmp_path / "lq_raw.lmdb", {"ax2": (32, 32), "bx2": (16, 20)})
+    dataset = build_dataset(options(tmp_path, phase="val"))
+    assert [(item["gt_path"], item["lq_path"]) for item in dataset] == [("a", "ax2"), ("b", "bx2")]
+    assert dataset[1]["gt"].shape == (3, 32, 40)
+    assert dataset[1]["lq"].shape == (3, 16, 20)
+
+
 def test_the_other_layout_is_named(pairs: Path) -> None:
     with pytest.raises(StoreError, match=r"gt\.lmdb holds PNG files, not raw pixels.*lmlt raw"):
         build_dataset(options(pairs, dataroot_gt=str(pairs / "gt.lmdb")))
