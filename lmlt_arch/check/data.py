@@ -16,6 +16,8 @@ from lmlt_arch.data.lmdb_store import StoreError, read_lmdb_keys
 from lmlt_arch.options.files import layout_mistakes
 from lmlt_arch.options.looking import RAW_SET, at, section, whole
 from lmlt_arch.options.mistakes import Mistake, Place
+from lmlt_arch.options.ownership import known_set
+from lmlt_arch.options.total_batch import Launch
 
 SAMPLE = 20
 # How many names a message shows.
@@ -36,11 +38,12 @@ class _DataError(Exception):
     """A place to take images from that cannot be used."""
 
 
-def data_mistakes(opt: Mapping[str, Any], *, everything: bool = False) -> list[Mistake]:
-    """What is wrong with the data sets.
+def data_findings(opt: Mapping[str, Any], launch: Launch, *, everything: bool = False) -> list[Mistake]:
+    """What is wrong with the data sets, notes included.
 
     Args:
         opt: the content of an option file without mistakes.
+        launch: how the training is started.
         everything: decode all images instead of a sample of each data set.
     """
     return [
@@ -51,9 +54,10 @@ def data_mistakes(opt: Mapping[str, Any], *, everything: bool = False) -> list[M
 
 
 def _of_set(data: Mapping[str, Any], place: Place, scale: int, *, everything: bool) -> list[Mistake]:
-    kind, found = data.get("type"), []
+    kind = known_set(data)
     if kind not in _PAIRED + _ALONE or any(layout_mistakes(data, place)):
         return []  # we do not know it, or it is named among the files
+    found: list[Mistake] = []
     sources: dict[str, dict[str, Image]] = {}
     for key in ("dataroot_gt", "dataroot_lq") if kind in _PAIRED else ("dataroot_gt",):
         try:

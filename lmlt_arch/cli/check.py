@@ -9,12 +9,17 @@ from typing import Any
 DESCRIPTION = """\
 Check an option file without training: its keys and values, the checkpoints it names, and its data sets
 (folders or LMDB, pairs, sizes, damaged images); then take one batch through the data set and, for models of
-real photographs, the degradation. Every mistake is named in a line of its own, with the place and the mend.
+real photographs, the degradation. Every mistake is named in a line of its own, with the place and the mend; a
+line with "note:" says what training will make of something, and is no mistake.
 
   lmlt check -opt options/train_LMLT_x4.yml -o first_batch.png
 
 draws the first batch (LQ, its pixels enlarged, beside ground truth) and estimates the memory that training
 needs and the time that an iteration takes on this machine. Nothing but that picture is written.
+
+  lmlt check -opt options/train_ESC_x4.yml --nproc 4
+
+checks it for torchrun --nproc_per_node=4 ... --launcher pytorch; without, for one process of its own.
 """
 EPILOG = "Exit status: 0 nothing wrong, 1 mistakes found, 2 usage, 130 interrupted."
 
@@ -33,6 +38,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--all", action="store_true", help="decode every image (default: 20 of each data set)"
     )
+    parser.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm"),
+        help="as training will be given it (default: none, or pytorch if --nproc is above 1)",
+    )
+    parser.add_argument("--nproc", type=int, default=1, metavar="N", help="processes of the training, in all")
     parser.add_argument("--no-timing", action="store_true", help="do not estimate memory and time")
     parser.set_defaults(run=run)
 
@@ -49,6 +60,9 @@ def run(args: argparse.Namespace) -> int:
         return 2
     if args.output is not None and args.output.suffix.lower() != ".png":
         print(f"lmlt check: error: -o is the name of a PNG file; got {args.output}", file=sys.stderr)
+        return 2
+    if args.nproc < 1 or (args.launcher == "none" and args.nproc > 1):
+        print("lmlt check: error: --nproc is 1 or more, and 1 without a launcher", file=sys.stderr)
         return 2
     from lmlt_arch.files import OutputError
     from lmlt_arch.hook import finder
@@ -73,14 +87,25 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> list[str]:
     """Findings about the data, once the options are right."""
     from lmlt_arch.check.batch import draw_batch, first_batch
-    from lmlt_arch.check.data import data_mistakes
-    from lmlt_arch.options import OptionError, file_mistakes, option_mistakes, read_option_file
+    from lmlt_arch.check.data import data_findings
+    from lmlt_arch.options import (
+        OptionError,
+        file_findings,
+        option_mistakes,
+        option_notes,
+        read_option_file,
+    )
     from lmlt_arch.options.fields import with_numbers
+    from lmlt_arch.options.total_batch import Launch
 
     opt, lines, mistakes = read_option_file(args.opt)
-    mistakes += option_mistakes(opt)
+    launch = Launch((args.launcher or "none") != "none" or args.nproc > 1, args.nproc)
+    mistakes += option_mistakes(opt, launch=launch)
+    found = [*mistakes, *option_notes(opt, launch=launch)]
     if not mistakes:
-        mistakes = [*file_mistakes(opt), *data_mistakes(opt, everything=args.all)]
+        found += [*file_findings(opt), *data_findings(opt, launch, everything=args.all)]
+    _say(opt, launch, [note for note in found if note.is_note], args.opt, lines)
+    mistakes = [mistake for mistake in found if not mistake.is_note]
     if mistakes:
         raise OptionError(mistakes, args.opt, lines)
     opt = with_numbers({**opt, "name": "check"})
@@ -96,6 +121,18 @@ def _check(args: argparse.Namespace) -> list[str]:
     if not args.no_timing:
         _estimate(opt)
     return []
+
+
+def _say(opt: Mapping[str, Any], launch: Any, notes: list[Any], file: Path, lines: Any) -> None:
+    """Print the batch in total, and the notes."""
+    from lmlt_arch.options.mistakes import line_of, shown
+    from lmlt_arch.options.total_batch import total_batch
+
+    batch = total_batch(opt, launched=launch.launched, processes=launch.processes)
+    if batch is not None and "train" in opt:
+        print(f"{batch} (assumed: {launch})")
+    for note in sorted(notes, key=lambda note: line_of(note.place, lines) or 0):
+        print(f"note: {shown(note, file, lines)}")
 
 
 def _estimate(opt: Mapping[str, Any]) -> None:

@@ -73,30 +73,30 @@ def option_files_checked_first(names: Names) -> None:
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         parser.add_argument("-opt", type=Path)
         parser.add_argument("--force_yml", nargs="+", default=[])
+        parser.add_argument("--launcher", default="none")
         given = parser.parse_known_args()[0]
         if given.opt is not None:
             try:
-                _check(
-                    given.opt, given.force_yml, names.get("_postprocess_yml_value", str), is_train=is_train
-                )
+                _check(given, names.get("_postprocess_yml_value", str), is_train=is_train)
             except OptionError as error:
-                print_it = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
-                sys.exit(str(error) if print_it else 1)
+                sys.exit(str(error) if _is_first_process() else 1)
         return stock(root_path, is_train=is_train)
 
     names["parse_options"] = parse_options
 
 
-def _check(file: Path, forced: list[str], value_of: Any, *, is_train: bool) -> None:
-    from lmlt_arch.options import Mistake, OptionError, option_mistakes, read_option_file
+def _check(given: argparse.Namespace, value_of: Any, *, is_train: bool) -> None:
+    from lmlt_arch.options import Mistake, OptionError, option_mistakes, option_notes, read_option_file
     from lmlt_arch.options.files import file_mistakes
     from lmlt_arch.options.looking import is_ours
+    from lmlt_arch.options.mistakes import warn_of
+    from lmlt_arch.options.total_batch import launch_of
 
-    content, lines, mistakes = read_option_file(file)
+    content, lines, mistakes = read_option_file(given.opt)
     # Anybody else's models have keys of their own.
     if not is_ours(content):
         return
-    for entry in forced:
+    for entry in given.force_yml:
         keys, equals, value = entry.partition("=")
         *sections, key = [name.strip() for name in keys.split(":")]
         part: Any = content
@@ -108,11 +108,18 @@ def _check(file: Path, forced: list[str], value_of: Any, *, is_train: bool) -> N
             mistakes.append(Mistake((), f"--force_yml {entry}: there is no section {':'.join(sections)!r}"))
         else:
             part[key] = value_of(value.strip())
-    mistakes += option_mistakes(content, is_train=is_train)
+    launch = launch_of(given.launcher, os.environ)
+    mistakes += option_mistakes(content, is_train=is_train, launch=launch)
     if _starts_a_run():
         mistakes += file_mistakes(content)
     if mistakes:
-        raise OptionError(mistakes, file, lines)
+        raise OptionError(mistakes, given.opt, lines)
+    if _is_first_process():
+        warn_of(option_notes(content, is_train=is_train, launch=launch), given.opt, lines)
+
+
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 def _starts_a_run() -> bool:

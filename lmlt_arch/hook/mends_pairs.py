@@ -6,7 +6,7 @@ training that stock code can run is not touched. BasicSR's data sets import thes
 """
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from lmlt_arch.data.pairs import (
     pairs_of_list,
     pairs_of_lmdbs,
 )
-from lmlt_arch.hook.mending import Names, always, mend_after
+from lmlt_arch.hook.mending import Names, mend_after, options_in
+from lmlt_arch.hook.registration import runs_ours
 
 Paths = list[dict[str, str]]
 
@@ -33,11 +34,7 @@ _run = {"ours": False}
 _PAIRED = ("basicsr.data.paired_image_dataset", "basicsr.data.realesrgan_paired_dataset")
 
 
-def _has(*wanted: str) -> Callable[[Names], bool]:
-    return lambda names: all(name in names for name in wanted)
-
-
-@mend_after(*_PAIRED, needed=_has("paired_paths_from_folder"))
+@mend_after(*_PAIRED, changes=("paired_paths_from_folder",))
 def pairs_found_in_folders(names: Names) -> None:
     """A stray file, a subfolder or another suffix made BasicSR refuse a folder of pairs, or read no image.
 
@@ -61,7 +58,7 @@ def pairs_found_in_folders(names: Names) -> None:
     names["paired_paths_from_folder"] = paired_paths_from_folder
 
 
-@mend_after(_PAIRED[0], needed=_has("paired_paths_from_meta_info_file"))
+@mend_after(_PAIRED[0], changes=("paired_paths_from_meta_info_file",))
 def pairs_found_by_lists(names: Names) -> None:
     """A blank line, a byte order mark or another suffix in a list of pairs gave paths of no file.
 
@@ -85,7 +82,7 @@ def pairs_found_by_lists(names: Names) -> None:
     names["paired_paths_from_meta_info_file"] = paired_paths_from_meta_info_file
 
 
-@mend_after(*_PAIRED, needed=_has("paired_paths_from_lmdb"))
+@mend_after(*_PAIRED, changes=("paired_paths_from_lmdb",))
 def pairs_found_in_lmdbs(names: Names) -> None:
     """LMDBs whose low quality keys carry `x4`, or a blank line in their list, made BasicSR refuse them.
 
@@ -110,7 +107,13 @@ def pairs_found_in_lmdbs(names: Names) -> None:
     names["paired_paths_from_lmdb"] = paired_paths_from_lmdb
 
 
-@mend_after("basicsr.data.single_image_dataset", needed=_has("scandir", "paths_from_lmdb"))
+@mend_after(
+    "basicsr.data.single_image_dataset",
+    changes=(
+        "scandir",
+        "paths_from_lmdb",
+    ),
+)
 def images_found_alone(names: Names) -> None:
     """A stray file in a folder, or a blank line in a list, was taken for an image by SingleImageDataset."""
     stock_scan, stock_lmdb = names["scandir"], names["paths_from_lmdb"]
@@ -140,13 +143,13 @@ def images_found_alone(names: Names) -> None:
     names["open"] = _open_list
 
 
-@mend_after("basicsr.data.realesrgan_paired_dataset", needed=always)
+@mend_after("basicsr.data.realesrgan_paired_dataset", changes=("RealESRGANPairedDataset",))
 def lists_of_real_pairs(names: Names) -> None:
     """A blank line at the end of a list of pairs, or a byte order mark, stopped RealESRGANPairedDataset."""
     names["open"] = _open_list
 
 
-@mend_after("basicsr.data.realesrgan_dataset", needed=_has("RealESRGANDataset"))
+@mend_after("basicsr.data.realesrgan_dataset", changes=("RealESRGANDataset.__init__",))
 def lists_of_photographs(names: Names) -> None:
     """RealESRGANDataset took blank lines for images, and drew a place past the end in place of one.
 
@@ -176,23 +179,21 @@ def lists_of_photographs(names: Names) -> None:
     names["open"] = open_list
 
 
-@mend_after("basicsr.utils.options", needed=always)
+@mend_after("basicsr.utils.options", changes=("parse_options",))
 def run_of_ours_is_known(names: Names) -> None:
     """What BasicSR's data sets are built for cannot be told from their options: `parse_options` can."""
     stock = names["parse_options"]
 
     @wraps(stock)
     def parse_options(*args: Any, **kwargs: Any) -> Any:
-        from lmlt_arch.options.looking import is_ours
-
-        result = stock(*args, **kwargs)
-        _run["ours"] = is_ours(result[0])
-        return result
+        parsed = stock(*args, **kwargs)
+        _run["ours"] = runs_ours(options_in(parsed))
+        return parsed
 
     names["parse_options"] = parse_options
 
 
-@mend_after("basicsr.data", needed=_has("build_dataset"))
+@mend_after("basicsr.data", changes=("build_dataset",))
 def data_sets_that_say_what_they_lack(names: Names) -> None:
     """An option that a data set lacks was a bare KeyError, and one without images went unnoticed.
 
@@ -218,7 +219,9 @@ def data_sets_that_say_what_they_lack(names: Names) -> None:
     names["build_dataset"] = build_dataset
 
 
-@mend_after("basicsr.data.prefetch_dataloader", needed=_has("PrefetchGenerator"))
+@mend_after(
+    "basicsr.data.prefetch_dataloader", changes=("PrefetchGenerator.run", "PrefetchGenerator.__next__")
+)
 def errors_while_prefetching(names: Names) -> None:
     """With `prefetch_mode: cpu`, an error while loading ended the thread in silence: training hung for ever.
 
@@ -265,8 +268,10 @@ def _place(dataset_opt: dict[str, Any]) -> str:
     return f"datasets: {dataset_opt.get('phase', '')} ({dataset_opt.get('name', 'without a name')})"
 
 
-def _open_list(file: str, *args: Any, **kwargs: Any) -> io.StringIO:
+def _open_list(file: str, *args: Any, **kwargs: Any) -> Any:
     """What BasicSR reads a list of images from: its lines without blank ones and a byte order mark."""
+    if args not in ((), ("r",)) or kwargs:  # not as BasicSR opens its lists
+        return Path(file).open(*args, **kwargs)
     return io.StringIO("".join(f"{line}\n" for line in image_list(Path(file))))
 
 

@@ -1,7 +1,14 @@
 """Option files: what may stand in them, as typed structures, and what is said where something is wrong."""
 
-from lmlt_arch.options.checking import check_model_options, check_options, locate, option_mistakes, read_key
-from lmlt_arch.options.files import file_mistakes
+from lmlt_arch.options.checking import (
+    check_model_options,
+    check_options,
+    locate,
+    option_mistakes,
+    option_notes,
+    read_key,
+)
+from lmlt_arch.options.files import file_findings, file_mistakes
 from lmlt_arch.options.mistakes import Mistake, OptionError
 from lmlt_arch.options.needed import degradation_mistakes
 from lmlt_arch.options.reading import load_option_file, read_option_file
@@ -22,10 +29,12 @@ __all__ = [
     "check_model_options",
     "check_options",
     "degradation_mistakes",
+    "file_findings",
     "file_mistakes",
     "load_option_file",
     "locate",
     "option_mistakes",
+    "option_notes",
     "read_key",
     "read_option_file",
 ]

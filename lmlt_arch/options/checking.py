@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lmlt_arch.options.cross import cross_mistakes
+from lmlt_arch.options.cross import contradictions
 from lmlt_arch.options.files import file_mistakes
-from lmlt_arch.options.looking import at, model_family
-from lmlt_arch.options.mistakes import Mistake, OptionError, Place, mistakes_in, nearest
+from lmlt_arch.options.looking import model_family
+from lmlt_arch.options.mistakes import Mistake, OptionError, Place, mistakes_in
+from lmlt_arch.options.model_types import unknown_model
 from lmlt_arch.options.needed import degradation_mistakes, needed_mistakes
+from lmlt_arch.options.ownership import concerns
 from lmlt_arch.options.parts import part_mistakes
 from lmlt_arch.options.reading import read_option_file
 from lmlt_arch.options.registries import registered
 from lmlt_arch.options.sections import ADDED, Options
-
-# The data sets whose keys `Dataset` has.
-IMAGE_SETS = (
-    "PairedImageDataset",
-    "PairedCropDataset",
-    "SingleImageDataset",
-    "RealESRGANDataset",
-    "RealESRGANPairedDataset",
-    "DownsampleImageDataset",
-    "ArbitraryScaleDataset",
-    "HQImageDataset",
-)
+from lmlt_arch.options.total_batch import Launch, known_launch
+from lmlt_arch.options.unread import unread
 
 # The sections that models are built from.
 _BUILT = ("network_g", "network_d", "train", "tile", "degradation")
+
+# Keeps the degradation from being built to look for notes.
+_UNTRIED = Mistake((), "not tried")
 
 
 def check_options(
@@ -68,11 +63,22 @@ def check_model_options(opt: Mapping[str, Any]) -> None:
 
 
 def option_mistakes(
-    opt: Mapping[str, Any], *, is_train: bool | None = None, whole: bool = True
+    opt: Mapping[str, Any],
+    *,
+    is_train: bool | None = None,
+    whole: bool = True,
+    launch: Launch | None = None,
 ) -> list[Mistake]:
-    """Every mistake in the options themselves, each once."""
-    training = opt.get("is_train", "train" in opt) if is_train is None else is_train
-    found = [m for m in mistakes_in(Options, _as_written(opt)) if not _is_foreign(opt, m)]
+    """Every mistake in the options themselves, each once; no notes.
+
+    Args:
+        opt: the content of an option file, also as `parse_options` returns it.
+        is_train: as of `check_options`.
+        whole: look for what is missing in the file too, and at the data sets together.
+        launch: how a training is started; default: as `parse_options` noted it, or one process.
+    """
+    training = _is_training(opt, is_train)
+    found = [m for m in mistakes_in(Options, _as_written(opt)) if concerns(opt, m)]
     if not training:
         found = [m for m in found if m.place[:1] != ("train",)]
     found += _model_mistakes(opt)
@@ -81,8 +87,28 @@ def option_mistakes(
         found += needed_mistakes(opt, is_train=training)
     if training and whole and model_family(opt).synthesizes:
         found += degradation_mistakes(opt)
-    found += cross_mistakes(opt, is_train=training, whole_file=whole, known=found)
-    return list({(mistake.place, mistake.text): mistake for mistake in found}.values())
+    found += contradictions(
+        opt, is_train=training, whole_file=whole, launch=launch or known_launch(opt), known=found
+    )
+    found += unread(opt, is_train=training) if whole else []
+    return _each_once(m for m in found if not m.is_note)
+
+
+def option_notes(
+    opt: Mapping[str, Any], *, is_train: bool | None = None, launch: Launch | None = None
+) -> list[Mistake]:
+    """What is worth saying of the options, though a training goes on with it; each once.
+
+    Args:
+        opt: the content of an option file.
+        is_train: as of `check_options`.
+        launch: as of `option_mistakes`.
+    """
+    training = _is_training(opt, is_train)
+    found = contradictions(
+        opt, is_train=training, whole_file=True, launch=launch or known_launch(opt), known=[_UNTRIED]
+    )
+    return _each_once(m for m in (*found, *unread(opt, is_train=training)) if m.is_note)
 
 
 def read_key(opt: object, key: str) -> Any:
@@ -103,6 +129,14 @@ def locate(error: OptionError, file: Path) -> OptionError:
     return OptionError(error.mistakes, file, read_option_file(file).lines)
 
 
+def _is_training(opt: Mapping[str, Any], is_train: bool | None) -> bool:
+    return bool(opt.get("is_train", "train" in opt)) if is_train is None else is_train
+
+
+def _each_once(found: Iterable[Mistake]) -> list[Mistake]:
+    return list({(mistake.place, mistake.text): mistake for mistake in found}.values())
+
+
 def _refuse(mistakes: list[Mistake], file: Path | None) -> None:
     if mistakes:
         raise OptionError(mistakes, file, read_option_file(file).lines if file else None)
@@ -121,16 +155,8 @@ def _as_written(opt: Mapping[str, Any], place: Place = ()) -> dict[str, Any]:
     }
 
 
-def _is_foreign(opt: Mapping[str, Any], mistake: Mistake) -> bool:
-    """Whether it is about a key of a data set that we do not know: BasicSR's for videos, or a user's own."""
-    if mistake.kind != "extra_forbidden" or mistake.place[0] != "datasets" or len(mistake.place) != 3:
-        return False
-    kind = at(opt, *mistake.place[:2], "type")
-    return kind not in IMAGE_SETS and kind in (registered("DATASET_REGISTRY") or {})
-
-
 def _model_mistakes(opt: Mapping[str, Any]) -> list[Mistake]:
     known, given = registered("MODEL_REGISTRY"), opt.get("model_type")
     if known is None or given is None or not isinstance(given, str) or given in known:
         return []
-    return [Mistake(("model_type",), f"unknown model {given!r}; {nearest(given, known)}")]
+    return [Mistake(("model_type",), unknown_model(opt, given, known))]

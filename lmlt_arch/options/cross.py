@@ -6,45 +6,45 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from lmlt_arch.hook.registration import effective_model
+from lmlt_arch.hook.registration import holds_ours
 from lmlt_arch.options.fields import with_numbers
 from lmlt_arch.options.looking import RAW_SET, at, model_family, section, whole
-from lmlt_arch.options.mistakes import Mistake
+from lmlt_arch.options.mistakes import NOTE, Mistake
+from lmlt_arch.options.ownership import is_understood, known_set, model_class, our_base
 from lmlt_arch.options.registries import registered
+from lmlt_arch.options.total_batch import Launch, batch_notes, gpus_of_process, total_batch
 
-_OF_GAN = (
-    ("network_d",),
-    ("train", "optim_d"),
-    ("train", "gan_opt"),
-    ("train", "gradient_penalty"),
-    ("train", "net_d_iters"),
-    ("train", "net_d_init_iters"),
-    ("path", "pretrain_network_d"),
-)
-_OF_REAL = (("gt_size",), ("queue_size",), ("gt_usm",), ("degradation",), ("high_order_degradation",))
 DEFAULT_CROP = 400
 
 
-def cross_mistakes(
-    opt: Mapping[str, Any], *, is_train: bool, whole_file: bool, known: list[Mistake]
+def contradictions(
+    opt: Mapping[str, Any], *, is_train: bool, whole_file: bool, launch: Launch, known: list[Mistake]
 ) -> list[Mistake]:
-    """Every contradiction; `known` are the mistakes that were found before."""
-    found = [*_scale(opt), *_multiple(("gt_size",), whole(opt, "gt_size"), whole(opt, "scale"))]
-    if is_train:
-        found += [*_batch(opt), *_losses(opt), *_devices(opt), *_any_scale(opt)]
-    if whole_file:
-        found += [*_without_effect(opt), *_sets(opt, is_train=is_train)]
+    """Every contradiction, notes included; `known` are the mistakes that were found before."""
+    found = [*_sets(opt, is_train=is_train)] if whole_file else []
     if whole_file and is_train:
-        found += _rest(opt)
-        if model_family(opt).synthesizes:
-            found += _synthesis(opt, known=[*known, *found])
+        found += [*_rest(opt), *_prefetch(opt), *batch_notes(opt, launch)]
+    if is_understood(opt):
+        found += [*_scale(opt), *_multiple(("gt_size",), whole(opt, "gt_size"), whole(opt, "scale"))]
+        found += (
+            [*_batch(opt, launch), *_losses(opt), *_devices(opt, launch), *_any_scale(opt)]
+            if is_train
+            else []
+        )
+        if whole_file and is_train and model_family(opt).synthesizes:
+            found += _synthesis(opt, known=[m for m in (*known, *found) if not m.is_note])
     return found
 
 
 def _scale(opt: Mapping[str, Any]) -> Iterator[Mistake]:
     network, known = section(opt, "network_g"), registered("ARCH_REGISTRY") or {}
     scale, kind = whole(opt, "scale"), network.get("type")
-    if scale is None or kind not in known:
+    if (
+        scale is None
+        or not isinstance(kind, str)
+        or kind not in known
+        or not holds_ours("ARCH_REGISTRY", kind)
+    ):
         return
     default = inspect.signature(known[kind]).parameters.get("upscaling_factor")
     if default is not None:
@@ -54,21 +54,6 @@ def _scale(opt: Mapping[str, Any]) -> Iterator[Mistake]:
                 ("scale",),
                 f"scale is {scale}, but network_g: upscaling_factor is {factor}; they must be equal",
             )
-
-
-def _without_effect(opt: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Keys that this model does not read."""
-    family, model = model_family(opt), effective_model(opt)
-    for places, reads, other in (
-        (_OF_GAN, family.gan, "ESCRealGANModel"),
-        (_OF_REAL, family.real, "ESCRealMSEModel"),
-    ):
-        for place in places:
-            if reads is False and at(opt, *place) is not None:
-                text = f"is not read by {model}: remove it, or take model_type: {other}"
-                if place == ("gt_size",):
-                    text += "; the crops of this model are datasets: train: gt_size"
-                yield Mistake(place, text)
 
 
 def _sets(opt: Mapping[str, Any], *, is_train: bool) -> Iterator[Mistake]:
@@ -86,15 +71,16 @@ def _sets(opt: Mapping[str, Any], *, is_train: bool) -> Iterator[Mistake]:
             mend = "num_worker_per_gpu is 0" if role == "train" else "validation loads images itself"
             yield Mistake((*place, "persistent_workers"), f"there are no workers to keep, {mend}: remove it")
         backend = at(data, "io_backend", "type")
-        if data.get("type") == RAW_SET and backend not in (None, "lmdb"):
+        kind = known_set(data)
+        if kind == RAW_SET and backend not in (None, "lmdb"):
             yield Mistake((*place, "io_backend", "type"), f"{RAW_SET} reads lmdb only; got {backend!r}")
-        if backend == "lmdb":
+        if kind and backend == "lmdb":
             for key in ("dataroot_gt", "dataroot_lq"):
                 for root in _several(data.get(key)):
                     if isinstance(root, str) and not root.endswith(".lmdb"):
                         text = f"must be a folder whose name ends with .lmdb; got {root!r}"
                         yield Mistake((*place, key), f"{text}. For image files, write io_backend: type: disk")
-        for key in ("gt_size", "crop_pad_size"):
+        for key in ("gt_size", "crop_pad_size") if kind else ():
             yield from _multiple((*place, key), whole(data, key), scale)
 
 
@@ -106,23 +92,21 @@ def _multiple(place: tuple[Any, ...], size: int | None, scale: int | None) -> It
         )
 
 
-def _batch(opt: Mapping[str, Any]) -> Iterator[Mistake]:
-    batch = whole(opt, "datasets", "train", "batch_size_per_gpu")
-    steps, queue = whole(opt, "train", "accumulation_steps"), whole(opt, "queue_size")
-    if not batch:
+def _batch(opt: Mapping[str, Any], launch: Launch) -> Iterator[Mistake]:
+    counted = total_batch(opt, launched=launch.launched, processes=launch.processes)
+    if counted is None:
         return
+    batch, steps = counted.per_process, whole(opt, "train", "accumulation_steps")
     if steps and batch % steps:
         yield Mistake(
             ("train", "accumulation_steps"),
             f"{steps} does not divide batch_size_per_gpu, {batch}: take one of {_divisors(batch)}",
         )
     if model_family(opt).synthesizes:
-        gpus = opt.get("num_gpu")
-        together = batch * (gpus if isinstance(gpus, int) and gpus > 1 and not opt.get("dist") else 1)
-        queue = 180 if opt.get("queue_size") is None else queue
-        if queue and queue % together:
-            fitting = -(-queue // together) * together
-            text = f"{queue} must be a multiple of the batch, {together}, such as {fitting}"
+        queue = 180 if opt.get("queue_size") is None else whole(opt, "queue_size")
+        if queue and queue % batch:
+            fitting = -(-queue // batch) * batch
+            text = f"{queue} must be a multiple of the batch, {batch}, such as {fitting}"
             yield Mistake(("queue_size",), text)
 
 
@@ -134,8 +118,8 @@ def _losses(opt: Mapping[str, Any]) -> Iterator[Mistake]:
 
 def _any_scale(opt: Mapping[str, Any]) -> Iterator[Mistake]:
     """What goes with scales that change from batch to batch, and what does not."""
-    ours = effective_model(opt) == "ArbitraryScaleModel"
-    data = section(opt, "datasets", "train").get("type")
+    ours = getattr(our_base(model_class(opt)), "__name__", None) == "ArbitraryScaleModel"
+    data = known_set(section(opt, "datasets", "train"))
     if data == "ArbitraryScaleDataset" and not ours:
         text = "makes batches of changing scale: take model_type: ArbitraryScaleModel"
         yield Mistake(("datasets", "train", "type"), text)
@@ -149,38 +133,41 @@ def _any_scale(opt: Mapping[str, Any]) -> Iterator[Mistake]:
         yield Mistake(("train", "compile"), "would compile anew for every scale: remove it")
 
 
-def _devices(opt: Mapping[str, Any]) -> Iterator[Mistake]:
+def _prefetch(opt: Mapping[str, Any]) -> Iterator[Mistake]:
+    data = section(opt, "datasets", "train")
+    if data.get("prefetch_mode") != "cuda":
+        return
+    place = ("datasets", "train", "prefetch_mode")
+    if not _has_gpu(opt):
+        why = "num_gpu is 0" if opt.get("num_gpu") == 0 else "torch finds no GPU here"
+        yield Mistake(place, f"{why}: training loads ahead on the CPU (cpu) instead of cuda", NOTE)
+    elif data.get("pin_memory") is not True:
+        yield Mistake(place, "cuda needs pin_memory: true beside it")
+
+
+def _has_gpu(opt: Mapping[str, Any]) -> bool:
     import torch
 
-    gpu = opt.get("num_gpu") != 0 and torch.cuda.is_available()
-    data = section(opt, "datasets", "train")
-    if data.get("prefetch_mode") == "cuda":
-        place = ("datasets", "train", "prefetch_mode")
-        if not gpu:
-            why = "num_gpu is 0" if opt.get("num_gpu") == 0 else "torch finds no GPU here"
-            yield Mistake(place, f"cuda needs a GPU, but {why}: write ~ or cpu")
-        if data.get("pin_memory") is not True:
-            yield Mistake(place, "cuda needs pin_memory: true beside it")
+    return opt.get("num_gpu") != 0 and torch.cuda.is_available()
+
+
+def _devices(opt: Mapping[str, Any], launch: Launch) -> Iterator[Mistake]:
+    import torch
+
+    gpu, compiled = _has_gpu(opt), at(opt, "train", "compile") is True
     if at(opt, "train", "amp") == "bf16" and gpu and not torch.cuda.is_bf16_supported():
         yield Mistake(("train", "amp"), "this GPU has no bf16: take fp16")
-    if at(opt, "train", "compile") is True and not gpu and torch.get_num_threads() > 1:
+    if compiled and not gpu and torch.get_num_threads() > 1:
         # Seen with torch 2.13: the compiled backward pass of ESC writes past its memory, however small it is.
         yield Mistake(
             ("train", "compile"),
             "on a CPU, PyTorch's compiled training may crash with several threads: leave it out, or set "
             "OMP_NUM_THREADS=1 in the environment",
         )
-    gpus = opt.get("num_gpu")
-    if (
-        at(opt, "train", "compile") is True
-        and opt.get("dist") is False
-        and isinstance(gpus, int)
-        and gpus > 1
-    ):
-        yield Mistake(
-            ("train", "compile"),
-            f"does not work with {gpus} GPUs in one process: start by torchrun --nproc_per_node={gpus}",
-        )
+    gpus = gpus_of_process(opt)
+    if compiled and not launch.launched and gpus > 1:
+        text = f"does not work with {gpus} GPUs in one process: start by torchrun --nproc_per_node={gpus}"
+        yield Mistake(("train", "compile"), f"{text} ... --launcher pytorch")
 
 
 def _rest(opt: Mapping[str, Any]) -> Iterator[Mistake]:

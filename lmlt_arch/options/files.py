@@ -8,11 +8,17 @@ from typing import Any
 
 from lmlt_arch.options.looking import RAW_SET, at, section
 from lmlt_arch.options.mistakes import Mistake, Place
+from lmlt_arch.options.ownership import known_set
 from lmlt_arch.options.parts import build
 
 
 def file_mistakes(opt: Mapping[str, Any]) -> list[Mistake]:
     """Checkpoints that are missing, damaged or of another network, and LMDBs of the wrong layout."""
+    return [found for found in file_findings(opt) if not found.is_note]
+
+
+def file_findings(opt: Mapping[str, Any]) -> list[Mistake]:
+    """The same with notes."""
     found = [*_missing(opt)]
     found += [] if found else _unfit(opt)
     for phase in section(opt, "datasets"):
@@ -63,7 +69,7 @@ def layout_mistakes(data: Mapping[str, Any], place: Place) -> Iterator[Mistake]:
     """LMDBs of raw pixels that a data set takes for PNG files, and the other way round."""
     from lmlt_arch.data.lmdb_store import StoreError, read_lmdb_info
 
-    for key in ("dataroot_gt", "dataroot_lq"):
+    for key in ("dataroot_gt", "dataroot_lq") if known_set(data) else ():
         root = data.get(key)
         if at(data, "io_backend", "type") != "lmdb" or not isinstance(root, str):
             continue

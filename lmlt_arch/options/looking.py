@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from lmlt_arch.hook.registration import PROVIDED, effective_model, holds_ours
+from lmlt_arch.hook.registration import PROVIDED, effective_model, holds_ours, registered_class
 from lmlt_arch.options.fields import with_numbers
 from lmlt_arch.options.registries import registered
 
@@ -19,7 +21,7 @@ RAW_SET = "PairedCropDataset"
 
 
 class Family(NamedTuple):
-    """What kind of model the options are for; None: not known."""
+    """What kind of model the options are for; None: not known, since others' classes may read any key."""
 
     real: bool | None
     gan: bool | None
@@ -29,10 +31,14 @@ class Family(NamedTuple):
 def model_family(opt: Mapping[str, Any]) -> Family:
     """What kind of model the options are for."""
     name = effective_model(opt)
-    if not holds_ours("MODEL_REGISTRY", name):
-        return Family(None, None, False)
-    real = MODELS[name].startswith("realsr")
-    return Family(real, "GAN" in name, real and opt.get("high_order_degradation", True) is not False)
+    found = registered_class("MODEL_REGISTRY", name)
+    # A class of somebody's own degrades as the class of ours from which it descends.
+    homes = [base.__module__ for base in inspect.getmro(found)] if inspect.isclass(found) else []
+    real = any(home.startswith("realsr.") for home in homes or [MODELS.get(name, "") + "."])
+    synthesizes = real and opt.get("high_order_degradation", True) is not False
+    if holds_ours("MODEL_REGISTRY", name):
+        return Family(real, "GAN" in name, synthesizes)
+    return Family(None, None, synthesizes)
 
 
 def at(opt: object, *keys: str | int) -> Any:
@@ -51,7 +57,9 @@ def section(opt: object, *keys: str | int) -> Mapping[str, Any]:
 def number(opt: object, *keys: str | int) -> Any:
     """The number at a place, or None if there is none."""
     value = with_numbers(at(opt, *keys))
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if isinstance(value, int) or math.isfinite(value) else None
 
 
 def whole(opt: object, *keys: str | int) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -13,12 +14,24 @@ Place = tuple[str | int, ...]
 Lines = Mapping[Place, int]
 
 
+# The most names that a hint lists.
+_LISTED = 12
+
+NOTE = "note"
+"""The kind of what is worth saying of an option file, but keeps nobody from training with it."""
+
+
 class Mistake(NamedTuple):
-    """What is wrong at a place of an option file; `kind` is pydantic's or empty."""
+    """What is wrong at a place of an option file; `kind` is pydantic's, or `NOTE`, or empty."""
 
     place: Place
     text: str
     kind: str = ""
+
+    @property
+    def is_note(self) -> bool:
+        """Whether nothing is wrong: it is only said."""
+        return self.kind == NOTE
 
 
 class OptionError(ValueError):
@@ -30,7 +43,13 @@ class OptionError(ValueError):
         self.mistakes = [Mistake((), mistakes)] if isinstance(mistakes, str) else list(mistakes)
         where = lines or {}
         ordered = sorted(self.mistakes, key=lambda mistake: line_of(mistake.place, where) or 0)
-        super().__init__("\n".join(_shown(mistake, file, where) for mistake in ordered))
+        super().__init__("\n".join(shown(mistake, file, where) for mistake in ordered))
+
+
+def warn_of(notes: Iterable[Mistake], file: Path, lines: Lines) -> None:
+    """Log what training will make of an option file."""
+    for note in sorted(notes, key=lambda note: line_of(note.place, lines) or 0):
+        logging.getLogger(__package__).warning(shown(note, file, lines))
 
 
 def line_of(place: Place, lines: Lines) -> int | None:
@@ -39,12 +58,20 @@ def line_of(place: Place, lines: Lines) -> int | None:
 
 
 def nearest(name: object, known: Collection[str]) -> str:
-    """The end of a message about an unknown name: the nearest valid one, or else all of them."""
-    folded = {key.lower(): key for key in known}
-    close = difflib.get_close_matches(str(name).lower(), folded, n=1)
+    """The end of a message about an unknown name: the nearest valid one, or all of a few, or nothing."""
+    folded = {_core(key): key for key in known}
+    close = difflib.get_close_matches(_core(str(name)), folded, n=1)
     if close:
-        return f"did you mean {folded[close[0]]!r}?"
-    return f"known are {', '.join(sorted(known))}" if known else "none is known"
+        return f"; did you mean {folded[close[0]]!r}?"
+    return f"; known are {', '.join(sorted(known))}" if 0 < len(known) <= _LISTED else ""
+
+
+def _core(name: str) -> str:
+    """A name without what all names of its kind begin or end with, which says nothing about likeness."""
+    core = name.lower().removeprefix("calculate_")
+    for ending in ("dataset", "loss", "model"):
+        core = core.removesuffix(ending) or core
+    return core
 
 
 def mistakes_in(section: type[BaseModel], values: object) -> list[Mistake]:
@@ -59,7 +86,8 @@ def mistakes_in(section: type[BaseModel], values: object) -> list[Mistake]:
     return []
 
 
-def _shown(mistake: Mistake, file: Path | None, lines: Lines) -> str:
+def shown(mistake: Mistake, file: Path | None, lines: Lines) -> str:
+    """A line about a mistake, with its file, line and keys."""
     line = line_of(mistake.place, lines)
     place = [f"{file}:{line}" if line else str(file)] if file else []
     # The text about an unknown key names it.
@@ -76,7 +104,7 @@ def _path(place: Place) -> str:
 def _mistake(section: type[BaseModel], place: Place, kind: str, given: object, entry: Any) -> Mistake:
     bounds = entry.get("ctx", {})
     if kind == "extra_forbidden":
-        text = f"unknown key {place[-1]!r}; {nearest(place[-1], _keys_at(section, place[:-1]))}"
+        text = f"unknown key {place[-1]!r}{nearest(place[-1], _keys_at(section, place[:-1]))}"
         return Mistake(place, text, kind)
     if kind == "value_error":
         return Mistake(place, str(bounds["error"]), kind)
@@ -116,7 +144,8 @@ def _wanted(kind: str, bounds: Mapping[str, Any], given: object, otherwise: str)
         case "literal_error":
             known = [name.strip("'") for name in bounds["expected"].replace(" or ", ", ").split(", ")]
             close = nearest(given, known)
-            return f"must be one of {', '.join(known)}" + (f" ({close})" if close.startswith("did") else "")
+            hint = close.removeprefix("; ")
+            return f"must be one of {', '.join(known)}" + (f" ({hint})" if hint.startswith("did") else "")
         case _:
             return otherwise
 

@@ -9,6 +9,7 @@ from typing import Any
 from lmlt_arch.options.degradation import Degradation, KernelKeys, RoundKeys
 from lmlt_arch.options.looking import at, model_family, section
 from lmlt_arch.options.mistakes import Mistake, Place, mistakes_in
+from lmlt_arch.options.ownership import known_set
 from lmlt_arch.options.sections import Dataset, Options
 
 _SETS_WITH_DEFAULTS = ("DownsampleImageDataset", "ArbitraryScaleDataset", "HQImageDataset")
@@ -57,13 +58,13 @@ def needed_mistakes(opt: Mapping[str, Any], *, is_train: bool) -> list[Mistake]:
 
 
 def _needed_of_set(data: Mapping[str, Any], place: Place) -> Iterable[Place]:
-    kind, train = data.get("type"), place[-1] == "train"
+    kind, train = known_set(data), place[-1] == "train"
     keys: list[str] = []
     if kind in (*_SETS_WITH_DEFAULTS, *_PAIRED, "RealESRGANDataset"):
         keys += ["dataroot_gt"]
     if kind in (*_PAIRED, "SingleImageDataset"):
         keys += ["dataroot_lq"]
-    if kind not in _SETS_WITH_DEFAULTS:
+    if kind and kind not in _SETS_WITH_DEFAULTS:
         keys += ["io_backend"]
     if train:
         keys += ["num_worker_per_gpu", "batch_size_per_gpu"]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
+from lmlt_arch.hook.registration import effective_model
 from lmlt_arch.options.fields import with_numbers
 from lmlt_arch.options.looking import at, number, section
 from lmlt_arch.options.mistakes import Mistake, Place, nearest
+from lmlt_arch.options.model_types import model_for
+from lmlt_arch.options.ownership import converts_numbers, has_stock_schedules, is_understood, stock_optimizers
 from lmlt_arch.options.registries import keywords, optimizers, registered, schedulers
 
 LOSSES = ("pixel_opt", "fft_opt", "perceptual_opt", "gan_opt")
@@ -36,7 +40,8 @@ def build(opt: Mapping[str, Any], name: str) -> Any:
     Raises:
         Exception: what its constructor refuses.
     """
-    return _call(registered("ARCH_REGISTRY") or {}, section(opt, name))
+    given = section(opt, name)
+    return _call(registered("ARCH_REGISTRY") or {}, with_numbers(given) if converts_numbers(opt) else given)
 
 
 def build_on_meta(opt: Mapping[str, Any], name: str) -> Any:
@@ -74,7 +79,7 @@ def _frozen(opt: Mapping[str, Any], network: Any) -> list[Mistake]:
     if {name for some in below.values() for name in some} == {*names}:
         return [Mistake(place, "leaves nothing of network_g to train")]
     return [
-        Mistake(place, f"no parameter of network_g is called {prefix!r}; {nearest(prefix, tops)}")
+        Mistake(place, f"no parameter of network_g is called {prefix!r}{nearest(prefix, tops)}")
         for prefix, some in below.items()
         if not some
     ]
@@ -92,16 +97,14 @@ def _checkpointed(opt: Mapping[str, Any], network: Any) -> list[Mistake]:
 
 
 def _losses(opt: Mapping[str, Any]) -> list[Mistake]:
-    known = registered("LOSS_REGISTRY")
+    known = registered("LOSS_REGISTRY") or {}
     found: list[Mistake] = []
-    for name in LOSSES if known is not None else ():
-        given = section(opt, "train", name)
-        if given:
-            assert known is not None
-            wrong = _named(("train", name), given, known)
-            if not wrong and given["type"] != _NOT_BUILT:
-                _, wrong = _built(("train", name), lambda given=given: _call(known, given))  # type: ignore[misc]
-            found += wrong
+    for name in LOSSES if known else ():
+        given, place = _typed(opt, name), ("train", name)
+        wrong = _named(place, given, known) if given else []
+        if given and not wrong and given["type"] != _NOT_BUILT:
+            _, wrong = _built(place, partial(_call, known, given))
+        found += wrong
     return found
 
 
@@ -110,25 +113,47 @@ def _optimizers(opt: Mapping[str, Any]) -> list[Mistake]:
 
     found: list[Mistake] = []
     optimizer: Any = None
-    for name in ("optim_g", "optim_d"):
-        given = section(opt, "train", name)
+    known = optimizers()
+    stock = stock_optimizers(opt, known)
+    judged = is_understood(opt) or stock is not None
+    for name in ("optim_g", "optim_d") if judged else ():
+        given, place = _typed(opt, name), ("train", name)
         if not given:
             continue
-        place: Place = ("train", name)
-        wrong = _named(place, given, optimizers())
+        wrong = _named(place, given, known)
+        if not wrong and stock is not None and given["type"] not in stock:
+            wrong = [_not_made(opt, place, given["type"], stock)]
         if "lr" not in given:
             wrong.append(Mistake((*place, "lr"), "is missing"))
         if not wrong:
             weights = [torch.nn.Parameter(torch.zeros(2, 2))]
-            optimizer, wrong = _built(place, lambda g=given, w=weights: _call(optimizers(), g, w))  # type: ignore[misc]
+            optimizer, wrong = _built(place, partial(_call, known, given, weights))
         found += wrong
-    given, known = section(opt, "train", "scheduler"), schedulers()
-    if given and known is not None:
-        wrong = _named(("train", "scheduler"), given, known)
-        if not wrong and optimizer is not None:
-            _, wrong = _built(("train", "scheduler"), lambda: _call(known, given, optimizer))
-        found += wrong or _schedule(opt, given)
-    return found
+    return found + _scheduler(opt, optimizer)
+
+
+def _not_made(opt: Mapping[str, Any], place: Place, kind: str, stock: list[str]) -> Mistake:
+    text = f"{kind} is not made by {effective_model(opt)} of this BasicSR, which knows {', '.join(stock)}"
+    return Mistake((*place, "type"), f"{text}: take one of them, or model_type: {model_for(opt)}")
+
+
+def _scheduler(opt: Mapping[str, Any], optimizer: Any) -> list[Mistake]:
+    given, place = _typed(opt, "scheduler"), ("train", "scheduler")
+    known = schedulers()
+    if not given or known is None or not has_stock_schedules(opt):
+        return []
+    wrong = _named(place, given, known)
+    if not wrong and optimizer is not None:
+        _, wrong = _built(place, partial(_call, known, given, optimizer))
+    return wrong or _schedule(opt, given)
+
+
+def _typed(opt: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section of `train` that names a type; of models that nobody knows, only if it really does."""
+    given = section(opt, "train", name)
+    if not is_understood(opt):
+        return given if isinstance(given.get("type"), str) else {}
+    return with_numbers(given) if converts_numbers(opt) else given
 
 
 def _schedule(opt: Mapping[str, Any], given: Mapping[str, Any]) -> list[Mistake]:
@@ -167,7 +192,7 @@ def _data_sets(opt: Mapping[str, Any]) -> list[Mistake]:
 def _of_type(place: Place, kind: object, known: Mapping[str, Any]) -> list[Mistake]:
     if kind in known:
         return []
-    return [Mistake((*place, "type"), f"unknown type {kind!r}; {nearest(kind, known)}")]
+    return [Mistake((*place, "type"), f"unknown type {kind!r}{nearest(kind, known)}")]
 
 
 def _named(place: Place, given: Mapping[str, Any], known: Mapping[str, Callable[..., Any]]) -> list[Mistake]:
@@ -180,14 +205,14 @@ def _named(place: Place, given: Mapping[str, Any], known: Mapping[str, Callable[
         return wrong
     valid = [name for name in names if name not in _GIVEN]
     return [
-        Mistake((*place, key), f"unknown key {key!r}; {nearest(key, ['type', *valid])}")
+        Mistake((*place, key), f"unknown key {key!r}{nearest(key, ['type', *valid])}")
         for key in given
         if key != "type" and key not in valid
     ]
 
 
 def _call(known: Mapping[str, Callable[..., Any]], given: Mapping[str, Any], *first: Any) -> Any:
-    arguments = {key: value for key, value in with_numbers(given).items() if key != "type"}
+    arguments = {key: value for key, value in given.items() if key != "type"}
     return known[given["type"]](*first, **arguments)
 
 

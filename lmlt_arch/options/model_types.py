@@ -1,0 +1,65 @@
+"""Which model type of ours is for a network, and what is said of a model type that nobody knows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from lmlt_arch.hook.registration import PROVIDED, holds_ours
+from lmlt_arch.options.looking import at, section
+from lmlt_arch.options.registries import registered
+
+_NETWORKS = PROVIDED["ARCH_REGISTRY"]
+# Names of so many letters are recognized with two slips in them, others with one.
+_LONG = 12
+
+
+def model_for(opt: Mapping[str, Any]) -> str:
+    """Our model type for the network of the options."""
+    return _for_our_network(opt) or "LMLTModel"
+
+
+def unknown_model(opt: Mapping[str, Any], given: str, known: Collection[str]) -> str:
+    """What is said of a model type that is in no registry.
+
+    The hint is a slip's correction, or the model of ours that the network is for, or a near spelling, or
+    nothing: another name would lead astray.
+    """
+    suited, network = _for_our_network(opt), at(opt, "network_g", "type")
+    foreign = suited is None and network in (registered("ARCH_REGISTRY") or {})
+    slips = {
+        name: _slips(given.lower(), name.lower())
+        for name in known
+        if not (foreign and holds_ours("MODEL_REGISTRY", name))
+    }
+    near = min(slips, key=lambda name: slips[name], default="")
+    text = f"unknown model {given!r:.120}"
+    if near and slips[near] <= (1 if len(near) < _LONG else 2):
+        return f"{text}; did you mean {near!r}?"
+    if suited:
+        return f"{text}; for network_g: type: {network}, write model_type: {suited}"
+    return f"{text}: this BasicSR has no class of that name"
+
+
+def _for_our_network(opt: Mapping[str, Any]) -> str | None:
+    kind = at(opt, "network_g", "type")
+    if not isinstance(kind, str) or kind not in _NETWORKS or not holds_ours("ARCH_REGISTRY", kind):
+        return None
+    if kind.endswith("LTE"):
+        return "ArbitraryScaleModel"
+    if kind.startswith("ESCReal"):
+        return "ESCRealGANModel" if section(opt, "network_d") else "ESCRealMSEModel"
+    return "ESCModel" if kind.startswith("ESC") else "LMLTModel"
+
+
+def _slips(a: str, b: str) -> int:
+    """How many letters are missing, too many, wrong or swapped with the next one."""
+    before: list[int] = []
+    row = [*range(len(b) + 1)]
+    for i, letter in enumerate(a, 1):
+        earlier, before, row = before, row, [i]
+        for j, other in enumerate(b, 1):
+            row.append(min(before[j] + 1, row[-1] + 1, before[j - 1] + (letter != other)))
+            if i > 1 and j > 1 and (letter, a[i - 2]) == (b[j - 2], other):
+                row[-1] = min(row[-1], earlier[j - 2] + 1)
+    return row[-1]
