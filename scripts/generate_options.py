@@ -27,6 +27,8 @@ model_type: {model_type}
 scale: {scale}
 num_gpu: auto  # 0: run on the CPU
 manual_seed: {seed}
+lmlt:
+  total_batch: {batch_in_total}  # images of a step over all processes; another number is warned of
 
 # dataset and data loader settings
 datasets:
@@ -39,7 +41,7 @@ datasets:
 
     # data loader
     num_worker_per_gpu: 6
-    batch_size_per_gpu: {batch_size}  # {batch_in_total} in total
+    batch_size_per_gpu: {batch_size}  # of each process
     dataset_enlarge_ratio: {dataset_enlarge_ratio}
     persistent_workers: true  # do not start them anew in every epoch
     prefetch_mode: ~
@@ -138,6 +140,8 @@ model_type: ArbitraryScaleModel
 scale: 4  # where the size of the ground truth does not tell
 num_gpu: auto  # 0: run on the CPU
 manual_seed: 0
+lmlt:
+  total_batch: 32  # images of a step over all processes; another number is warned of
 
 # dataset and data loader settings
 datasets:
@@ -156,7 +160,7 @@ datasets:
 
     # data loader
     num_worker_per_gpu: 6
-    batch_size_per_gpu: 8  # 32 in total
+    batch_size_per_gpu: 8  # of each process
     dataset_enlarge_ratio: 1
     persistent_workers: true  # do not start them anew in every epoch
     prefetch_mode: ~
@@ -263,7 +267,7 @@ model_type: {model_type}
 scale: {scale}
 num_gpu: auto  # 0: run on the CPU
 manual_seed: 0
-{synthesis}
+{total}{synthesis}
 # dataset and data loader settings
 datasets:
 {datasets}
@@ -291,6 +295,11 @@ logger:
   wandb:
     project: ~
     resume_id: ~
+"""
+
+TOTAL_BATCH = """\
+lmlt:
+  total_batch: 48  # images of a step over all processes; another number is warned of
 """
 
 # The degradation's keys outside the data set, and in it.
@@ -785,9 +794,9 @@ def option_files() -> dict[str, str]:
 def _train_file(model_name: str, model: Model, scale: int) -> str:
     recipe = model.recipe
     name = f"train_{model_name}_x{scale}"
+    # The launcher also where one process is enough: without it, the GPUs there are multiply the batch.
     launch = f"torchrun --nproc_per_node={recipe.gpus} basicsr/train.py -opt options/{name}.yml"
-    if recipe.gpus > 1:
-        launch += " --launcher pytorch"
+    launch += " --launcher pytorch"
     remarks, start = "", "  pretrain_network_g: ~\n"
     if recipe.starts_from_x2 and scale != 2:
         remarks = f"# Starts from the x2 network: train options/train_{model_name}_x2.yml first.\n"
@@ -837,7 +846,7 @@ def _real_files(model: str, preset: str, scale: int) -> dict[str, str]:
         "val": "\n" + REAL_METRICS.format(border=scale),
     }
     launch = "torchrun --nproc_per_node=4 basicsr/train.py -opt options/{}.yml --launcher pytorch"
-    loader = LOADER.format(workers=6, batch=12, note="  # 48 in total", enlarge=1)
+    loader = LOADER.format(workers=6, batch=12, note="  # of each process", enlarge=1)
     published = HQ_SET.format(
         name="DF2K_multiscale_OST",
         root="datasets/DF2K_multiscale_OST",
@@ -861,6 +870,7 @@ def _real_files(model: str, preset: str, scale: int) -> dict[str, str]:
             head=f"{head}# {launch.format(name)}\n",
             name=name,
             model_type=f"ESCReal{stage}Model",
+            total=TOTAL_BATCH,
             synthesis=SYNTHESIS.format(name=name, usm=GAN_USM if gan else GT_USM),
             datasets=published,
             network_d=NETWORK_D if gan else "",
@@ -931,6 +941,7 @@ def _finetune_files(common: dict[str, object], scale: int) -> dict[str, str]:
             head=head.format(name=name, scale=scale),
             name=name,
             model_type="ESCRealGANModel",
+            total="",
             synthesis=synthesis,
             datasets=datasets,
             network_d=NETWORK_D,

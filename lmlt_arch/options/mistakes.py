@@ -57,10 +57,10 @@ def line_of(place: Place, lines: Lines) -> int | None:
     return next((lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in lines), None)
 
 
-def nearest(name: object, known: Collection[str]) -> str:
+def nearest(name: object, known: Collection[str], *, likeness: float = 0.6) -> str:
     """The end of a message about an unknown name: the nearest valid one, or all of a few, or nothing."""
     folded = {_core(key): key for key in known}
-    close = difflib.get_close_matches(_core(str(name)), folded, n=1)
+    close = difflib.get_close_matches(_core(str(name)), folded, n=1, cutoff=likeness)
     if close:
         return f"; did you mean {folded[close[0]]!r}?"
     return f"; known are {', '.join(sorted(known))}" if 0 < len(known) <= _LISTED else ""

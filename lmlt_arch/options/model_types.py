@@ -34,7 +34,7 @@ def unknown_model(opt: Mapping[str, Any], given: str, known: Collection[str]) ->
     }
     near = min(slips, key=lambda name: slips[name], default="")
     text = f"unknown model {given!r:.120}"
-    if near and slips[near] <= (1 if len(near) < _LONG else 2):
+    if near and given != f"{network}Model" and slips[near] <= (1 if len(near) < _LONG else 2):
         return f"{text}; did you mean {near!r}?"
     if suited:
         return f"{text}; for network_g: type: {network}, write model_type: {suited}"

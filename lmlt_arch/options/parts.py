@@ -192,7 +192,7 @@ def _data_sets(opt: Mapping[str, Any]) -> list[Mistake]:
 def _of_type(place: Place, kind: object, known: Mapping[str, Any]) -> list[Mistake]:
     if kind in known:
         return []
-    return [Mistake((*place, "type"), f"unknown type {kind!r}{nearest(kind, known)}")]
+    return [Mistake((*place, "type"), f"unknown type {kind!r:.120}{nearest(kind, known, likeness=0.75)}")]
 
 
 def _named(place: Place, given: Mapping[str, Any], known: Mapping[str, Callable[..., Any]]) -> list[Mistake]:
