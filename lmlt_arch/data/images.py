@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Modes that hold 8-bit gray or colour; palettes are expanded.
 PLAIN_MODES = frozenset({"1", "L", "P", "RGB"})
@@ -50,10 +51,35 @@ def decode_image(data: bytes, *, name: str) -> NDArray[np.uint8]:
             pixels = None if refusal else np.asarray(image.convert("RGB"))
     except Exception as error:
         # Decoders raise nearly anything when fed with damaged data.
-        raise ImageError(f"{name} is damaged or not an image: {error}") from error
+        raise ImageError(f"{name} is damaged or not an image: {_reason(error)}") from error
     if pixels is None:
         raise ImageError(f"{name} {refusal}")
     return pixels
+
+
+def _reason(error: Exception) -> str:
+    """What a decoder says, without Python's names of what it was given."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it begins like no kind of image"
+    return " ".join(re.sub(r"<[\w.]+ object at 0x\w+>", "it", str(error)).split()) or type(error).__name__
+
+
+def look(source: Path | bytes) -> tuple[str | None, bool]:
+    """Look at the header of an image file: (why it cannot be used, or None; whether it may be transparent).
+
+    Cheap: nothing is decoded. Of what cannot be opened nothing is said.
+    """
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+            data = source[:32] if isinstance(source, bytes) else _beginning(source)
+            return _refusal(file, data), file.mode in ALPHA_MODES or "transparency" in file.info
+    except Exception:
+        return None, False
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(32)
 
 
 def _refusal(file: Image.Image, data: bytes) -> str | None:

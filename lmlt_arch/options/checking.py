@@ -12,13 +12,14 @@ from lmlt_arch.options.looking import model_family
 from lmlt_arch.options.mistakes import Mistake, OptionError, Place, mistakes_in
 from lmlt_arch.options.model_types import unknown_model
 from lmlt_arch.options.needed import degradation_mistakes, needed_mistakes
-from lmlt_arch.options.ownership import concerns
+from lmlt_arch.options.ownership import concerns, is_understood
 from lmlt_arch.options.parts import part_mistakes
 from lmlt_arch.options.reading import read_option_file
 from lmlt_arch.options.registries import registered
 from lmlt_arch.options.sections import ADDED, Options
 from lmlt_arch.options.total_batch import Launch, known_launch
 from lmlt_arch.options.unread import unread
+from lmlt_arch.options.values import not_finite
 
 # The sections that models are built from.
 _BUILT = ("network_g", "network_d", "train", "tile", "degradation")
@@ -83,6 +84,9 @@ def option_mistakes(
         found = [m for m in found if m.place[:1] != ("train",)]
     found += _model_mistakes(opt)
     found += part_mistakes(opt, is_train=training)
+    known = {m.place for m in found}
+    if is_understood(opt):
+        found += [m for m in not_finite(opt) if m.place not in known]
     if whole:
         found += needed_mistakes(opt, is_train=training)
     if training and whole and model_family(opt).synthesizes:

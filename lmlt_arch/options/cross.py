@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
-from lmlt_arch.hook.registration import holds_ours
+from lmlt_arch.hook.registration import holds_ours, registered_class
 from lmlt_arch.options.fields import with_numbers
 from lmlt_arch.options.looking import RAW_SET, at, model_family, section, whole
 from lmlt_arch.options.mistakes import NOTE, Mistake
-from lmlt_arch.options.ownership import is_understood, known_set, model_class, our_base
+from lmlt_arch.options.ownership import (
+    is_of_basicsr,
+    is_understood,
+    known_set,
+    model_class,
+    our_base,
+    source_of,
+)
 from lmlt_arch.options.registries import registered
 from lmlt_arch.options.total_batch import Launch, batch_notes, gpus_of_process, total_batch
 
 DEFAULT_CROP = 400
+# What constructors call the number of their input's channels.
+_CHANNELS = ("num_in_ch", "in_chans", "in_channels", "in_nc", "n_colors", "num_in_channels")
 
 
 def contradictions(
     opt: Mapping[str, Any], *, is_train: bool, whole_file: bool, launch: Launch, known: list[Mistake]
 ) -> list[Mistake]:
     """Every contradiction, notes included; `known` are the mistakes that were found before."""
-    found = [*_sets(opt, is_train=is_train)] if whole_file else []
+    found = [*_sets(opt, is_train=is_train), *_color(opt), *_names(opt)] if whole_file else []
     if whole_file and is_train:
         found += [*_rest(opt), *_prefetch(opt), *batch_notes(opt, launch)]
     if is_understood(opt):
@@ -172,15 +183,68 @@ def _devices(opt: Mapping[str, Any], launch: Launch) -> Iterator[Mistake]:
 
 def _rest(opt: Mapping[str, Any]) -> Iterator[Mistake]:
     logger = section(opt, "logger")
-    if at(logger, "wandb", "project") and logger.get("use_tb_logger") is not True:
+    project = at(logger, "wandb", "project") is not None and "debug" not in str(opt.get("name"))
+    if project and logger.get("use_tb_logger") is not True:
         yield Mistake(("logger", "wandb"), "needs use_tb_logger: true")
+    elif project and find_spec("wandb") is None:
+        text = "needs the package wandb, which is not installed: pip install wandb, or write project: ~"
+        yield Mistake(("logger", "wandb", "project"), text)
+    if logger.get("use_tb_logger") is True and find_spec("tensorboard") is None:
+        text = (
+            "needs the package tensorboard, which is not installed: pip install tensorboard, or write false"
+        )
+        yield Mistake(("logger", "use_tb_logger"), text)
+    crop = _stock_crop(opt)
+    size = whole(opt, "gt_size")
+    if is_of_basicsr(opt) and size and crop and size > crop:
+        yield Mistake(("gt_size",), f"{size} is more than RealESRGANDataset cuts out of the photos, {crop}")
+
+
+def _stock_crop(opt: Mapping[str, Any]) -> int | None:
+    """The side of what BasicSR's RealESRGANDataset cuts out, by its code; None for other data sets."""
+    if known_set(section(opt, "datasets", "train")) != "RealESRGANDataset":
+        return None
+    found = re.search(
+        r"crop_pad_size = (\d+)", source_of(registered_class("DATASET_REGISTRY", "RealESRGANDataset"))
+    )
+    return int(found[1]) if found else None
+
+
+def _color(opt: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Luma where the network takes three channels."""
+    network = section(opt, "network_g")
+    kind = network.get("type")
+    if not isinstance(kind, str):
+        return
+    found = registered_class("ARCH_REGISTRY", kind)
+    channels: Any = 3 if holds_ours("ARCH_REGISTRY", kind) else None
+    for name, parameter in inspect.signature(found).parameters.items() if found and channels is None else ():
+        if name in _CHANNELS:
+            channels = network.get(name, parameter.default)
+    for phase, data in section(opt, "datasets").items():
+        if at(data, "color") == "y" and known_set(data) and isinstance(channels, int) and channels != 1:
+            text = f"gives one channel, but network_g: type: {kind} takes {channels}: remove it"
+            yield Mistake(("datasets", phase, "color"), text)
+
+
+def _names(opt: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Data sets of one name, whose results would overwrite each other."""
+    seen: dict[str, object] = {}
+    for phase, data in section(opt, "datasets").items():
+        name = at(data, "name")
+        if phase == "train" or not isinstance(name, str):
+            continue
+        if name in seen:
+            text = f"{name!r} is the name of {seen[name]} too, whose results it would overwrite: take another"
+            yield Mistake(("datasets", phase, "name"), text)
+        seen.setdefault(name, phase)
 
 
 def _synthesis(opt: Mapping[str, Any], *, known: list[Mistake]) -> list[Mistake]:
     data, size = section(opt, "datasets", "train"), whole(opt, "gt_size")
     if data.get("dataroot_lq") is not None:
         return []  # pairs of one's own are not degraded
-    crop = whole(data, "crop_pad_size") or DEFAULT_CROP
+    crop = _stock_crop(opt) or whole(data, "crop_pad_size") or DEFAULT_CROP
     if size and size > crop:
         return [Mistake(("gt_size",), f"{size} is more than what is cut out of the photos, {crop}")]
     if known:

@@ -75,6 +75,9 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 LoopWhole = Annotated[int, BeforeValidator(_number_for_the_loop)]
 """A whole number that BasicSR's loop reads."""
 
+LoopNumber = Annotated[float, BeforeValidator(_number_for_the_loop)]
+"""A number that BasicSR's own code reads."""
+
 Range = Annotated[list[Number], AfterValidator(_increasing)]
 """Two numbers, the smaller first."""
 

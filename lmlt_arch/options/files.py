@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lmlt_arch.hook.registration import holds_ours, registered_class
 from lmlt_arch.options.looking import RAW_SET, at, section
 from lmlt_arch.options.mistakes import Mistake, Place
-from lmlt_arch.options.ownership import known_set
+from lmlt_arch.options.ownership import is_understood, known_set
 from lmlt_arch.options.parts import build
+from lmlt_arch.options.resuming import resume_findings
 
 
 def file_mistakes(opt: Mapping[str, Any]) -> list[Mistake]:
@@ -20,7 +22,7 @@ def file_mistakes(opt: Mapping[str, Any]) -> list[Mistake]:
 def file_findings(opt: Mapping[str, Any]) -> list[Mistake]:
     """The same with notes."""
     found = [*_missing(opt)]
-    found += [] if found else _unfit(opt)
+    found += [] if found else [*_unfit(opt), *resume_findings(opt)]
     for phase in section(opt, "datasets"):
         found += layout_mistakes(section(opt, "datasets", phase), ("datasets", phase))
     return found
@@ -29,40 +31,68 @@ def file_findings(opt: Mapping[str, Any]) -> list[Mistake]:
 def _missing(opt: Mapping[str, Any]) -> Iterator[Mistake]:
     for key in ("pretrain_network_g", "pretrain_network_d", "resume_state", "vgg"):
         name = at(opt, "path", key)
-        if isinstance(name, str) and not Path(name).expanduser().is_file():
+        if isinstance(name, str) and not _is_file(name):
             mend = (
                 "write ~ to start from nothing" if key != "vgg" else "put the file there, or write its path"
             )
             yield Mistake(("path", key), f"there is no file {name} (seen from {Path.cwd()}): {mend}")
 
 
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):  # no name of any file
+        return False
+
+
 def _unfit(opt: Mapping[str, Any]) -> Iterator[Mistake]:
-    path = section(opt, "path")
-    name, kind = path.get("pretrain_network_g"), at(opt, "network_g", "type")
-    if not isinstance(name, str):
-        return
+    """Checkpoints that their networks cannot take over."""
+    for short in ("g", "d"):
+        name = at(opt, "path", f"pretrain_network_{short}")
+        resumed = at(opt, "path", "resume_state") is not None  # other networks are loaded then
+        read = short == "g" or section(opt, "network_d")
+        if isinstance(name, str) and read and not resumed and is_understood(opt):
+            yield from _unfit_network(opt, short, name)
+
+
+def _unfit_network(opt: Mapping[str, Any], short: str, name: str) -> Iterator[Mistake]:
     import torch
 
-    from lmlt_arch.checkpoint import CheckpointError, describe_state, load_for_training, load_state
+    from lmlt_arch.checkpoint import CheckpointError, load_for_training
 
-    place, file = ("path", "pretrain_network_g"), Path(name).expanduser()
-    try:
-        found: Any = describe_state(load_state(file)).arch
-    except CheckpointError:
-        found = None
-    if found is not None and found.__name__ != kind:
-        yield Mistake(place, f"{name} is a checkpoint of {found.__name__}, but network_g is {kind}")
+    place, network = ("path", f"pretrain_network_{short}"), f"network_{short}"
+    other = _of_another_network(opt, network, name)
+    if other:
+        yield Mistake(place, other)
         return
     try:
         with torch.random.fork_rng(devices=[]):
-            network = build(opt, "network_g")
+            built = build(opt, network)
     except Exception:
         return  # named among the options
-    strict, key = path.get("strict_load_g") is not False, path.get("param_key_g", "params")
+    path = section(opt, "path")
+    strict, key = path.get(f"strict_load_{short}") is not False, path.get(f"param_key_{short}", "params")
     try:
-        load_for_training(network, file, key=key, strict=strict)
+        load_for_training(built, Path(name).expanduser(), key=key, strict=strict)
     except CheckpointError as error:
         yield Mistake(place, str(error))
+
+
+def _of_another_network(opt: Mapping[str, Any], network: str, name: str) -> str | None:
+    """What to say of a checkpoint of one of our networks that is for another one of ours, or for none."""
+    from lmlt_arch.checkpoint import CheckpointError, describe_state, load_state
+
+    kind = at(opt, network, "type")
+    wanted = registered_class("ARCH_REGISTRY", str(kind))
+    try:
+        found: Any = describe_state(load_state(Path(name).expanduser())).arch
+    except CheckpointError:
+        return None
+    # A class made from ours, or a copy of it under another name, may well take it.
+    ours = holds_ours("ARCH_REGISTRY", kind)
+    if found is wanted or (network == "network_g" and not ours):
+        return None
+    return f"{name} is a checkpoint of {found.__name__}, but {network} is {kind}"
 
 
 def layout_mistakes(data: Mapping[str, Any], place: Place) -> Iterator[Mistake]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lmlt_arch.options.degradation import Degradation, KernelKeys, RoundKeys
-from lmlt_arch.options.looking import at, model_family, section
+from lmlt_arch.options.looking import RAW_SET, at, is_ours, model_family, section
 from lmlt_arch.options.mistakes import Mistake, Place, mistakes_in
 from lmlt_arch.options.ownership import known_set
 from lmlt_arch.options.sections import Dataset, Options
@@ -48,8 +48,14 @@ def needed_mistakes(opt: Mapping[str, Any], *, is_train: bool) -> list[Mistake]:
             needed += [("network_d",), ("train", "optim_d"), ("train", "gan_opt")]
         if family.synthesizes:
             needed += [("gt_size",)]
+    ours, synthesizes = is_ours(opt), model_family(opt).synthesizes
+    if not ours and is_train and isinstance(opt.get("logger"), Mapping):
+        needed += [("logger", "use_tb_logger")]
     for phase in section(opt, "datasets"):
-        needed += _needed_of_set(section(opt, "datasets", phase), ("datasets", phase))
+        data, place = section(opt, "datasets", phase), ("datasets", phase)
+        needed += _needed_of_set(data, place, ours=ours)
+        if known_set(data) == "RealESRGANDataset" and not synthesizes:
+            needed += [(*place, key) for key in KernelKeys.model_fields]
     return [
         Mistake(place, "is missing", "missing")
         for place in needed
@@ -57,7 +63,7 @@ def needed_mistakes(opt: Mapping[str, Any], *, is_train: bool) -> list[Mistake]:
     ]
 
 
-def _needed_of_set(data: Mapping[str, Any], place: Place) -> Iterable[Place]:
+def _needed_of_set(data: Mapping[str, Any], place: Place, *, ours: bool) -> Iterable[Place]:
     kind, train = known_set(data), place[-1] == "train"
     keys: list[str] = []
     if kind in (*_SETS_WITH_DEFAULTS, *_PAIRED, "RealESRGANDataset"):
@@ -66,10 +72,14 @@ def _needed_of_set(data: Mapping[str, Any], place: Place) -> Iterable[Place]:
         keys += ["dataroot_lq"]
     if kind and kind not in _SETS_WITH_DEFAULTS:
         keys += ["io_backend"]
+    if kind == "RealESRGANDataset" and at(data, "io_backend", "type") == "disk":
+        keys += ["meta_info"]
     if train:
         keys += ["num_worker_per_gpu", "batch_size_per_gpu"]
         keys += ["gt_size"] if kind in (*_PAIRED, "DownsampleImageDataset") else []
-        keys += ["use_hflip", "use_rot"] if kind in (*_PAIRED, "RealESRGANDataset") else []
+        # Ours are given those that a file leaves out; stock code reads them without a default.
+        flips = kind in (*_PAIRED, "RealESRGANDataset") and kind != RAW_SET and not ours
+        keys += ["use_hflip", "use_rot"] if flips else []
     return [(*place, key) for key in keys]
 
 

@@ -145,6 +145,11 @@ def mentions(found: object, key: object) -> bool:
     return any(source is None or f"'{key}'" in source for source in sources)
 
 
+def source_of(found: object) -> str:
+    """The code of the module that a class is defined in; empty if there is none."""
+    return _source(_home(found)) or ""
+
+
 def stock_optimizers(opt: Mapping[str, Any], known: Mapping[str, Callable[..., Any]]) -> list[str] | None:
     """Those of PyTorch's optimizers that the model's `get_optimizer` makes; None if it is not BasicSR's own.
 

@@ -14,7 +14,9 @@ from lmlt_arch.options.looking import at, number, section
 from lmlt_arch.options.mistakes import Mistake, Place, nearest
 from lmlt_arch.options.model_types import model_for
 from lmlt_arch.options.ownership import converts_numbers, has_stock_schedules, is_understood, stock_optimizers
+from lmlt_arch.options.perceptual import perceptual_mistakes
 from lmlt_arch.options.registries import keywords, optimizers, registered, schedulers
+from lmlt_arch.options.values import argument_mistakes, number_lists
 
 LOSSES = ("pixel_opt", "fft_opt", "perceptual_opt", "gan_opt")
 # Its constructor reads a file of weights.
@@ -102,9 +104,20 @@ def _losses(opt: Mapping[str, Any]) -> list[Mistake]:
     for name in LOSSES if known else ():
         given, place = _typed(opt, name), ("train", name)
         wrong = _named(place, given, known) if given else []
+        if given and not wrong:
+            wrong = _loss_values(place, given, known[given["type"]])
         if given and not wrong and given["type"] != _NOT_BUILT:
             _, wrong = _built(place, partial(_call, known, given))
         found += wrong
+    return found
+
+
+def _loss_values(place: Place, given: Mapping[str, Any], loss: Callable[..., Any]) -> list[Mistake]:
+    found = [*argument_mistakes(place, given, loss)]
+    if given.get("reduction") == "none":
+        found.append(Mistake((*place, "reduction"), "none leaves no number to train with: take mean or sum"))
+    if given["type"] == _NOT_BUILT and not found:
+        found += perceptual_mistakes(place, given)
     return found
 
 
@@ -126,7 +139,10 @@ def _optimizers(opt: Mapping[str, Any]) -> list[Mistake]:
         if "lr" not in given:
             wrong.append(Mistake((*place, "lr"), "is missing"))
         if not wrong:
-            weights = [torch.nn.Parameter(torch.zeros(2, 2))]
+            wrong += argument_mistakes(place, given, known[given["type"]])
+        if not wrong:
+            # As networks have them: some optimizers are for matrices alone.
+            weights = [torch.nn.Parameter(torch.zeros(2, 2, 3, 3)), torch.nn.Parameter(torch.zeros(2))]
             optimizer, wrong = _built(place, partial(_call, known, given, weights))
         found += wrong
     return found + _scheduler(opt, optimizer)
@@ -143,6 +159,10 @@ def _scheduler(opt: Mapping[str, Any], optimizer: Any) -> list[Mistake]:
     if not given or known is None or not has_stock_schedules(opt):
         return []
     wrong = _named(place, given, known)
+    if not wrong:
+        wrong += number_lists(place, given, "milestones", "periods", "restarts", "restart_weights")
+        single = {key: given[key] for key in ("gamma", "eta_min") if key in given}
+        wrong += argument_mistakes(place, single, known[given["type"]])
     if not wrong and optimizer is not None:
         _, wrong = _built(place, partial(_call, known, given, optimizer))
     return wrong or _schedule(opt, given)
@@ -169,14 +189,35 @@ def _schedule(opt: Mapping[str, Any], given: Mapping[str, Any]) -> list[Mistake]
     return []
 
 
+def metric_mistakes(place: Place, given: Mapping[str, Any], metric: Callable[..., Any]) -> list[Mistake]:
+    """What is wrong with the arguments of a measure of BasicSR's or ours."""
+    home = str(getattr(metric, "__module__", ""))
+    if not home.startswith(("basicsr.", "lmlt_arch.")):
+        return []
+    found = [*argument_mistakes(place, given, metric)]
+    border = given.get("crop_border", 0)
+    parameters = inspect.signature(metric).parameters
+    if "crop_border" in parameters and (type(border) is not int or border < 0):
+        found.append(
+            Mistake((*place, "crop_border"), f"must be a whole number of at least 0; got {border!r:.120}")
+        )
+    for name, parameter in parameters.items():
+        needed = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        if needed and name not in (*given, "img", "img2"):
+            found.append(Mistake((*place, name), "is missing"))
+    return found
+
+
 def _metrics(opt: Mapping[str, Any]) -> list[Mistake]:
-    known = registered("METRIC_REGISTRY")
-    return [
-        mistake
-        for name, given in section(opt, "val", "metrics").items()
-        if known is not None and isinstance(given, Mapping) and "type" in given
-        for mistake in _of_type(("val", "metrics", name), given["type"], known)
-    ]
+    known = registered("METRIC_REGISTRY") or {}
+    found: list[Mistake] = []
+    for name, given in section(opt, "val", "metrics").items() if known else ():
+        if not isinstance(given, Mapping) or "type" not in given:
+            continue
+        place: Place = ("val", "metrics", name)
+        wrong = _of_type(place, given["type"], known)
+        found += wrong or metric_mistakes(place, given, known[given["type"]])
+    return found
 
 
 def _data_sets(opt: Mapping[str, Any]) -> list[Mistake]:
@@ -190,6 +231,8 @@ def _data_sets(opt: Mapping[str, Any]) -> list[Mistake]:
 
 
 def _of_type(place: Place, kind: object, known: Mapping[str, Any]) -> list[Mistake]:
+    if not isinstance(kind, str):
+        return [Mistake((*place, "type"), f"must be text; got {kind!r:.120}")]
     if kind in known:
         return []
     return [Mistake((*place, "type"), f"unknown type {kind!r:.120}{nearest(kind, known, likeness=0.75)}")]

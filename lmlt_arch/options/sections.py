@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 from lmlt_arch.options.degradation import Degradation, KernelKeys, RoundKeys
 from lmlt_arch.options.fields import (
     Gpus,
+    LoopNumber,
     LoopWhole,
     Number,
     Part,
@@ -61,9 +62,9 @@ class Dataset(KernelKeys):
     """Name of a low quality image, from that of its ground truth, both without suffix."""
     io_backend: IoBackend | None = None
     """Where the images are kept."""
-    mean: list[Number] | None = None
+    mean: list[LoopNumber] | None = None
     """Subtracted from each channel."""
-    std: list[Number] | None = None
+    std: list[LoopNumber] | None = None
     """By which each channel is divided."""
     color: Literal["y"] | None = None
     """Luma only."""
@@ -91,7 +92,7 @@ class Dataset(KernelKeys):
     """Processes that load images; 0: the training process loads them itself."""
     batch_size_per_gpu: LoopWhole | None = Field(None, ge=1)
     """Images per step and process."""
-    dataset_enlarge_ratio: Number = Field(1, gt=0)
+    dataset_enlarge_ratio: LoopNumber = Field(1, gt=0)
     """So many times the images make an epoch."""
     use_shuffle: bool | None = None
     """Of old files; training data are always shuffled."""

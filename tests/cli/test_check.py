@@ -77,7 +77,7 @@ PAIRED_OPTIONS: list[tuple[str, Any, str]] = [
     ("gt_size", 64, "gt_size: is not read by LMLTModel: remove it, or take model_type: ESCRealMSEModel"),
     ("datasets:train:gt_size", 33, "gt_size: must be a multiple of the scale, 2, such as 32; got 33"),
     ("datasets:train:use_flip", True, "datasets: train: unknown key 'use_flip'; did you mean 'use_hflip'?"),
-    ("datasets:train:use_rot", REMOVED, "datasets: train: use_rot: is missing"),
+    ("datasets:train:gt_size", REMOVED, "datasets: train: gt_size: is missing"),
     ("datasets:train:type", "PairedImageDatset", "did you mean 'PairedImageDataset'?"),
     ("datasets:train:persistent_workers", True, "num_worker_per_gpu is 0: remove it"),
     ("datasets:train:io_backend:type", "lmdb", "write io_backend: type: disk"),

@@ -1,0 +1,112 @@
+"""The training state that an option file goes on from: what it is, whose, and of which network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lmlt_arch.options.looking import at, section, whole
+from lmlt_arch.options.mistakes import NOTE, Mistake
+from lmlt_arch.options.ownership import is_understood
+from lmlt_arch.options.parts import build_on_meta
+
+_PLACE = ("path", "resume_state")
+_KEYS = ("epoch", "iter", "optimizers", "schedulers")
+
+
+def resume_findings(opt: Mapping[str, Any]) -> Iterator[Mistake]:
+    """What is wrong with `path: resume_state`, whose file is there; notes included.
+
+    Training goes on in the folder of `name`, and takes the networks from there.
+    """
+    given = at(opt, *_PLACE)
+    if not isinstance(given, str):
+        return
+    path = Path(given).expanduser()
+    state = _read(path)
+    if state is None:
+        text = f"{given} is no training state: take one of experiments/.../training_states/*.state"
+        yield Mistake(_PLACE, text)
+        return
+    yield from _folder(opt, path, int(state["iter"]))
+    if is_understood(opt) and not _fits(opt, state):
+        text = f"{given} is of another network than network_g: its optimizer has other parameters"
+        yield Mistake(_PLACE, text)
+    total = whole(opt, "train", "total_iter")
+    if total and state["iter"] >= total:
+        text = f"{given} is of iteration {state['iter']}, and total_iter is {total}: nothing is left to train"
+        yield Mistake(_PLACE, text, NOTE)
+
+
+def _read(path: Path) -> Mapping[str, Any] | None:
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # of another file, readers raise nearly anything
+        return None
+    good = (
+        isinstance(state, Mapping) and all(key in state for key in _KEYS) and isinstance(state["iter"], int)
+    )
+    return state if good else None
+
+
+def _folder(opt: Mapping[str, Any], path: Path, iteration: int) -> Iterator[Mistake]:
+    """Whether the networks of the state are where training looks for them."""
+    name, home = str(opt.get("name")), path.resolve().parent
+    ignored = at(opt, "path", "ignore_resume_networks") or ()
+    files = [
+        f"net_{network.removeprefix('network_')}_{iteration}.pth"
+        for network in opt
+        if isinstance(network, str) and network.startswith("network_") and network not in ignored
+    ]
+    folders = [root / "experiments" / name / "models" for root in _roots()]
+    folder = next((f for f in folders if all((f / file).is_file() for file in files)), folders[0])
+    own = home.name == "training_states" and home.parent in [f.parent for f in folders]
+    lacking = [file for file in files if not (folder / file).is_file()]
+    if lacking:
+        whose = "" if own else f"is not of this run, whose name is {name}: "
+        text = f"{whose}training takes the networks from {folder}, which lacks {', '.join(lacking)}"
+        mend = "copy them there" if own else f"copy them there, or write name: {_name_of(home)}"
+        yield Mistake(_PLACE, f"{text}. Mend: {mend}, or start from pretrain_network_g instead")
+    elif not own:
+        text = f"is of another folder: the run goes on in experiments/{name}, with the networks there"
+        yield Mistake(_PLACE, text, NOTE)
+
+
+def _roots() -> list[Path]:
+    """Where runs are written: below the working directory, or beside BasicSR's package."""
+    found = find_spec("basicsr")
+    package = [Path(found.origin).resolve().parents[1]] if found and found.origin else []
+    return [Path.cwd().resolve(), *package]
+
+
+def _name_of(home: Path) -> str:
+    return home.parent.name if home.name == "training_states" else "that of its run"
+
+
+def _fits(opt: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
+    """Whether the first optimizer's moments have the shapes of the parameters that are trained."""
+    try:
+        network = build_on_meta(opt, "network_g")
+    except Exception:
+        return True  # named among the options, or not to be built without memory
+    frozen = at(opt, "train", "freeze") or ()
+    shapes = [
+        tuple(parameter.shape)
+        for name, parameter in network.named_parameters()
+        if parameter.requires_grad and not any(name == f or name.startswith(f"{f}.") for f in frozen)
+    ]
+    optimizer = state["optimizers"][0] if state["optimizers"] else {}
+    order = [number for group in section(optimizer).get("param_groups", ()) for number in group["params"]]
+    if len(order) != len(shapes):
+        return False
+    moments = section(optimizer, "state")
+    return all(
+        tuple(moment.shape) == shape
+        for number, shape in zip(order, shapes, strict=True)
+        for key, moment in section(moments, number).items()
+        if key in ("exp_avg", "exp_avg_sq", "momentum_buffer") and moment is not None
+    )

@@ -1,0 +1,194 @@
+"""Values that constructors take and training does not, and files that are not what they should be."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from basicsr.archs.discriminator_arch import UNetDiscriminatorSN
+from basicsr.models.lr_scheduler import MultiStepRestartLR
+from small_options import REAL_NETWORK, paired_options, photo_options
+
+from lmlt_arch import LMLT, ESCReal
+from lmlt_arch.options import OptionError, file_findings, file_mistakes, option_mistakes
+
+NAN, INF = float("nan"), float("inf")
+COSINE = {"type": "CosineAnnealingRestartLR", "periods": [4], "restart_weights": [1], "eta_min": 1e-7}
+VGG = {"type": "PerceptualLoss", "layer_weights": {"conv5_4": 1}}
+A_LIST = "must be a list of numbers, such as [1000, 2000]"
+
+CASES: list[tuple[str, Any, str]] = [
+    ("train:pixel_opt:loss_weight", [1], "must be a number; got [1]"),
+    ("train:pixel_opt:loss_weight", None, "must be a number; got nothing (~)"),
+    ("train:pixel_opt:loss_weight", NAN, "must be a number; got nan"),
+    ("train:pixel_opt:loss_weight", -INF, "must be a number; got -inf"),
+    ("train:pixel_opt:loss_weight", True, "must be a number; got True"),
+    ("train:pixel_opt:loss_weight", {"a": 1}, "must be a number; got {'a': 1}"),
+    ("train:pixel_opt:reduction", "none", "none leaves no number to train with"),
+    ("train:pixel_opt:type", {}, "must be text; got {}"),
+    ("train:pixel_opt:type", [], "must be text; got []"),
+    ("train:optim_g:type", [1], "must be text; got [1]"),
+    ("train:optim_g:betas", [2, 3], "Invalid beta parameter at index 0: 2"),
+    ("train:optim_g:betas", 0.9, "must be a list of 2 numbers; got 0.9"),
+    ("train:optim_g:betas", [0.9, 0.99, 0.5], "must be a list of 2 numbers"),
+    ("train:optim_g:lr", None, "must be a number; got nothing (~)"),
+    ("train:optim_g:lr", INF, "must be a number; got inf"),
+    ("train:optim_g:weight_decay", "much", "must be a number; got 'much'"),
+    ("train:optim_g", {"type": "Muon", "lr": 1e-3}, "cannot be built"),
+    ("train:scheduler:milestones", [{"a": 1}], A_LIST),
+    ("train:scheduler:milestones", 3, A_LIST),
+    ("train:scheduler:milestones", [NAN], A_LIST),
+    ("train:scheduler:gamma", [0.5], "must be a number; got [0.5]"),
+    ("train:scheduler", COSINE | {"periods": 6}, f"{A_LIST}; got 6"),
+    (
+        "train:scheduler",
+        COSINE | {"restart_weights": [1, 2]},
+        "periods and restart_weights should have the same",
+    ),
+    ("train:scheduler", COSINE | {"restart_weights": 1}, A_LIST),
+    ("train:scheduler", COSINE | {"eta_min": NAN}, "must be a number; got nan"),
+    ("train:scheduler", COSINE | {"eta_min": None}, "must be a number; got nothing (~)"),
+    ("train:perceptual_opt", VGG | {"vgg_type": "vgg20"}, "unknown type 'vgg20'; did you mean"),
+    ("train:perceptual_opt", VGG | {"layer_weights": {"conv9_9": 1}}, "unknown layer 'conv9_9'"),
+    ("train:perceptual_opt", VGG | {"layer_weights": {"conv5_4": [1]}}, "must be a number; got [1]"),
+    ("train:perceptual_opt", VGG | {"layer_weights": []}, "must hold layers and their weights"),
+    ("train:perceptual_opt", VGG | {"criterion": "l3"}, "must be one of l1, l2, fro; got 'l3'"),
+    ("val:metrics:psnr:crop_border", "#", "must be a whole number of at least 0; got '#'"),
+    ("val:metrics:psnr:crop_border", -1, "must be a whole number of at least 0; got -1"),
+    ("val:metrics:psnr:crop_border", 1.5, "must be a whole number of at least 0; got 1.5"),
+    ("val:metrics:psnr:test_y_channel", 3, "must be true or false; got 3"),
+    ("val:metrics:psnr", {"type": "calculate_psnr"}, "psnr: crop_border: is missing"),
+    ("val:metrics:psnr:type", [], "must be text; got []"),
+    ("network_g:type", {}, "must be text; got {}"),
+    ("datasets:train:type", [], "must be text; got []"),
+    ("datasets:train:dataset_enlarge_ratio", "1e2", "YAML read it as text; write 100"),
+    ("datasets:train:mean", ["1e-1", 0, 0], "YAML read it as text; write 0.1"),
+    ("datasets:train:color", "y", "gives one channel, but network_g: type: LMLT takes 3"),
+    ("datasets:val_2", {"name": "pairs", "type": "PairedImageDataset"}, "'pairs' is the name of val too"),
+    (
+        "logger",
+        {"print_freq": 1, "save_checkpoint_freq": 1, "use_tb_logger": True, "wandb": {"project": "x"}},
+        "wandb",
+    ),
+    ("manual_seed", 10**30, "is too large a number"),
+]
+
+
+def put(opt: dict[str, Any], place: str, value: Any) -> None:
+    *sections, key = place.split(":")
+    for name in sections:
+        opt = opt[name]
+    opt[key] = value
+
+
+@pytest.mark.parametrize(("place", "value", "message"), CASES)
+def test_values(tmp_path: Path, place: str, value: Any, message: str) -> None:
+    opt = paired_options(tmp_path)
+    put(opt, place, copy.deepcopy(value))
+    said = str(OptionError(option_mistakes(opt))).splitlines()
+    assert [line for line in said if message in line], said
+    assert not [line for line in said if "0x" in line or "Traceback" in line]
+
+
+def test_what_a_stock_degradation_cuts_out(tmp_path: Path) -> None:
+    opt = photo_options(tmp_path)
+    data = opt["datasets"]["train"]
+    data |= {"type": "RealESRGANDataset", "io_backend": {"type": "disk"}, "meta_info": "list.txt"}
+    data |= {"use_hflip": True, "use_rot": False, "crop_pad_size": 600}
+    opt["gt_size"] = 400
+    assert option_mistakes(opt) == []
+    opt["gt_size"] = 404
+    (found,) = option_mistakes(opt)
+    assert (found.place, found.text) == (("gt_size",), "404 is more than what is cut out of the photos, 400")
+    del data["meta_info"]
+    assert ("datasets", "train", "meta_info") in [m.place for m in option_mistakes(opt)]
+    stock = opt | {"model_type": "RealESRNetModel", "gt_size": 404}
+    stock["logger"] |= {"use_tb_logger": False}
+    data["meta_info"] = "list.txt"
+    assert [m.place for m in option_mistakes(stock)] == [("gt_size",)]
+    del data["sinc_prob"]
+    assert ("datasets", "train", "sinc_prob") in [m.place for m in option_mistakes(stock)]
+
+
+def test_what_stock_code_reads_without_a_default(tmp_path: Path) -> None:
+    opt = paired_options(tmp_path)
+    for part, key in ((opt["logger"], "use_tb_logger"), (opt["datasets"]["train"], "use_rot")):
+        del part[key]
+    assert option_mistakes(opt) == []
+    stock = [m.place for m in option_mistakes(opt | {"model_type": "SRModel"})]
+    assert stock == [("logger", "use_tb_logger"), ("datasets", "train", "use_rot")]
+
+
+def test_checkpoint_of_a_generator_for_the_discriminator(tmp_path: Path) -> None:
+    opt = photo_options(tmp_path)
+    opt |= {"model_type": "ESCRealGANModel"}
+    opt["network_d"] = {"type": "UNetDiscriminatorSN", "num_in_ch": 3, "num_feat": 8}
+    generator, judge = tmp_path / "net_g.pth", tmp_path / "net_d.pth"
+    arguments = {key: value for key, value in REAL_NETWORK.items() if key != "type"}
+    torch.save({"params": ESCReal(**arguments).state_dict()}, generator)
+    torch.save({"params": UNetDiscriminatorSN(3, 8).state_dict()}, judge)
+    opt["path"] = {"pretrain_network_g": str(generator), "pretrain_network_d": str(judge)}
+    assert file_mistakes(opt) == []
+    opt["path"] = {"pretrain_network_g": str(judge), "pretrain_network_d": str(generator)}
+    g, d = file_mistakes(opt)
+    assert g.place == ("path", "pretrain_network_g")
+    assert "is not for this ESCReal" in g.text
+    assert d.place == ("path", "pretrain_network_d")
+    assert d.text.endswith("is a checkpoint of ESCReal, but network_d is UNetDiscriminatorSN")
+
+
+def state_of(network: torch.nn.Module, path: Path, iteration: int = 2) -> Path:
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    sum(p.sum() for p in network.parameters()).backward()  # type: ignore[union-attr]
+    optimizer.step()
+    schedule = MultiStepRestartLR(optimizer, [2])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {"epoch": 0, "iter": iteration, "optimizers": [optimizer.state_dict()]}
+    torch.save(state | {"schedulers": [schedule.state_dict()]}, path)
+    return path
+
+
+def test_training_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    opt = paired_options(tmp_path)
+    arguments = {key: value for key, value in opt["network_g"].items() if key != "type"}
+    network = LMLT(**arguments)
+    run = tmp_path / "experiments/tiny"
+    state = state_of(network, run / "training_states/2.state")
+    opt["path"]["resume_state"] = str(state)
+
+    def said() -> list[str]:
+        return [f"{'note: ' if m.is_note else ''}{m.text}" for m in file_findings(opt)]
+
+    assert said() == [
+        f"training takes the networks from {run / 'models'}, which lacks net_g_2.pth. Mend: copy them there, "
+        "or start from pretrain_network_g instead"
+    ]
+    (run / "models").mkdir()
+    torch.save({"params": network.state_dict()}, run / "models/net_g_2.pth")
+    assert said() == []
+
+    opt["name"] = "other"
+    (text,) = said()
+    assert text.startswith("is not of this run, whose name is other: training takes the networks from")
+    assert "write name: tiny" in text
+    (tmp_path / "experiments/other").mkdir()
+    (run / "models").rename(tmp_path / "experiments/other/models")
+    assert said() == [
+        "note: is of another folder: the run goes on in experiments/other, with the networks there"
+    ]
+    (tmp_path / "experiments/other/models").rename(run / "models")
+    opt["name"] = "tiny"
+
+    opt["train"]["total_iter"] = 2
+    assert said()[0].startswith(f"note: {state} is of iteration 2, and total_iter is 2")
+    opt["train"]["total_iter"] = 4
+    state_of(LMLT(**{**arguments, "dim": 24}), state)
+    assert "is of another network than network_g" in said()[0]
+    torch.save({"params": network.state_dict()}, state)
+    assert "is no training state" in said()[0]
+    state.write_text("text")
+    assert "is no training state" in said()[0]
+    state.unlink()
+    assert "there is no file" in said()[0]
