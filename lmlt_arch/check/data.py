@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from lmlt_arch.data.augmentation import Pixels
-from lmlt_arch.data.files import list_images
-from lmlt_arch.data.images import ImageError, decode_image, read_image
-from lmlt_arch.data.lmdb_store import StoreError, read_lmdb_keys
+from lmlt_arch.check.sources import Image, SourceError, encoded, samples_of
+from lmlt_arch.data.images import ImageError, look
 from lmlt_arch.options.files import layout_mistakes
-from lmlt_arch.options.looking import RAW_SET, at, section, whole
-from lmlt_arch.options.mistakes import Mistake, Place
+from lmlt_arch.options.looking import section, whole
+from lmlt_arch.options.mistakes import NOTE, Mistake, Place
 from lmlt_arch.options.ownership import known_set
-from lmlt_arch.options.total_batch import Launch
+from lmlt_arch.options.total_batch import Launch, epoch_of
 
 SAMPLE = 20
-# How many names a message shows.
-_SHOWN = 3
-_PAIRED = ("PairedImageDataset", RAW_SET)
-_ALONE = ("HQImageDataset", "DownsampleImageDataset", "ArbitraryScaleDataset", "RealESRGANDataset")
-_RECURSIVE = ("HQImageDataset", "DownsampleImageDataset", "ArbitraryScaleDataset")
-
-
-class Image(NamedTuple):
-    """An image that can be read: what errors call it, and how to get its pixels (h, w, 3)."""
-
-    name: str
-    read: Callable[[], Pixels]
-
-
-class _DataError(Exception):
-    """A place to take images from that cannot be used."""
+_BATCH = ("datasets", "train", "batch_size_per_gpu")
+_T = TypeVar("_T")
 
 
 def data_findings(opt: Mapping[str, Any], launch: Launch, *, everything: bool = False) -> list[Mistake]:
@@ -49,147 +32,82 @@ def data_findings(opt: Mapping[str, Any], launch: Launch, *, everything: bool = 
     return [
         mistake
         for phase, data in section(opt, "datasets").items()
-        for mistake in _of_set(data, ("datasets", phase), whole(opt, "scale") or 1, everything=everything)
+        for mistake in _of_set(opt, data, ("datasets", phase), launch, everything=everything)
     ]
 
 
-def _of_set(data: Mapping[str, Any], place: Place, scale: int, *, everything: bool) -> list[Mistake]:
-    kind = known_set(data)
-    if kind not in _PAIRED + _ALONE or any(layout_mistakes(data, place)):
-        return []  # we do not know it, or it is named among the files
-    found: list[Mistake] = []
-    sources: dict[str, dict[str, Image]] = {}
-    for key in ("dataroot_gt", "dataroot_lq") if kind in _PAIRED else ("dataroot_gt",):
-        try:
-            sources[key] = _images(data, key)
-        except _DataError as error:
-            found.append(Mistake((*place, key), str(error)))
-    if found:
-        return found
-    gt = sources["dataroot_gt"]
-    if kind in _ALONE:
-        return [
-            Mistake(place, text)
-            for name in _progress(_sample(gt, everything=everything), place)
-            for text in _unreadable(gt[name])
-        ]
-    lq = sources["dataroot_lq"]
-    partner = {name: _partner(name, data) for name in gt}
-    found = [Mistake(place, text) for text in _unpaired(gt, lq, partner)]
+def _of_set(
+    opt: Mapping[str, Any], data: Mapping[str, Any], place: Place, launch: Launch, *, everything: bool
+) -> list[Mistake]:
+    if any(layout_mistakes(data, place)):
+        return []  # it is named among the files
+    try:
+        found = samples_of(data, known_set(data))
+    except SourceError as error:
+        return [Mistake((*place, error.key), str(error))]
+    if found is None:
+        return []
+    findings = [Mistake(place, found.unmatched)] if found.unmatched else []
+    if place[-1] == "train" and not found.unmatched:
+        findings += _too_few(opt, len(found.samples), launch)
+    images = [image for sample in found.samples for image in sample]
+    refused, said = _kinds(images, place)
+    findings += said
+    good = [sample for sample in found.samples if not refused & {image.name for image in sample}]
     size = whole(data, "gt_size") if place[-1] == "train" else None
-    pairs = [name for name in gt if partner[name] in lq]
-    for name in _progress(_sample(pairs, everything=everything), place):
-        found += [
-            Mistake(place, text)
-            for text in _wrong_pair(gt[name], lq[partner[name]], scale, size, str(place[-1]))
-        ]
-    return found
-
-
-def _images(data: Mapping[str, Any], key: str) -> dict[str, Image]:
-    """The images of a root, or of several, by their names."""
-    given = data.get(key)
-    images: dict[str, Image] = {}
-    for root in given if isinstance(given, list) else [given]:
-        folder = Path(str(root)).expanduser()
-        if not folder.is_dir():
-            if at(data, "io_backend", "type") == "lmdb":
-                raise _DataError(
-                    f"there is no LMDB folder {root} (seen from {Path.cwd()}): make it by "
-                    f"lmlt prepare {'--raw' if data.get('type') == RAW_SET else '--lmdb'}"
-                )
-            raise _DataError(f"there is no folder {root} (seen from {Path.cwd()}): mend the path")
-        listed = _lmdb if at(data, "io_backend", "type") == "lmdb" else _disk
-        images.update(listed(folder, data))
-    if not images:
-        raise _DataError(f"there are no images in {given}")
-    return images
-
-
-def _disk(folder: Path, data: Mapping[str, Any]) -> dict[str, Image]:
-    info = data.get("meta_info_file") or data.get("meta_info")
-    if data.get("type") in _RECURSIVE:
-        names = [str(name) for name in list_images(folder)]
-    elif isinstance(info, str):
-        path = Path(info).expanduser()
-        if not path.is_file():
-            raise _DataError(f"there is no file {info}, which meta_info says lists the images")
-        names = [line.split(" ")[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        missing = [name for name in names if not (folder / name).is_file()]
-        # The list names ground truth; low quality images have names of their own.
-        if missing and data.get("filename_tmpl", "{}") == "{}":
-            raise _DataError(f"{folder} lacks {_some(missing)}, which {info} lists")
-    else:
-        names = sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    return {str(name): Image(str(folder / name), partial(read_image, folder / name)) for name in names}
-
-
-def _lmdb(folder: Path, data: Mapping[str, Any]) -> dict[str, Image]:
-    import lmdb
-
-    if not (folder / "meta_info.txt").is_file():
-        raise _DataError(
-            f"{folder} has no meta_info.txt: it was not made for BasicSR; lmlt prepare --lmdb makes it"
+    scale = whole(opt, "scale") or 1
+    for sample in _progress(_sample(good, everything=everything), place):
+        texts = (
+            _wrong_pair(*sample, scale, size, str(place[-1])) if len(sample) == 2 else _unreadable(*sample)
         )
-    if not (folder / "data.mdb").is_file():
-        raise _DataError(
-            f"{folder} has no data.mdb: it was not copied whole; make it anew by lmlt prepare --lmdb"
-        )
-    if data.get("type") == RAW_SET:
-        return _raw_lmdb(folder)
-    keys = read_lmdb_keys(folder)
+        findings += [Mistake(place, text) for text in texts]
+    return findings
+
+
+def _too_few(opt: Mapping[str, Any], images: int, launch: Launch) -> Iterator[Mistake]:
+    """A training data set that does not fill one batch: the loader drops what is not whole."""
+    counted = epoch_of(opt, images, launch)
+    if counted is None or counted.samples >= counted.batch:
+        return
+    ratio = math.ceil(counted.batch * launch.processes / images)
+    share = counted.samples // (counted.batch // (whole(opt, *_BATCH) or 1))
+    less = f" or lower batch_size_per_gpu to {share}" if share else " or start fewer processes"
+    yield Mistake(
+        _BATCH,
+        f"a process takes {counted.batch} images at a time, but {images} images give it {counted.samples}, "
+        f"and what does not fill a batch is dropped: add images, write dataset_enlarge_ratio: {ratio},{less}",
+    )
+
+
+def _kinds(images: list[Image], place: Place) -> tuple[set[str], list[Mistake]]:
+    """Look at all headers: names of images that cannot be used, and what is said of them and of alpha."""
+    by_reason: dict[str, list[str]] = {}
+    opaque: list[str] = []
+    for image, source in encoded(_progress(images, place)):
+        reason, alpha = look(source)
+        if reason is None and alpha:
+            reason = _transparent(image)
+            opaque += [] if reason else [image.name]
+        if reason is not None:
+            by_reason.setdefault(reason, []).append(image.name)
+    said = [Mistake(place, f"{_one_of(names)} {reason}") for reason, names in by_reason.items()]
+    if opaque:
+        text = f"{_one_of(opaque)} has an alpha channel, opaque everywhere, which is dropped"
+        said.append(Mistake(place, text, NOTE))
+    return {name for names in by_reason.values() for name in names}, said
+
+
+def _transparent(image: Image) -> str | None:
     try:
-        with lmdb.open(str(folder), readonly=True, lock=False) as environment, environment.begin() as rows:
-            stored = {key.decode() for key in rows.cursor().iternext(values=False)}
-    except lmdb.Error as error:
-        raise _DataError(
-            f"{folder} cannot be read as LMDB ({error}): make it anew by lmlt prepare --lmdb"
-        ) from error
-    missing = [key for key in keys if key not in stored]
-    if missing:
-        raise _DataError(
-            f"{folder} lacks {_some(missing)}, which its meta_info.txt names: make it anew by "
-            "lmlt prepare --lmdb"
-        )
-    return {key: Image(f"{key} in {folder}", partial(_read_lmdb, folder, key)) for key in keys}
+        image.read()
+    except ImageError as error:
+        return str(error).removeprefix(f"{image.name} ")
+    return None
 
 
-def _read_lmdb(folder: Path, key: str) -> Pixels:
-    import lmdb
-
-    with lmdb.open(str(folder), readonly=True, lock=False) as environment, environment.begin() as rows:
-        return decode_image(bytes(rows.get(key.encode()) or b""), name=f"{key} in {folder}")
-
-
-def _raw_lmdb(folder: Path) -> dict[str, Image]:
-    from lmlt_arch.data.raw_lmdb import RawLmdb
-
-    try:
-        store = RawLmdb(folder)
-    except StoreError as error:
-        raise _DataError(str(error)) from error
-    return {key: Image(f"{key} in {folder}", partial(store.read, key)) for key in store.shapes}
-
-
-def _partner(name: str, data: Mapping[str, Any]) -> str:
-    if at(data, "io_backend", "type") == "lmdb":
-        return name
-    path = Path(name)
-    return str(path.with_name(str(data.get("filename_tmpl") or "{}").format(path.stem) + path.suffix))
-
-
-def _unpaired(gt: Iterable[str], lq: Iterable[str], partner: Mapping[str, str]) -> Iterator[str]:
-    gt, lq = list(gt), set(lq)
-    alone = [name for name in gt if partner[name] not in lq]
-    rest = sorted(lq - set(partner.values()))
-    if alone:
-        wanted = [partner[name] for name in alone]
-        yield (
-            f"dataroot_gt has {len(gt)} images, dataroot_lq {len(lq)}; dataroot_lq lacks {_some(wanted)}: "
-            "add them, or mend filename_tmpl"
-        )
-    if rest:
-        yield f"dataroot_lq has {_some(rest)} without ground truth in dataroot_gt: remove them, or add it"
+def _one_of(names: list[str]) -> str:
+    more = f" (as {len(names) - 1} more, which all have to be changed)" if len(names) > 1 else ""
+    return f"{names[0]}{more}"
 
 
 def _wrong_pair(gt: Image, lq: Image, scale: int, size: int | None, phase: str) -> Iterator[str]:
@@ -224,17 +142,11 @@ def _unreadable(image: Image) -> list[str]:
     return []
 
 
-def _sample(names: Iterable[str], *, everything: bool) -> list[str]:
-    names = list(names)
-    if everything or len(names) <= SAMPLE:
-        return names
-    return [names[round(i * (len(names) - 1) / (SAMPLE - 1))] for i in range(SAMPLE)]
+def _sample(samples: list[_T], *, everything: bool) -> list[_T]:
+    if everything or len(samples) <= SAMPLE:
+        return samples
+    return [samples[round(i * (len(samples) - 1) / (SAMPLE - 1))] for i in range(SAMPLE)]
 
 
-def _progress(names: list[str], place: Place) -> Iterable[str]:
-    return tqdm(names, desc=f"images of {place[-1]}", unit="image", leave=False, disable=None)
-
-
-def _some(names: list[Any]) -> str:
-    shown = ", ".join(map(str, names[:_SHOWN]))
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+def _progress(images: list[_T], place: Place) -> Iterable[_T]:
+    return tqdm(images, desc=f"images of {place[-1]}", unit="image", leave=False, disable=None)

@@ -88,6 +88,7 @@ def _check(args: argparse.Namespace) -> list[str]:
     """Findings about the data, once the options are right."""
     from lmlt_arch.check.batch import draw_batch, first_batch
     from lmlt_arch.check.data import data_findings
+    from lmlt_arch.data.images import reason_of
     from lmlt_arch.options import (
         OptionError,
         file_findings,
@@ -112,14 +113,17 @@ def _check(args: argparse.Namespace) -> list[str]:
     try:
         batch = first_batch(opt)
     except Exception as error:  # whatever a data set raises, it would raise in training
-        return [f"{args.opt}: datasets: the first batch cannot be made: {error}"]
+        return [f"{args.opt}: datasets: the first batch cannot be made: {reason_of(error)}"]
     if batch is not None:
         print(f"first batch: lq {tuple(batch[0].shape)}, gt {tuple(batch[1].shape)}")
         if args.output is not None:
             draw_batch(*batch, args.output)
             print(f"drawn to {args.output}")
     if not args.no_timing:
-        _estimate(opt)
+        try:
+            _estimate(opt)
+        except Exception as error:  # of a network or an optimizer that cannot be built without memory
+            print(f"memory and time could not be estimated: {reason_of(error)}")
     return []
 
 

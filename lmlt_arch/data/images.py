@@ -51,13 +51,13 @@ def decode_image(data: bytes, *, name: str) -> NDArray[np.uint8]:
             pixels = None if refusal else np.asarray(image.convert("RGB"))
     except Exception as error:
         # Decoders raise nearly anything when fed with damaged data.
-        raise ImageError(f"{name} is damaged or not an image: {_reason(error)}") from error
+        raise ImageError(f"{name} is damaged or not an image: {reason_of(error)}") from error
     if pixels is None:
         raise ImageError(f"{name} {refusal}")
     return pixels
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What a decoder says, without Python's names of what it was given."""
     if isinstance(error, UnidentifiedImageError):
         return "it begins like no kind of image"

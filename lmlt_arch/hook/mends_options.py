@@ -115,7 +115,9 @@ def _check(given: argparse.Namespace, value_of: Any, *, is_train: bool) -> None:
     if mistakes:
         raise OptionError(mistakes, given.opt, lines)
     if _is_first_process():
-        warn_of(option_notes(content, is_train=is_train, launch=launch), given.opt, lines)
+        notes = option_notes(content, is_train=is_train, launch=launch)
+        # What becomes of prefetching is said where it is done.
+        warn_of([note for note in notes if note.place[-1] != "prefetch_mode"], given.opt, lines)
 
 
 def _is_first_process() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -137,7 +138,14 @@ def gpus_of_process(opt: Mapping[str, Any]) -> int:
     return given if isinstance(given, int) and not isinstance(given, bool) else 0
 
 
-def steps_of(opt: Mapping[str, Any], images: int, launch: Launch) -> tuple[int, int] | None:
+class Epoch(NamedTuple):
+    """What a process sees in an epoch, and how many of that are a batch."""
+
+    samples: int
+    batch: int
+
+
+def epoch_of(opt: Mapping[str, Any], images: int, launch: Launch) -> Epoch | None:
     """Samples that each process sees in an epoch, and its batch; None if the file does not say.
 
     Args:
@@ -149,4 +157,4 @@ def steps_of(opt: Mapping[str, Any], images: int, launch: Launch) -> tuple[int, 
     ratio = section(opt, "datasets", "train").get("dataset_enlarge_ratio", 1)
     if batch is None or isinstance(ratio, bool) or not isinstance(ratio, int | float):
         return None
-    return -int(-images * ratio // batch.processes), batch.per_process
+    return Epoch(math.ceil(images * ratio / batch.processes), batch.per_process)

@@ -222,9 +222,17 @@ def resized(path: Path, width: int, height: int) -> None:
 BROKEN_DATA: list[tuple[Callable[[Path], object], str, str]] = [
     (lambda f: shutil.rmtree(f / "gt"), "dataroot_gt: there is no folder", "mend the path"),
     (lambda f: [p.unlink() for p in (f / "gt").iterdir()], "there are no images in", "gt"),
-    (lambda f: (f / "lq/2.png").unlink(), "dataroot_gt has 4 images, dataroot_lq 3", "lacks 2.png: add them"),
-    (lambda f: (f / "gt/2.png").unlink(), "dataroot_lq has 2.png without ground truth", "remove them"),
-    (lambda f: (f / "lq/2.png").rename(f / "lq/2x2.png"), "lacks 2.png", "mend filename_tmpl"),
+    (
+        lambda f: (f / "lq/2.png").unlink(),
+        "gt has 4 images",
+        "without a partner of low quality: 2.png. Add what is missing",
+    ),
+    (
+        lambda f: (f / "gt/2.png").unlink(),
+        "gt has 3 images",
+        "without ground truth: 2.png. Add what is missing, or remove",
+    ),
+    (lambda f: (f / "lq/2.png").rename(f / "lq/two.png"), "low quality: 2.png; without ground truth", "two"),
     (lambda f: resized(f / "lq/2.png", 24, 24), "2.png is 48x40 and", "must be 2 times as wide and high"),
     (lambda f: cut(f / "gt/3.png"), "gt/3.png is damaged", "Replace or remove it"),
     (lambda f: as_jpeg(f), "gt/1.jpg is damaged", "Replace or remove it"),
@@ -344,7 +352,7 @@ def empty_lmdb(folder: Path) -> None:
 
 BROKEN_LMDB: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: (f / "gt.lmdb/meta_info.txt").unlink(), "has no meta_info.txt"),
-    (lambda f: (f / "gt.lmdb/data.mdb").unlink(), "has no data.mdb: it was not copied whole"),
+    (lambda f: (f / "gt.lmdb/data.mdb").unlink(), "is no LMDB: it has no data.mdb"),
     (lambda f: (f / "gt.lmdb/data.mdb").write_bytes(b"x" * 9999), "cannot be read as LMDB"),
     (lambda f: empty_lmdb(f / "gt.lmdb"), "there are no images in"),
     (lambda f: shutil.rmtree(f / "gt.lmdb"), "there is no LMDB folder"),
@@ -373,6 +381,178 @@ def test_broken_lmdb(
 def test_good_lmdb(in_lmdb: dict[str, Any], write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(write(in_lmdb), "--all") == 0
     assert "nothing wrong found" in capsys.readouterr().out
+
+
+def image(path: Path, mode: str = "RGB", size: tuple[int, int] = (48, 40)) -> None:
+    """An image of a kind, with transparent pixels if it can have them."""
+    if mode == "16 bit":
+        Image.fromarray(np.full(size[::-1], 40000, np.uint16)).save(path)
+    else:
+        Image.new(mode, size, (9,) * len(Image.new(mode, (1, 1)).getbands())).save(path)
+
+
+def stray(folder: Path) -> None:
+    for part in ("gt", "lq"):
+        for name in ("Thumbs.db", ".DS_Store", "desktop.ini"):
+            (folder / part / name).write_bytes(b"x")
+        (folder / part / "sub").mkdir()
+
+
+def as_jpg(folder: Path) -> None:
+    for path in (folder / "lq").iterdir():
+        Image.open(path).save(path.with_suffix(".jpg"), quality=95)
+        path.unlink()
+
+
+def marked(folder: Path) -> None:
+    for path in (folder / "lq").iterdir():
+        path.rename(path.with_name(f"{path.stem}x2.png"))
+
+
+def listed(folder: Path, text: str) -> None:
+    (folder / "list.txt").write_text(text)
+
+
+FINE: list[tuple[Callable[[Path], object], dict[str, Any]]] = [
+    (stray, {}),
+    (as_jpg, {}),
+    (marked, {}),
+    (marked, {"filename_tmpl": "{}x2"}),
+    (lambda f: listed(f, "0.png (40,48,3)\n1.png (40,48,3)\n\n"), {"meta_info_file": "list.txt"}),
+]
+
+
+@pytest.mark.parametrize(("change", "options"), FINE)
+def test_what_a_person_would_not_mind(
+    paired: dict[str, Any],
+    write: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[Path], object],
+    options: dict[str, Any],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    change(tmp_path)
+    for data in paired["datasets"].values():
+        data |= options
+    assert check(write(paired)) == 0
+    said = capsys.readouterr().out
+    assert "note:" not in said
+    assert "nothing wrong found" in said
+
+
+def test_kinds_of_images_are_told_of_all(
+    photos: dict[str, Any], write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    for number in range(40):  # more than are decoded
+        shutil.copy(folder / "0.png", folder / f"0_{number:02}.png")
+    for name in ("0_11.png", "0_12.png"):
+        image(folder / name, "16 bit")
+    image(folder / "0_13.tif", "CMYK")
+    image(folder / "0_14.png", "RGBA")
+    opaque = Image.open(folder / "0.png").convert("RGBA")
+    opaque.save(folder / "0_15.png")
+    path = write(photos)
+    found = [line.partition("photos: ")[2] or line for line in findings(path, capsys)]
+    text = "\n".join(found)
+    assert len(found) == 3
+    assert "0_11.png (as 1 more, which all have to be changed) has more than 8 bits per channel" in text
+    assert "0_13.tif has colour mode CMYK: convert it to 8-bit RGB first" in text
+    assert "0_14.png has transparent pixels" in text
+    for name in ("0_11.png", "0_12.png", "0_13.tif", "0_14.png"):
+        (folder / name).unlink()
+    assert check(path) == 0
+    assert "0_15.png has an alpha channel, opaque everywhere, which is dropped" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("batch", "ratio", "more", "words"),
+    [
+        (5, 1, [], "takes 5 images at a time, but 4 images give it 4, and what does not fill a batch is "
+            "dropped: add images, write dataset_enlarge_ratio: 2, or lower batch_size_per_gpu to 4"),
+        (4, 1, ["--nproc", "2"], "takes 4 images at a time, but 4 images give it 2"),
+        (4, 1, [], None),
+        (5, 2, [], None),
+        (4, 2, ["--nproc", "2"], None),
+        (4, 0.5, [], "but 4 images give it 2"),
+    ],
+)  # fmt: skip
+def test_a_data_set_that_fills_no_batch(
+    paired: dict[str, Any],
+    write: Write,
+    capsys: pytest.CaptureFixture[str],
+    batch: int,
+    ratio: float,
+    more: list[str],
+    words: str | None,
+) -> None:
+    paired["datasets"]["train"] |= {"batch_size_per_gpu": batch, "dataset_enlarge_ratio": ratio}
+    path = write(paired)
+    if words is None:
+        assert check(path, *more) == 0
+    else:
+        (found,) = findings(path, capsys, *more)
+        assert words in found
+
+
+def test_storage_of_another_kind_than_the_file_says(
+    in_lmdb: dict[str, Any], write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = in_lmdb["datasets"]["train"]
+    in_lmdb["datasets"]["train"] = train | {"io_backend": {"type": "disk"}}
+    (found,) = findings(write(in_lmdb), capsys)
+    assert "gt.lmdb is an LMDB: write io_backend: type: lmdb" in found
+    (tmp_path / "gt").rename(tmp_path / "photos.lmdb")
+    in_lmdb["datasets"]["train"] = train | {"dataroot_gt": str(tmp_path / "photos.lmdb")}
+    (found,) = findings(write(in_lmdb), capsys)
+    assert (
+        "photos.lmdb is no LMDB: it has no data.mdb. For image files, write io_backend: type: disk" in found
+    )
+
+
+def test_lmdb_whose_keys_carry_the_scale(
+    in_lmdb: dict[str, Any], write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted((tmp_path / "lq").iterdir())
+    images = [
+        LmdbImage(key=f"{path.stem}x2", path=path, shape=(20, 24, 3), size=path.stat().st_size)
+        for path in files
+    ]
+    folder = tmp_path / "marked.lmdb"
+    write_lmdb(folder, images, compression_level=1, advance=lambda: None)
+    in_lmdb["datasets"]["train"]["dataroot_lq"] = str(folder)
+    assert check(write(in_lmdb)) == 0
+    listing = folder / "meta_info.txt"
+    listing.write_text(listing.read_text() + "\n")
+    assert check(write(in_lmdb)) == 0
+    assert "filename_tmpl" not in capsys.readouterr().out
+
+
+def test_an_empty_validation_folder_and_photos_to_restore(
+    paired: dict[str, Any], write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    paired["datasets"]["val"] |= {"dataroot_gt": str(empty)}
+    single = {"name": "photos", "type": "SingleImageDataset", "dataroot_lq": str(empty)}
+    paired["datasets"]["val_2"] = single | {"io_backend": {"type": "disk"}}
+    found = findings(write(paired), capsys)
+    assert len(found) == 2
+    assert "datasets: val: dataroot_gt: there are no images in" in found[0]
+    assert "datasets: val_2: dataroot_lq: there are no images in" in found[1]
+
+
+def test_no_message_shows_objects_of_python(
+    paired: dict[str, Any], write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("gt", "lq"):
+        for path in (tmp_path / part).iterdir():
+            path.write_bytes(b"\x89PNG not really")
+    found = findings(write(paired), capsys)
+    assert found
+    assert not [line for line in found if "0x" in line or "object at" in line]
 
 
 def test_checkpoints_that_do_not_fit(

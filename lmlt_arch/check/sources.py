@@ -1,0 +1,180 @@
+"""The images of a data set's folders and LMDBs, paired as training pairs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lmlt_arch.data.augmentation import Pixels
+from lmlt_arch.data.files import DataSetError, image_list, list_images, some_of
+from lmlt_arch.data.images import decode_image, read_image
+from lmlt_arch.data.lmdb_environments import READING, environments
+from lmlt_arch.data.lmdb_store import StoreError
+from lmlt_arch.data.pairs import images_in, lmdb_keys, match_names, pairs_of_list, unmatched
+from lmlt_arch.options.looking import RAW_SET, at
+
+PAIRED = ("PairedImageDataset", "RealESRGANPairedDataset", RAW_SET)
+ALONE = ("HQImageDataset", "DownsampleImageDataset", "ArbitraryScaleDataset", "RealESRGANDataset")
+SINGLE = "SingleImageDataset"
+_RECURSIVE = ("HQImageDataset", "DownsampleImageDataset", "ArbitraryScaleDataset")
+
+
+class Image(NamedTuple):
+    """An image of a data set.
+
+    Attributes:
+        name: what errors call it.
+        read: gets its pixels (h, w, 3).
+        file: where its bytes are, or None where there are only pixels.
+        key: in the LMDB `file`, or None.
+    """
+
+    name: str
+    read: Callable[[], Pixels]
+    file: Path | None
+    key: str | None = None
+
+
+class SourceError(Exception):
+    """Something that a data set names and cannot use; `key` says which of its keys."""
+
+    def __init__(self, key: str, text: object) -> None:
+        super().__init__(str(text))
+        self.key = key
+
+
+class Samples(NamedTuple):
+    """The samples of a data set: (ground truth, low quality) or one image; what has no partner is said."""
+
+    samples: list[tuple[Image, ...]]
+    unmatched: str | None = None
+
+
+def samples_of(data: Mapping[str, Any], kind: str) -> Samples | None:
+    """The samples of a data set of a kind that is known; None if its storage cannot be looked into.
+
+    Raises:
+        SourceError: a folder, an LMDB or a list of images cannot be used.
+    """
+    if at(data, "io_backend", "type") not in (None, "disk", "lmdb"):
+        return None
+    if kind == SINGLE or kind in ALONE:
+        key = "dataroot_lq" if kind == SINGLE else "dataroot_gt"
+        return Samples([(image,) for image in _listed(data, kind, key).values()])
+    if kind not in PAIRED:
+        return None
+    listed = data.get("meta_info_file" if kind == "PairedImageDataset" else "meta_info")
+    if isinstance(listed, str) and at(data, "io_backend", "type") != "lmdb":
+        return Samples(_pairs_of_list(data, kind, listed))
+    gt, lq = (_listed(data, kind, key) for key in ("dataroot_gt", "dataroot_lq"))
+    template = data.get("filename_tmpl") if at(data, "io_backend", "type") != "lmdb" else None
+    found = match_names(gt, lq, template)
+    homes = data.get("dataroot_gt"), data.get("dataroot_lq")
+    text = unmatched(found, homes, template, gt=gt, lq=lq) if found.gt_alone or found.lq_alone else None
+    return Samples([(gt[pair.gt], lq[pair.lq]) for pair in found.pairs], text)
+
+
+def encoded(images: Iterable[Image]) -> Iterator[tuple[Image, Path | bytes]]:
+    """Each image that lies as a file somewhere, with that file or its bytes."""
+    for image in images:
+        if image.file is not None:
+            yield image, image.file if image.key is None else _stored(image.file, image.key)
+
+
+def _listed(data: Mapping[str, Any], kind: str, key: str) -> dict[str, Image]:
+    """The images of a root, or of several, by their names."""
+    given, images = data.get(key), {}
+    roots = given if isinstance(given, list) else [given]
+    for index, root in enumerate(roots):
+        folder = Path(str(root)).expanduser()
+        try:
+            if kind == RAW_SET:
+                images.update(_raw(folder))
+            elif at(data, "io_backend", "type") == "lmdb":
+                images.update(_lmdb(folder))
+            else:
+                names = _names(folder, data, kind, index)
+                images.update(
+                    {
+                        name: Image(str(folder / name), partial(read_image, folder / name), folder / name)
+                        for name in names
+                    }
+                )
+        except (DataSetError, OSError) as error:
+            raise SourceError(key, error) from error
+    if not images:
+        raise SourceError(key, f"there are no images in {given}")
+    return images
+
+
+def _names(folder: Path, data: Mapping[str, Any], kind: str, index: int) -> list[str]:
+    given = data.get("meta_info" if kind in ("HQImageDataset", "RealESRGANDataset") else "meta_info_file")
+    info = given[index] if isinstance(given, list) and index < len(given) else given
+    images_in(folder, may_be_empty=True)  # says if it is missing, or an LMDB
+    if not isinstance(info, str):
+        return [str(name) for name in list_images(folder)] if kind in _RECURSIVE else images_in(folder)
+    end = " (" if kind in _RECURSIVE else " "
+    names = [line.split(end)[0] for line in image_list(Path(info))]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise DataSetError(f"{folder} lacks {some_of(missing)}, which {info} lists")
+    return names
+
+
+def _pairs_of_list(data: Mapping[str, Any], kind: str, listed: str) -> list[tuple[Image, ...]]:
+    gt, lq = (Path(str(data.get(key))).expanduser() for key in ("dataroot_gt", "dataroot_lq"))
+    key = "meta_info_file" if kind == "PairedImageDataset" else "meta_info"
+    try:
+        if kind == "PairedImageDataset":
+            found = [*pairs_of_list(gt, lq, Path(listed), data.get("filename_tmpl"))]
+            files = [(Path(pair.gt), Path(pair.lq)) for pair in found]
+        else:
+            lines = [line.split(", ") for line in image_list(Path(listed))]
+            wrong = [", ".join(line) for line in lines if len(line) != 2]
+            if wrong:
+                raise DataSetError(f"{listed}: a line is 'ground truth, low quality'; got {wrong[0]!r}")
+            files = [(gt / one, lq / other) for one, other in lines]
+            missing = [file for pair in files for file in pair if not file.is_file()]
+            if missing:
+                raise DataSetError(f"{listed} lists what is not there: {some_of(missing)}")
+    except (DataSetError, OSError) as error:
+        raise SourceError(key, error) from error
+    return [tuple(Image(str(file), partial(read_image, file), file) for file in pair) for pair in files]
+
+
+def _lmdb(folder: Path) -> dict[str, Image]:
+    import lmdb
+
+    keys = lmdb_keys(folder)
+    try:
+        with environments.get(str(folder), READING).begin() as rows:
+            stored = {key.decode() for key in rows.cursor().iternext(values=False)}
+    except lmdb.Error as error:
+        raise StoreError(
+            f"{folder} cannot be read as LMDB ({error}): make it anew by lmlt prepare --lmdb"
+        ) from error
+    missing = [key for key in keys if key not in stored]
+    if missing:
+        raise StoreError(
+            f"{folder} lacks {some_of(missing)}, which its meta_info.txt names: make it anew by "
+            "lmlt prepare --lmdb"
+        )
+    return {key: Image(f"{key} in {folder}", partial(_read_lmdb, folder, key), folder, key) for key in keys}
+
+
+def _stored(folder: Path, key: str) -> bytes:
+    with environments.get(str(folder), READING).begin() as rows:
+        return bytes(rows.get(key.encode()) or b"")
+
+
+def _read_lmdb(folder: Path, key: str) -> Pixels:
+    return decode_image(_stored(folder, key), name=f"{key} in {folder}")
+
+
+def _raw(folder: Path) -> dict[str, Image]:
+    from lmlt_arch.data.raw_lmdb import RawLmdb
+
+    store = RawLmdb(folder)
+    return {key: Image(f"{key} in {folder}", partial(store.read, key), None) for key in store.shapes}
