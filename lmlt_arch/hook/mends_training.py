@@ -174,6 +174,7 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
         if not runs_ours(opt):
             return stock_create(opt, logger)
         from lmlt_arch.data.training_order import PrepareWorker
+        from lmlt_arch.options.total_batch import total_batch
 
         with _ordered_data(names, opt):
             created = stock_create(opt, logger)
@@ -185,6 +186,7 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
         if torch.cuda.is_available() and opt["num_gpu"] and "pin_memory" not in opt["datasets"]["train"]:
             loader.pin_memory = True  # copies to the GPU then go on beside everything else
         orders.append(order)
+        logger.info(total_batch(opt, launched=opt["dist"], processes=opt["world_size"]))
         return loader, order, validation, _last_epoch(order, total, *resumed), total
 
     @wraps(stock_build)
