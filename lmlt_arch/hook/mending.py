@@ -43,6 +43,14 @@ applied: dict[str, str] = {}
 
 _APPLIED_HERE = "_lmlt_mends"
 _prepared: set[str] = set()
+EVERYWHERE = "all, where stock code stops"
+"""Nothing that stock code can do is changed."""
+
+OURS = "our models"
+
+ON_REQUEST = "our models; others that ask"
+"""Stock code runs without it and computes something else: `wanted` says whether it acts."""
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -57,8 +65,7 @@ class Mend:
         changes: functions and classes that must be there and may be replaced, such as `BaseModel.validation`.
         needed: whether this BasicSR needs it, by what the module defines.
         run: a context manager held while the module runs, or a function of the names that it defined.
-        changes_results: stock code runs without it and computes something else. Then it acts for our models
-            only, and for others where `wanted` says that they ask.
+        acts: for whom: `EVERYWHERE`, `OURS` or `ON_REQUEST`.
     """
 
     name: str
@@ -67,7 +74,7 @@ class Mend:
     needed: Callable[[Names], bool]
     run: Callable[..., Any]
     changes: tuple[str, ...] = ()
-    changes_results: bool = False
+    acts: str = EVERYWHERE
 
 
 _before: list[Mend] = []
@@ -97,10 +104,10 @@ def mend_after(
     *modules: str,
     changes: tuple[str, ...],
     needed: Callable[[Names], bool] = always,
-    changes_results: bool = False,
+    acts: str = EVERYWHERE,
 ) -> Callable[[_F], _F]:
     """Call the decorated function with the names of each of `modules` once it is imported; see `Mend`."""
-    return partial(_enter, _after, modules, needed=needed, changes=changes, changes_results=changes_results)
+    return partial(_enter, _after, modules, needed=needed, changes=changes, acts=acts)
 
 
 def all_mends() -> list[Mend]:
@@ -185,10 +192,10 @@ def _enter(
     *,
     needed: Callable[[Names], bool],
     changes: tuple[str, ...] = (),
-    changes_results: bool = False,
+    acts: str = EVERYWHERE,
 ) -> _F:
     name = run.__name__.replace("_", "-")
-    table.append(Mend(name, summary(run), modules, needed, run, changes, changes_results))
+    table.append(Mend(name, summary(run), modules, needed, run, changes, acts))
     return run
 
 

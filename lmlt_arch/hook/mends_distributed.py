@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from lmlt_arch.hook.mending import Names, mend_after, options_in, uses, wanted
+from lmlt_arch.hook.mending import ON_REQUEST, Names, mend_after, options_in, uses, wanted
 
 
 def _no_gpu(names: Names) -> bool:
@@ -65,7 +65,7 @@ def gpus_that_are_not_there(names: Names) -> None:
     names["parse_options"] = parse_options
 
 
-@mend_after("basicsr.utils.options", changes=("parse_options", "init_dist"), changes_results=True)
+@mend_after("basicsr.utils.options", changes=("parse_options", "init_dist"), acts=ON_REQUEST)
 def dist_params_for_the_pytorch_launcher(names: Names) -> None:
     """`dist_params` of the option file reach the slurm launcher only: backend and timeout were ignored."""
     stock, name = names["init_dist"], "dist-params-for-the-pytorch-launcher"

@@ -11,7 +11,7 @@ from urllib.error import URLError
 import torch
 from scipy import linalg
 
-from lmlt_arch.hook.mending import Names, mend_after, uses, wanted
+from lmlt_arch.hook.mending import ON_REQUEST, Names, mend_after, uses, wanted
 
 
 @mend_after(
@@ -76,7 +76,7 @@ def vgg_weights_offline(names: Names) -> None:
     extractor.__init__ = __init__
 
 
-@mend_after("basicsr.utils.misc", changes=("make_exp_dirs",), changes_results=True)
+@mend_after("basicsr.utils.misc", changes=("make_exp_dirs",), acts=ON_REQUEST)
 def vgg_file_is_no_folder(names: Names) -> None:
     """BasicSR makes a folder of every entry of `path` that it does not know, and our `vgg` names a file."""
     stock = names["make_exp_dirs"]

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from lmlt_arch.hook.mending import Names, mend_after, options_in
+from lmlt_arch.hook.mending import OURS, Names, mend_after, options_in
 from lmlt_arch.hook.registration import runs_ours
 
 
-@mend_after("basicsr.utils.options", changes=("parse_options",))
+@mend_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
 def defaults_that_basicsr_lacks(names: Names) -> None:
     """BasicSR stops with a KeyError at keys that option files of our models may leave out.
 
@@ -58,7 +58,7 @@ def prefetch_without_a_gpu(names: Names) -> None:
     names["parse_options"] = parse_options
 
 
-@mend_after("basicsr.utils.options", changes=("parse_options",))
+@mend_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
 def option_files_checked_first(names: Names) -> None:
     """Mistakes in an option file for our models come to light late or never.
 

@@ -23,7 +23,7 @@ from lmlt_arch.data.pairs import (
     pairs_of_list,
     pairs_of_lmdbs,
 )
-from lmlt_arch.hook.mending import Names, mend_after, options_in
+from lmlt_arch.hook.mending import OURS, Names, mend_after, options_in
 from lmlt_arch.hook.registration import runs_ours
 
 Paths = list[dict[str, str]]
@@ -179,7 +179,7 @@ def lists_of_photographs(names: Names) -> None:
     names["open"] = open_list
 
 
-@mend_after("basicsr.utils.options", changes=("parse_options",))
+@mend_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
 def run_of_ours_is_known(names: Names) -> None:
     """What BasicSR's data sets are built for cannot be told from their options: `parse_options` can."""
     stock = names["parse_options"]

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from lmlt_arch.hook import mending
-from lmlt_arch.hook.mending import Names, mend_after, uses, wanted
+from lmlt_arch.hook.mending import ON_REQUEST, OURS, Names, mend_after, uses, wanted
 from lmlt_arch.hook.registration import effective_model, holds_ours, runs_ours, sr_model_reads
 
 if TYPE_CHECKING:
     from lmlt_arch.data.training_order import TrainingOrder
 
 
-@mend_after("basicsr.utils.options", changes=("parse_options",))
+@mend_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
 def pipeline_that_runs_as_main(names: Names) -> None:
     """Under `python -m basicsr.train` and torchrun the pipeline is `__main__`, out of an import hook's reach.
 
@@ -76,7 +76,7 @@ class _TorchOnCpu:
     "basicsr.train",
     changes=("load_resume_state",),
     needed=lambda names: uses(names["load_resume_state"], "experiments"),
-    changes_results=True,
+    acts=ON_REQUEST,
 )
 def auto_resume_where_runs_are_written(names: Names) -> None:
     """`--auto_resume` looks below the working directory, while runs are written below the package's root.
@@ -100,7 +100,7 @@ def auto_resume_where_runs_are_written(names: Names) -> None:
     names["load_resume_state"] = load_resume_state
 
 
-@mend_after("basicsr.models.base_model", changes=("BaseModel.validation",), changes_results=True)
+@mend_after("basicsr.models.base_model", changes=("BaseModel.validation",), acts=ON_REQUEST)
 def label_of_last_validation(names: Names) -> None:
     """The training loop counts on after its last iteration, and the last validation is labelled too late."""
     stock = names["BaseModel"].validation
@@ -115,7 +115,7 @@ def label_of_last_validation(names: Names) -> None:
     names["BaseModel"].validation = validation
 
 
-@mend_after("basicsr.train", changes=("create_train_val_dataloader",), changes_results=True)
+@mend_after("basicsr.train", changes=("create_train_val_dataloader",), acts=ON_REQUEST)
 def seeds_of_data_workers(names: Names) -> None:
     """Data workers get the same seeds in every epoch, so that crops and flips repeat.
 
@@ -149,7 +149,7 @@ def worker_init_fn(worker_id: int) -> None:
         "build_dataset",
         "EnlargedSampler",
     ),
-    changes_results=True,
+    acts=ON_REQUEST,
 )
 def order_that_a_resume_can_repeat(names: Names) -> None:
     """A resumed epoch starts anew and with other crops: nothing remembers its place and its random numbers.
@@ -242,7 +242,12 @@ def _batch(opt: dict[str, Any]) -> int:
     return int(opt["datasets"]["train"]["batch_size_per_gpu"]) * int(gpus)
 
 
-@mend_after("basicsr.models", changes=("build_model",), needed=lambda names: not sr_model_reads("fft_opt"))
+@mend_after(
+    "basicsr.models",
+    changes=("build_model",),
+    needed=lambda names: not sr_model_reads("fft_opt"),
+    acts=OURS,
+)
 def fft_loss_of_sr_model(names: Names) -> None:
     """Official LMLT option files name `SRModel` with `fft_opt`, a loss that stock SRModel ignores in silence.
 

@@ -14,6 +14,16 @@ def test_every_mend_gives_a_reason_and_has_a_test() -> None:
         assert f'"{each.name}"' in tests, each.name
 
 
+def test_the_readme_lists_every_mend(repo_root: Path) -> None:
+    """With its reason and for whom it acts, and none that is gone."""
+    readme = (repo_root / "README.md").read_text()
+    rows = [f"| `{each.name}` | {each.reason} | {each.acts} |" for each in mending.all_mends()]
+    table = readme.partition("| mend | why | acts for |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    assert table.splitlines() == rows
+    assert mending.SKIP in readme
+    assert mending.ASK in readme
+
+
 def test_a_failing_mend_warns_and_lets_go(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(names: mending.Names) -> None:
         raise OSError("out of paper")
