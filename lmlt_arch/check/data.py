@@ -18,6 +18,8 @@ from lmlt_arch.options.total_batch import Launch, epoch_of
 
 SAMPLE = 20
 _BATCH = ("datasets", "train", "batch_size_per_gpu")
+# Samples of an epoch whose order can be drawn at once.
+_LONGEST = 10**9
 _T = TypeVar("_T")
 
 
@@ -67,7 +69,14 @@ def _of_set(
 def _too_few(opt: Mapping[str, Any], images: int, launch: Launch) -> Iterator[Mistake]:
     """A training data set that does not fill one batch: the loader drops what is not whole."""
     counted = epoch_of(opt, images, launch)
-    if counted is None or counted.samples >= counted.batch:
+    if counted is None:
+        return
+    if counted.samples > _LONGEST:
+        place = (*_BATCH[:2], "dataset_enlarge_ratio")
+        yield Mistake(
+            place, f"makes an epoch of {counted.samples} samples, whose order fits no memory: lower it"
+        )
+    if counted.samples >= counted.batch:
         return
     ratio = math.ceil(counted.batch * launch.processes / images)
     share = counted.samples // (counted.batch // (whole(opt, *_BATCH) or 1))

@@ -13,7 +13,7 @@ from lmlt_arch.data.images import decode_image, read_image
 from lmlt_arch.data.lmdb_environments import READING, environments
 from lmlt_arch.data.lmdb_store import StoreError
 from lmlt_arch.data.pairs import images_in, lmdb_keys, match_names, pairs_of_list, unmatched
-from lmlt_arch.options.looking import RAW_SET, at
+from lmlt_arch.options.looking import RAW_SET, at, path_of
 
 PAIRED = ("PairedImageDataset", "RealESRGANPairedDataset", RAW_SET)
 ALONE = ("HQImageDataset", "DownsampleImageDataset", "ArbitraryScaleDataset", "RealESRGANDataset")
@@ -88,7 +88,7 @@ def _listed(data: Mapping[str, Any], kind: str, key: str) -> dict[str, Image]:
     given, images = data.get(key), {}
     roots = given if isinstance(given, list) else [given]
     for index, root in enumerate(roots):
-        folder = Path(str(root)).expanduser()
+        folder = path_of(root)
         try:
             if kind == RAW_SET:
                 images.update(_raw(folder))
@@ -124,7 +124,7 @@ def _names(folder: Path, data: Mapping[str, Any], kind: str, index: int) -> list
 
 
 def _pairs_of_list(data: Mapping[str, Any], kind: str, listed: str) -> list[tuple[Image, ...]]:
-    gt, lq = (Path(str(data.get(key))).expanduser() for key in ("dataroot_gt", "dataroot_lq"))
+    gt, lq = (path_of(data.get(key)) for key in ("dataroot_gt", "dataroot_lq"))
     key = "meta_info_file" if kind == "PairedImageDataset" else "meta_info"
     try:
         if kind == "PairedImageDataset":

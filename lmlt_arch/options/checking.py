@@ -24,6 +24,9 @@ from lmlt_arch.options.values import not_finite
 # The sections that models are built from.
 _BUILT = ("network_g", "network_d", "train", "tile", "degradation")
 
+# Of a text: values of files, and what constructors say of them, may be of any length.
+_LONGEST = 600
+
 # Keeps the degradation from being built to look for notes.
 _UNTRIED = Mistake((), "not tried")
 
@@ -138,7 +141,8 @@ def _is_training(opt: Mapping[str, Any], is_train: bool | None) -> bool:
 
 
 def _each_once(found: Iterable[Mistake]) -> list[Mistake]:
-    return list({(mistake.place, mistake.text): mistake for mistake in found}.values())
+    short = (m if len(m.text) <= _LONGEST else m._replace(text=f"{m.text[:_LONGEST]}...") for m in found)
+    return list({(mistake.place, mistake.text): mistake for mistake in short}.values())
 
 
 def _refuse(mistakes: list[Mistake], file: Path | None) -> None:

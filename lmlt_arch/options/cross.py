@@ -24,6 +24,7 @@ from lmlt_arch.options.registries import registered
 from lmlt_arch.options.total_batch import Launch, batch_notes, gpus_of_process, total_batch
 
 DEFAULT_CROP = 400
+_TAKE_LISTS = ("HQImageDataset", "DownsampleImageDataset", "ArbitraryScaleDataset")
 # What constructors call the number of their input's channels.
 _CHANNELS = ("num_in_ch", "in_chans", "in_channels", "in_nc", "n_colors", "num_in_channels")
 
@@ -91,6 +92,9 @@ def _sets(opt: Mapping[str, Any], *, is_train: bool) -> Iterator[Mistake]:
                     if isinstance(root, str) and not root.endswith(".lmdb"):
                         text = f"must be a folder whose name ends with .lmdb; got {root!r}"
                         yield Mistake((*place, key), f"{text}. For image files, write io_backend: type: disk")
+        for key in ("dataroot_gt", "meta_info", "meta_info_file") if kind and kind not in _TAKE_LISTS else ():
+            if isinstance(data.get(key), list):
+                yield Mistake((*place, key), f"must be one path: {kind} takes no list")
         for key in ("gt_size", "crop_pad_size") if kind else ():
             yield from _multiple((*place, key), whole(data, key), scale)
 
@@ -260,7 +264,7 @@ def _synthesis(opt: Mapping[str, Any], *, known: list[Mistake]) -> list[Mistake]
 
 
 def _divisors(number: int) -> str:
-    return ", ".join(str(n) for n in range(1, number + 1) if number % n == 0)
+    return ", ".join(str(n) for n in range(1, min(number, 4096) + 1) if number % n == 0)
 
 
 def _several(value: Any) -> Iterable[Any]:

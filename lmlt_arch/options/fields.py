@@ -105,6 +105,16 @@ def _scale(value: Any) -> Any:
     raise ValueError(f"must be a number of at least 1, or [vertical, horizontal]; got {value!r}")
 
 
+def _name(value: str) -> str:
+    parts = value.replace("\\", "/").split("/")
+    if not value.isprintable() or ".." in parts or value == "." or len(value.encode()) > 200:
+        raise ValueError(f"must be good as the name of a folder; got {value!r:.120}")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+"""A text that is used as the name of a folder or a part of one."""
+
 Scale = Annotated[
     Any,
     BeforeValidator(_scale),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lmlt_arch.hook.registration import holds_ours, registered_class
-from lmlt_arch.options.looking import RAW_SET, at, section
+from lmlt_arch.options.looking import RAW_SET, at, path_of, section
 from lmlt_arch.options.mistakes import Mistake, Place
 from lmlt_arch.options.ownership import is_understood, known_set
 from lmlt_arch.options.parts import build
@@ -40,8 +40,8 @@ def _missing(opt: Mapping[str, Any]) -> Iterator[Mistake]:
 
 def _is_file(name: str) -> bool:
     try:
-        return Path(name).expanduser().is_file()
-    except (OSError, ValueError, RuntimeError):  # no name of any file
+        return path_of(name).is_file()
+    except (OSError, ValueError):  # no name of any file
         return False
 
 
@@ -73,7 +73,7 @@ def _unfit_network(opt: Mapping[str, Any], short: str, name: str) -> Iterator[Mi
     path = section(opt, "path")
     strict, key = path.get(f"strict_load_{short}") is not False, path.get(f"param_key_{short}", "params")
     try:
-        load_for_training(built, Path(name).expanduser(), key=key, strict=strict)
+        load_for_training(built, path_of(name), key=key, strict=strict)
     except CheckpointError as error:
         yield Mistake(place, str(error))
 
@@ -85,7 +85,7 @@ def _of_another_network(opt: Mapping[str, Any], network: str, name: str) -> str 
     kind = at(opt, network, "type")
     wanted = registered_class("ARCH_REGISTRY", str(kind))
     try:
-        found: Any = describe_state(load_state(Path(name).expanduser())).arch
+        found: Any = describe_state(load_state(path_of(name))).arch
     except CheckpointError:
         return None
     # A class made from ours, or a copy of it under another name, may well take it.
@@ -104,7 +104,7 @@ def layout_mistakes(data: Mapping[str, Any], place: Place) -> Iterator[Mistake]:
         if at(data, "io_backend", "type") != "lmdb" or not isinstance(root, str):
             continue
         try:
-            is_raw = read_lmdb_info(Path(root).expanduser()).layout == "raw"
+            is_raw = read_lmdb_info(path_of(root)).layout == "raw"
         except StoreError as error:
             yield Mistake((*place, key), str(error))
             continue

@@ -6,6 +6,7 @@ import difflib
 import inspect
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lmlt_arch.hook.registration import PROVIDED, effective_model, holds_ours, registered_class
@@ -52,6 +53,14 @@ def section(opt: object, *keys: str | int) -> Mapping[str, Any]:
     """The section at a place; empty if there is none."""
     found = at(opt, *keys)
     return found if isinstance(found, Mapping) else {}
+
+
+def path_of(name: object) -> Path:
+    """A path that an option file names, `~` expanded as BasicSR does it: what cannot be expanded stays."""
+    try:
+        return Path(str(name)).expanduser()
+    except RuntimeError:
+        return Path(str(name))
 
 
 def number(opt: object, *keys: str | int) -> Any:

@@ -93,7 +93,11 @@ def shown(mistake: Mistake, file: Path | None, lines: Lines) -> str:
     # The text about an unknown key names it.
     keys = mistake.place[:-1] if mistake.text.startswith("unknown key") else mistake.place
     place += [_path(keys)] if keys else []
-    return ": ".join([*place, mistake.text])
+    return "".join(map(_printable, ": ".join([*place, mistake.text])))
+
+
+def _printable(letter: str) -> str:
+    return letter if letter.isprintable() else letter.encode("unicode_escape").decode()
 
 
 def _path(place: Place) -> str:
@@ -155,7 +159,7 @@ def _keys_at(section: type[BaseModel], place: Place) -> Collection[str]:
     at: Any = section
     for key in place:
         models = _models(at.model_fields[key].annotation) if key in at.model_fields else [at]
-        at = models[0]
+        at = models[0] if models else at
     return tuple(at.model_fields)
 
 

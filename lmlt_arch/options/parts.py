@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from lmlt_arch.hook.registration import effective_model
+from lmlt_arch.hook.registration import effective_model, holds_ours, registered_class
 from lmlt_arch.options.fields import with_numbers
 from lmlt_arch.options.looking import at, number, section
 from lmlt_arch.options.mistakes import Mistake, Place, nearest
@@ -16,11 +16,13 @@ from lmlt_arch.options.model_types import model_for
 from lmlt_arch.options.ownership import converts_numbers, has_stock_schedules, is_understood, stock_optimizers
 from lmlt_arch.options.perceptual import perceptual_mistakes
 from lmlt_arch.options.registries import keywords, optimizers, registered, schedulers
-from lmlt_arch.options.values import argument_mistakes, number_lists
+from lmlt_arch.options.values import argument_mistakes, number_lists, too_many
 
 LOSSES = ("pixel_opt", "fft_opt", "perceptual_opt", "gan_opt")
 # Its constructor reads a file of weights.
 _NOT_BUILT = "PerceptualLoss"
+_skeletons: dict[Any, Any] = {}
+_KEPT = 16
 # Parts that no option file can give.
 _GIVEN = ("params", "optimizer", "last_epoch")
 
@@ -62,13 +64,28 @@ def _network(opt: Mapping[str, Any], name: str) -> list[Mistake]:
     found = _named((name,), given, known)
     if found:
         return found
-    built, refused = _built((name,), lambda: build_on_meta(opt, name))
-    ours = inspect.getmodule(known[given["type"]])
-    if refused and not (ours and ours.__name__.startswith("lmlt_arch.")):
+    ours = holds_ours("ARCH_REGISTRY", given["type"])
+    endless = [*too_many((name,), given)]
+    if endless:
+        return endless if ours else []
+    built, refused = _built((name,), partial(_skeleton, opt, name))
+    if refused and not ours:
         return []  # others may have reasons not to build without memory
     if refused or name != "network_g":
         return refused
     return [*_frozen(opt, built), *_checkpointed(opt, built)]
+
+
+def _skeleton(opt: Mapping[str, Any], name: str) -> Any:
+    """A network without memory, which nobody changes: the last ones are kept, as models ask again."""
+    given = section(opt, name)
+    key = (registered_class("ARCH_REGISTRY", given["type"]), repr(given), converts_numbers(opt))
+    if key not in _skeletons:
+        built = build_on_meta(opt, name)
+        while len(_skeletons) >= _KEPT:
+            del _skeletons[next(iter(_skeletons))]
+        _skeletons[key] = built
+    return _skeletons[key]
 
 
 def _frozen(opt: Mapping[str, Any], network: Any) -> list[Mistake]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -18,7 +19,7 @@ def registered(registry: str) -> dict[str, Any] | None:
 
     Its lookup tries the bare name, then the one with a suffix.
     """
-    if find_spec("basicsr") is None:
+    if "basicsr" not in sys.modules and find_spec("basicsr") is None:
         return None
     import_module("basicsr")
     entries = dict(iter(getattr(import_module("basicsr.utils.registry"), registry)))
@@ -42,7 +43,7 @@ def optimizers() -> dict[str, Callable[..., Any]]:
 
 def schedulers() -> dict[str, Callable[..., Any]] | None:
     """BasicSR's schedules by the names that its models know; None without BasicSR."""
-    if find_spec("basicsr") is None:
+    if "basicsr" not in sys.modules and find_spec("basicsr") is None:
         return None
     home = import_module("basicsr.models.lr_scheduler")
     return {

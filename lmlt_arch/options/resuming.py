@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lmlt_arch.options.looking import at, section, whole
+from lmlt_arch.options.looking import at, path_of, section, whole
 from lmlt_arch.options.mistakes import NOTE, Mistake
 from lmlt_arch.options.ownership import is_understood
 from lmlt_arch.options.parts import build_on_meta
@@ -24,7 +24,7 @@ def resume_findings(opt: Mapping[str, Any]) -> Iterator[Mistake]:
     given = at(opt, *_PLACE)
     if not isinstance(given, str):
         return
-    path = Path(given).expanduser()
+    path = path_of(given)
     state = _read(path)
     if state is None:
         text = f"{given} is no training state: take one of experiments/.../training_states/*.state"

@@ -9,6 +9,7 @@ from lmlt_arch.options.fields import (
     Gpus,
     LoopNumber,
     LoopWhole,
+    Name,
     Number,
     Part,
     Paths,
@@ -46,7 +47,7 @@ class IoBackend(Section):
 class Dataset(KernelKeys):
     """A data set, and how it is loaded."""
 
-    name: str
+    name: Name
     """What the log calls it."""
     type: str
     """Its registered name."""
@@ -88,7 +89,7 @@ class Dataset(KernelKeys):
     use_rot: bool = False
     """Rotate at random."""
 
-    num_worker_per_gpu: LoopWhole | None = Field(None, ge=0)
+    num_worker_per_gpu: LoopWhole | None = Field(None, ge=0, le=1024)
     """Processes that load images; 0: the training process loads them itself."""
     batch_size_per_gpu: LoopWhole | None = Field(None, ge=1)
     """Images per step and process."""
@@ -98,7 +99,7 @@ class Dataset(KernelKeys):
     """Of old files; training data are always shuffled."""
     prefetch_mode: Literal["cpu", "cuda"] | None = None
     """Load ahead."""
-    num_prefetch_queue: LoopWhole = Field(1, ge=1)
+    num_prefetch_queue: LoopWhole = Field(1, ge=1, le=1024)
     """So many batches ahead (prefetch_mode: cpu)."""
     pin_memory: bool = False
     """Page-locked memory, for faster copies to a GPU."""
@@ -145,7 +146,7 @@ class Val(Section):
     """Validate every so many iterations."""
     save_img: bool
     """Write the images."""
-    suffix: str | None = None
+    suffix: Name | None = None
     """At the end of their names."""
     pbar: bool = False
     """Show a progress bar."""
@@ -209,7 +210,7 @@ class Plugin(Section):
 class Options(RoundKeys):
     """An option file of BasicSR for the plugin's models."""
 
-    name: str = Field(pattern=r"^[^/\\]+$")
+    name: Name = Field(pattern=r"^[^/\\]+$")
     """Name of the run and of its folder."""
     model_type: str
     """The model, by its registered name."""

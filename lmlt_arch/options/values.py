@@ -11,6 +11,8 @@ from lmlt_arch.options.mistakes import Mistake, Place
 
 # Beyond any use, and not to be converted by every library that is given one.
 _HUGE = 2**53
+# Of anything that a network has, and of its blocks.
+_MOST, _MOST_BLOCKS = 2**16, 2**10
 
 
 def argument_mistakes(
@@ -44,6 +46,15 @@ def number_lists(place: Place, given: Mapping[str, Any], *keys: str) -> Iterator
             )
 
 
+def too_many(place: Place, given: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Arguments of a network with which building it would never end."""
+    for key, value in given.items():
+        for number in value if isinstance(value, list | tuple) else [value]:
+            most = _MOST_BLOCKS if "block" in str(key) else _MOST
+            if is_number(number) and abs(number) > most:
+                yield Mistake((*place, key), f"must be at most {most}; got {number!r:.120}")
+
+
 def not_finite(opt: Mapping[str, Any], place: Place = ()) -> Iterator[Mistake]:
     """Numbers that are infinite or no numbers, anywhere, and lists within themselves."""
     if len(place) > 20:
@@ -55,7 +66,7 @@ def not_finite(opt: Mapping[str, Any], place: Place = ()) -> Iterator[Mistake]:
             yield from not_finite(value, (*place, key))  # type: ignore[arg-type]
         elif isinstance(value, float) and not math.isfinite(value):
             yield Mistake((*place, key), f"must be a number; got {value!r}")
-        elif isinstance(value, int) and abs(value) > _HUGE:
+        elif isinstance(value, int | float) and abs(value) > _HUGE:
             yield Mistake((*place, key), "is too large a number")
 
 
