@@ -101,12 +101,14 @@ def _folders_of_script() -> Iterator[Path]:
 def version_of_unbuilt(package: str) -> ModuleSpec | None:
     """Spec of `basicsr.version`, which BasicSR's setup.py writes and a checkout never built lacks.
 
-    `basicsr/__init__.py` imports it all the same. `package` is the folder of the package.
+    `basicsr/__init__.py` imports it all the same. `package` is the folder of the package. A fork without the
+    file that setup.py reads may have a way of its own to do without.
     """
-    if mending.skipped("missing-version"):
+    source = Path(package).parent / "VERSION"
+    if mending.skipped("missing-version") or not source.is_file():
         return None
     mending.applied["missing-version"] = mending.summary(version_of_unbuilt)
-    return ModuleSpec("basicsr.version", _VersionLoader(Path(package).parent / "VERSION"))
+    return ModuleSpec("basicsr.version", _VersionLoader(source))
 
 
 class _VersionLoader(Loader):
@@ -116,6 +118,6 @@ class _VersionLoader(Loader):
         self._source = source
 
     def exec_module(self, module: ModuleType) -> None:
-        version = self._source.read_text(encoding="utf-8").strip() if self._source.is_file() else "0.0.0"
+        version = self._source.read_text(encoding="utf-8").strip()
         numbers = tuple(int(part) if part.isdigit() else part for part in version.split("."))
         vars(module).update(__version__=version, __gitsha__="unknown", version_info=numbers)
