@@ -8,7 +8,7 @@ import torch
 from basicsr.utils import get_root_logger
 from PIL import Image
 
-from lmlt_arch.data.images import ImageError
+from lmlt_arch.data.images import ImageError, decode_image, look, reason_of
 
 # In a row: then it is not a few images that are damaged.
 _MOST_SKIPPED = 100
@@ -50,9 +50,10 @@ class GuardedReading:
         for step in range(min(_MOST_SKIPPED, len(self.dataset))):
             place = (index + step) % len(self.dataset)
             try:
-                if damage := self._cut_off(place):
-                    raise ImageError(damage)
-                return self.dataset[place]
+                self._look_at_files(place)
+                sample = self.dataset[place]
+                self._look_at_stored(place)
+                return sample
             except Exception as error:
                 self._deal_with(place, error)
         raise TrainingDataError(
@@ -85,16 +86,31 @@ class GuardedReading:
             return [str(entry[key]) for key in ("gt_path", "lq_path") if key in entry]
         return [str(entry)]
 
-    def _cut_off(self, place: int) -> str | None:
-        """What is wrong with a file on the disk whose end is missing: OpenCV decodes the rest in silence."""
+    def _look_at_files(self, place: int) -> None:
+        """Once: at files on the disk. OpenCV reads those without an end, and colors of other kinds, silently.
+
+        Raises:
+            ImageError: one of them cannot be trained on.
+        """
         if self._looked_at[place]:
-            return None
+            return
         for name in self._files(place):
             path = Path(name)
-            if path.is_file() and not _has_end(path) and (damage := _damage_of(path.read_bytes())):
-                return f"{name} is damaged: {damage}"
+            if not path.is_file():
+                continue
+            if not _has_end(path) and (damage := _damage_of(path.read_bytes())):
+                raise ImageError(f"{name} is damaged: {damage}")
+            _refuse_other_colors(path, name)
+
+    def _look_at_stored(self, place: int) -> None:
+        """Once: at the colors of what an LMDB stores as files; the data set has opened it by now."""
+        if self._looked_at[place]:
+            return
+        client = getattr(self.dataset, "file_client", None)
+        if client is not None and client.backend == "lmdb":
+            for name, kind in zip(self._files(place), ("gt", "lq"), strict=False):
+                _refuse_other_colors(bytes(client.get(name, kind)), name)
         self._looked_at[place] = True
-        return None
 
     def _damage(self, place: int) -> str | None:
         """What is wrong with the files of a sample that cannot be loaded, if it is they."""
@@ -109,6 +125,15 @@ class GuardedReading:
             if damage := _damage_of(bytes(data)):
                 return f"{name} is damaged: {damage}"
         return None
+
+
+def _refuse_other_colors(source: Path | bytes, name: str) -> None:
+    """Refuse what would lose bits, transparency or its color model on the way to the network."""
+    refusal, may_be_transparent = look(source)
+    if refusal is not None:
+        raise ImageError(f"{name} {refusal}")
+    if may_be_transparent:
+        decode_image(source if isinstance(source, bytes) else source.read_bytes(), name=name)
 
 
 def _has_end(path: Path) -> bool:
@@ -128,5 +153,5 @@ def _damage_of(data: bytes) -> str | None:
             image.load()
     except Exception as error:
         # Damaged files make decoders raise nearly anything.
-        return "it is empty" if not data else " ".join(str(error).split())
+        return "it is empty" if not data else reason_of(error)
     return None

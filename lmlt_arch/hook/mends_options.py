@@ -2,16 +2,18 @@
 
 import argparse
 import os
+import re
 import sys
 import warnings
 from functools import wraps
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from lmlt_arch.hook.mending import OURS, Names, mend_after, options_in
-from lmlt_arch.hook.registration import runs_ours
+from lmlt_arch.hook.registration import registered_class, runs_ours
 
 
 @mend_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
@@ -58,6 +60,19 @@ def prefetch_without_a_gpu(names: Names) -> None:
     names["parse_options"] = parse_options
 
 
+@mend_after(
+    "basicsr.utils.options", changes=("parse_options",), needed=lambda names: names.get("osp") is os.path
+)
+def lists_of_folders(names: Names) -> None:
+    """For some of our data sets `dataroot_gt` is a list of folders, which BasicSR takes for one path."""
+    stock = names["osp"]
+
+    def expanduser(path: Any) -> Any:
+        return [*map(stock.expanduser, path)] if isinstance(path, list) else stock.expanduser(path)
+
+    names["osp"] = SimpleNamespace(**{**vars(stock), "expanduser": expanduser})
+
+
 @mend_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
 def option_files_checked_first(names: Names) -> None:
     """Mistakes in an option file for our models come to light late or never.
@@ -68,21 +83,34 @@ def option_files_checked_first(names: Names) -> None:
 
     @wraps(stock)
     def parse_options(root_path: str, is_train: bool = True) -> Any:
-        from lmlt_arch.options import OptionError
-
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         parser.add_argument("-opt", type=Path)
         parser.add_argument("--force_yml", nargs="+", default=[])
         parser.add_argument("--launcher", default="none")
         given = parser.parse_known_args()[0]
-        if given.opt is not None:
-            try:
-                _check(given, names.get("_postprocess_yml_value", str), is_train=is_train)
-            except OptionError as error:
-                sys.exit(str(error) if _is_first_process() else 1)
+        if given.opt is not None and not _is_foreign(given.opt):
+            _refuse_mistakes(given, names.get("_postprocess_yml_value", str), is_train=is_train)
         return stock(root_path, is_train=is_train)
 
     names["parse_options"] = parse_options
+
+
+def _is_foreign(file: Path) -> bool:
+    """Whether a file names a registered model of somebody else: what else it holds is not ours to read."""
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    named = re.search(r"\bmodel_type[\"']?\s*:\s*[\"']?(\w+)", text)
+    if named is None or registered_class("MODEL_REGISTRY", named[1]) is None:
+        return False
+    return not runs_ours({"model_type": named[1], "train": {"fft_opt": "fft_opt" in text}})
+
+
+def _refuse_mistakes(given: argparse.Namespace, value_of: Any, *, is_train: bool) -> None:
+    from lmlt_arch.options import OptionError
+
+    try:
+        _check(given, value_of, is_train=is_train)
+    except OptionError as error:
+        sys.exit(str(error) if _is_first_process() else 1)
 
 
 def _check(given: argparse.Namespace, value_of: Any, *, is_train: bool) -> None:

@@ -1,8 +1,10 @@
 """What our models add to BasicSR's SRModel."""
 
 # mypy: allow-subclassing-any
+import logging
 import math
 import os
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lmlt_arch.checkpoint import load_for_training
 from lmlt_arch.data.dataset_parts import unit_range
 from lmlt_arch.files import OutputError, make_folder
+from lmlt_arch.hook.registration import holds_ours
 from lmlt_arch.inference.statistics import SharedStatistics
 from lmlt_arch.inference.tiles import TiledNetwork, Tiling
 from lmlt_arch.losses.vgg_weights import vgg_weights
@@ -84,7 +87,11 @@ class PluginModel(SRModel):
             if self.train_options.deterministic:
                 _be_deterministic()
         super().__init__(opt)
-        prepare_metrics((opt.get("val") or {}).get("metrics") or {})
+        metrics = (opt.get("val") or {}).get("metrics") or {}
+        prepare_metrics(
+            {name: each for name, each in metrics.items() if holds_ours("METRIC_REGISTRY", each["type"])}
+        )
+        get_root_logger().addFilter(_Several(self))
 
     # Building
 
@@ -505,6 +512,18 @@ class PluginModel(SRModel):
             self._rank_state = torch.load(path, map_location="cpu", weights_only=True)
         else:
             logger.warning(f"{path} is missing: random numbers start anew, so the run goes on inexactly.")
+
+
+class _Several(logging.Filter):
+    """Drops what BasicSR's loop says at every validation on several sets: that this model cannot do it."""
+
+    def __init__(self, model: PluginModel) -> None:
+        super().__init__()
+        self._model = weakref.ref(model)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log it; of models that come after this one, everything."""
+        return self._model() is None or "Multiple validation datasets" not in str(record.msg)
 
 
 def _be_deterministic() -> None:

@@ -112,7 +112,9 @@ def _forget_batch(model: Any) -> None:
 def _figure(options: Mapping[str, Any], result: Tensor, gt: Tensor | None) -> float:
     """One metric of one image; NaN if ground truth is not there, or the image is too small for NIQE."""
     kind = options["type"]
-    on_device = ON_DEVICE.get(kind)
+    # Under the same name, a fork or a user may measure something else.
+    is_stock = METRIC_REGISTRY.get(kind).__module__ == "basicsr.metrics.psnr_ssim"
+    on_device = ON_DEVICE.get(kind) if is_stock else None
     if gt is None and (on_device or _needs_gt(kind)):
         return math.nan
     if on_device and gt is not None:

@@ -12,6 +12,7 @@ import pytest
 from basicsr.data import build_dataset
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from official_degradation import official_options
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from lmlt_arch.data.guarded_reading import TrainingDataError
@@ -112,6 +113,44 @@ def test_a_missing_file(folder: Path, dataset: Any) -> None:
     assert SeededDataset(data, skip_damaged=True)[0]["gt_path"].endswith("1.png")
 
 
+@pytest.mark.parametrize("backend", ["disk", "lmdb"])
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("RGBA", "1.* has transparent pixels: composite it"),
+        ("I;16", "1.* has more than 8 bits per channel: convert it"),
+        ("CMYK", "1.png has colour mode CMYK: convert it"),
+    ],
+)
+def test_colors_that_would_be_lost(folder: Path, dataset: Any, kind: str, words: str, backend: str) -> None:
+    """OpenCV reads them without a word. An alpha channel that is opaque loses nothing."""
+    target = folder / "HR" / "1.png"
+    if kind == "CMYK":  # the kind of a file is read off its content
+        Image.new(kind, (40, 48), (9, 8, 7, 6)).save(target, "JPEG")
+    elif kind == "RGBA":
+        Image.new(kind, (40, 48), (9, 8, 7, 128)).save(target)
+        Image.new(kind, (40, 48), (9, 8, 7, 255)).save(folder / "HR" / "2.png")
+    else:
+        cv2.imwrite(str(target), np.full((48, 40, 3), 999, np.uint16))
+    ending = ""
+    if backend == "lmdb":
+        if kind == "CMYK":
+            pytest.skip("BasicSR's own program makes PNG of what it reads")
+        ending = ".lmdb"
+        for side in ("HR", "LR"):
+            keys = [name.removesuffix(".png") for name in NAMES]
+            make_lmdb_from_imgs(str(folder / side), str(folder / f"{side}.lmdb"), NAMES, keys)
+    data = dataset(backend=backend, ending=ending)
+    with pytest.raises(TrainingDataError, match=words):
+        SeededDataset(data)[1]
+    with pytest.raises(TrainingDataError, match=words):  # however often it is asked for
+        guarded = SeededDataset(data)
+        assert guarded[2]["gt"].shape == (3, 16, 16)
+        for _ in range(2):
+            guarded[1]
+    assert Path(SeededDataset(data, skip_damaged=True)[1]["gt_path"]).stem == "2"
+
+
 def test_a_damaged_value_in_an_lmdb(folder: Path, dataset: Any) -> None:
     keys = [name.removesuffix(".png") for name in NAMES]
     for kind in ("HR", "LR"):
@@ -120,7 +159,7 @@ def test_a_damaged_value_in_an_lmdb(folder: Path, dataset: Any) -> None:
     with environment.begin(write=True) as transaction:
         transaction.put(b"1", b"nothing of an image")
     environment.close()
-    with pytest.raises(TrainingDataError, match="1 is damaged: cannot identify image file"):
+    with pytest.raises(TrainingDataError, match=r"1 is damaged: it begins like no kind of image\. Replace"):
         SeededDataset(dataset(backend="lmdb", ending=".lmdb"))[1]
     guarded = SeededDataset(dataset(backend="lmdb", ending=".lmdb"), skip_damaged=True)
     assert guarded[1]["gt_path"] == "2"

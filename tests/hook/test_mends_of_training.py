@@ -61,6 +61,17 @@ def test_local_rank_spelling(parsed: Parse) -> None:
         assert parsed(names, *spelling)["name"] == "tiny"
 
 
+def test_lists_of_folders(parsed: Parse, tmp_path: Path) -> None:
+    names = run_afresh("basicsr.utils.options")
+    path = tmp_path / "tiny.yml"
+    path.write_text(path.read_text().replace("datasets: {}", "datasets: {test: {dataroot_gt: [~/a, b]}}"))
+    path.write_text(path.read_text() + "scale: 2\n")
+    with pytest.raises(TypeError):
+        parsed(names)
+    mend("lists-of-folders", names)
+    assert parsed(names)["datasets"]["test"]["dataroot_gt"] == [str(Path.home() / "a"), "b"]
+
+
 @no_gpu
 def test_gpus_that_are_not_there(parsed: Parse) -> None:
     names = run_afresh("basicsr.utils.options")

@@ -57,6 +57,26 @@ def test_checkpoint_that_is_not_there(
     assert not (tmp_path / "experiments").exists()
 
 
+def test_files_of_others_are_not_read(installed: Environment, tmp_path: Path) -> None:
+    """What only BasicSR's own reader takes, and keys of other models, are nothing to refuse."""
+    text = "name: x\nname: y\nmodel_type: SRModel\nscale: !!python/object/apply:int [2]\nnum_gpu: 0\n"
+    (tmp_path / "x.yml").write_text(f"{text}manual_seed: 0\ndatasets: {{}}\npath: {{}}\nmine: 5\n")
+    said = installed.script(
+        """
+        import sys
+        import yaml
+        from basicsr.utils import options
+
+        options.ordered_yaml = lambda: (yaml.UnsafeLoader, yaml.Dumper)
+        sys.argv += ["-opt", "x.yml"]
+        opt, _ = options.parse_options(".", is_train=False)
+        print(opt["scale"], opt["name"], opt["mine"])
+        """,
+        cwd=tmp_path,
+    )
+    assert said.endswith("2 y 5\n")
+
+
 def test_without_the_mend_a_slip_leaves_folders_and_a_traceback(
     installed: Environment, options: Callable[..., Path], repo_root: Path, tmp_path: Path
 ) -> None:

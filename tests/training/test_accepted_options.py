@@ -88,12 +88,8 @@ def too_dear(content: dict[str, Any]) -> bool:
     pause = (
         data.get("num_worker_per_gpu", 0) or train.get("compile") or content["logger"].get("use_tb_logger")
     )
-    # BasicSR's parse_options expands one root, and stops at a list of them.
-    roots = any(isinstance(d.get("dataroot_gt"), list) for d in content["datasets"].values())
-    return (
-        bool(pause)
-        or roots
-        or not str(content["model_type"]).startswith(("LMLT", "ESC", "ESR", "RealHAT", "Arbitrary"))
+    return bool(pause) or not str(content["model_type"]).startswith(
+        ("LMLT", "ESC", "ESR", "RealHAT", "Arbitrary")
     )
 
 
