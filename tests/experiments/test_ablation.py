@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from experiment_programs import program
 from small_evaluations import photo, save
 
 from lmlt_arch.evaluation.errors import UsageError
@@ -32,7 +31,7 @@ PLANTED: dict[str, Any] = {
         "ffn_scale": None,
     },
 }
-Program = Callable[..., "subprocess.CompletedProcess[str]"]
+Run = Callable[[Path], int]
 
 
 @pytest.fixture
@@ -56,14 +55,14 @@ def plan(repo_root: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def program(repo_root: Path, tmp_path: Path) -> Program:
-    """Types the command."""
+def run(repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The program with one seed, in this process."""
+    monkeypatch.chdir(tmp_path)
 
-    def run(plan: Path, *more: str) -> "subprocess.CompletedProcess[str]":
-        script = repo_root / "scripts" / "experiments" / "ablation.py"
-        command = [sys.executable, str(script), str(plan), "--train", "train", "--data", "data", *more]
-        command += ["--iterations", "4", "--batch", "2", "--patch", "8", "--device", "cpu", "-o", "out/found"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    def run(plan: Path) -> int:
+        command = [str(plan), "--train", "train", "--data", "data", "--seeds", "3", "--iterations", "4"]
+        command += ["--batch", "2", "--patch", "8", "--device", "cpu", "-o", "out/found"]
+        return program(repo_root, "ablation")(command)
 
     return run
 
@@ -75,17 +74,16 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.slow
 def test_the_planted_variant_is_better_and_runs_resume(
-    plan: Callable[..., Path], program: Program, tmp_path: Path
+    plan: Callable[..., Path], run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = program(plan(PLANTED), "--seeds", "3")
-    assert done.returncode == 0, done.stderr
+    assert run(plan(PLANTED)) == 0
     found = json.loads((tmp_path / "out" / "found.json").read_text())
     (result,) = found["results"]
     gains = {name: entry["psnr_minus_first"]["mean"] for name, entry in result["variants"].items()}
     assert gains["plain"] == 0
     assert gains["planted"] > 3
     assert found["markdown"].count("\n| ") == 5
-    assert found["markdown"] in done.stdout
+    assert found["markdown"] in capsys.readouterr().out
     assert (tmp_path / "out" / "found.png").read_bytes().startswith(b"\x89PNG")
     assert found["networks"]["planted"]["parameters"] > 0
 
@@ -101,8 +99,7 @@ def test_the_planted_variant_is_better_and_runs_resume(
     for late in (plain, plain.with_name("net_g_4.pth"), folder / "training_states" / "4.state"):
         late.unlink()
     before = planted.stat().st_mtime_ns
-    done = program(plan(PLANTED), "--seeds", "3")
-    assert done.returncode == 0, done.stderr
+    assert run(plan(PLANTED)) == 0
     log = (runs / f"{folder.name}.log").read_text()
     assert log.count("Resuming training from epoch: 0, iter: 3") == 1
     assert planted.stat().st_mtime_ns == before, "a run that ended is not run again"

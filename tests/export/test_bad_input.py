@@ -1,7 +1,6 @@
 """What `lmlt export` and `lmlt convert` cannot use: one line, the right exit status, nothing left behind."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from export_checkpoints import shallow_state
+from full_disk import largest_file
 
 from lmlt_arch.cli import main
 
@@ -127,22 +127,13 @@ def test_unusable_outputs(
         pytest.param("export", "pt2", marks=pytest.mark.slow),
     ],
 )
-def test_a_full_disk(command: str, suffix: str, checkpoint: Path, tmp_path: Path) -> None:
-    """A real limit on the size of files, which the kernel enforces."""
+def test_a_full_disk(
+    command: str, suffix: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / f"out.{suffix}"
-    limited = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
-        "from lmlt_arch.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", limited, *COMMANDS[command](str(checkpoint), str(output))],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert found.returncode == 1
-    assert found.stderr == f"lmlt {command}: error: cannot write {output}: File too large\n"
+    with largest_file(1000):
+        assert main(COMMANDS[command](str(checkpoint), str(output))) == 1
+    assert capsys.readouterr().err == f"lmlt {command}: error: cannot write {output}: File too large\n"
     assert [*tmp_path.iterdir()] == [checkpoint]
 
 

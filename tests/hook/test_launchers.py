@@ -1,5 +1,6 @@
 """The launchers' words when something is missing or something else has the name."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,10 +66,11 @@ def test_option_file_missing(stock: Environment, launcher: Path, tmp_path: Path)
     ("text", "words"),
     [("a: [1\nb: 2\n", "is no YAML: while parsing a flow sequence"), ("- 1\n", "must hold keys and values")],
 )
-def test_option_file_unusable(
-    stock: Environment, launcher: Path, text: str, words: str, tmp_path: Path
-) -> None:
+def test_option_file_unusable(text: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bad.yml"
     path.write_text(text)
-    said = stock.run(launcher, "-opt", path, cwd=tmp_path, fails=True)
-    assert f"{path} {words}" in _only_line(said)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", "-opt", str(path)])
+    with pytest.raises(SystemExit) as ended:
+        launch.main("train")
+    assert f"{path} {words}" in _only_line(str(ended.value.code))

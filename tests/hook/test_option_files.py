@@ -1,10 +1,13 @@
 """Broken option files given to BasicSR itself: one message, and nothing is created."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from throwaway import Environment
+
+from lmlt_arch.hook import launch
 
 STARTS: list[list[str]] = [["basicsr/train.py"], ["-m", "basicsr.train"]]
 
@@ -35,13 +38,24 @@ def test_all_mistakes_and_nothing_created(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.fixture
+def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What the launcher says of an option file before it starts, in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def launched(*arguments: str | Path) -> str:
+        monkeypatch.setattr(sys, "argv", ["train.py", "-opt", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            launch.main("train")
+        return str(ended.value.code)
+
+    return launched
+
+
 def test_forced_options_are_checked_too(
-    installed: Environment, options: Callable[..., Path], repo_root: Path, tmp_path: Path
+    launched: Callable[..., str], options: Callable[..., Path], tmp_path: Path
 ) -> None:
-    forced = ["train:total_itr=5", "trian:total_iter=5", "train:ema_decay=2"]
-    launcher = repo_root / "basicsr/train.py"
-    said = installed.run(launcher, "-opt", options(), "--force_yml", *forced, cwd=tmp_path, fails=True)
-    assert "Traceback" not in said
+    said = launched(options(), "--force_yml", "train:total_itr=5", "trian:total_iter=5", "train:ema_decay=2")
     assert "unknown key 'total_itr'; did you mean 'total_iter'?" in said
     assert "--force_yml trian:total_iter=5: there is no section 'trian'" in said
     assert "train: ema_decay: must be below 1; got 2" in said
@@ -49,10 +63,9 @@ def test_forced_options_are_checked_too(
 
 
 def test_checkpoint_that_is_not_there(
-    installed: Environment, options: Callable[..., Path], repo_root: Path, tmp_path: Path
+    launched: Callable[..., str], options: Callable[..., Path], tmp_path: Path
 ) -> None:
-    path = options(weights="nowhere.pth")
-    said = installed.run(repo_root / "basicsr/train.py", "-opt", path, cwd=tmp_path, fails=True)
+    said = launched(options(weights="nowhere.pth"))
     assert "path: pretrain_network_g: there is no file nowhere.pth" in said
     assert not (tmp_path / "experiments").exists()
 
