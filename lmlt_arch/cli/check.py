@@ -89,6 +89,7 @@ def _check(args: argparse.Namespace) -> list[str]:
     from lmlt_arch.check.batch import draw_batch, first_batch
     from lmlt_arch.check.data import data_findings
     from lmlt_arch.data.images import reason_of
+    from lmlt_arch.hook.registration import runs_ours
     from lmlt_arch.options import (
         OptionError,
         file_findings,
@@ -96,6 +97,7 @@ def _check(args: argparse.Namespace) -> list[str]:
         option_notes,
         read_option_file,
     )
+    from lmlt_arch.options.defaults import write_defaults
     from lmlt_arch.options.fields import with_numbers
     from lmlt_arch.options.total_batch import Launch
 
@@ -110,6 +112,8 @@ def _check(args: argparse.Namespace) -> list[str]:
     if mistakes:
         raise OptionError(mistakes, args.opt, lines)
     opt = with_numbers({**opt, "name": "check"})
+    if runs_ours(opt):
+        write_defaults(opt)
     try:
         batch = first_batch(opt)
     except Exception as error:  # whatever a data set raises, it would raise in training

@@ -175,6 +175,15 @@ def test_all_mistakes_at_once_in_the_order_of_lines(
     assert keys == ["scale", "amp", "print_frq"]
 
 
+def test_keys_that_training_completes(
+    paired: dict[str, Any], write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """BasicSR has no default for flips; trainings of our models get one, and so does the first batch."""
+    for key in ("use_hflip", "use_rot"):
+        put(paired, f"datasets:train:{key}", REMOVED)
+    assert main(["check", "-opt", str(write(paired)), "--no-timing"]) == 0, capsys.readouterr().out
+
+
 def test_keys_twice(paired: dict[str, Any], write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(paired)
     path.write_text(path.read_text() + "scale: 4\n")
