@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lmlt_arch.hook.registration import runs_ours
 from lmlt_arch.options.degradation import Degradation, KernelKeys, RoundKeys
 from lmlt_arch.options.looking import RAW_SET, at, is_ours, model_family, section
 from lmlt_arch.options.mistakes import Mistake, Place, mistakes_in
@@ -48,7 +49,8 @@ def needed_mistakes(opt: Mapping[str, Any], *, is_train: bool) -> list[Mistake]:
             needed += [("network_d",), ("train", "optim_d"), ("train", "gan_opt")]
         if family.synthesizes:
             needed += [("gt_size",)]
-    ours, synthesizes = is_ours(opt), model_family(opt).synthesizes
+    # A user's class that derives from one of ours gets the same defaults.
+    ours, synthesizes = is_ours(opt) or runs_ours(opt), model_family(opt).synthesizes
     if not ours and is_train and isinstance(opt.get("logger"), Mapping):
         needed += [("logger", "use_tb_logger")]
     for phase in section(opt, "datasets"):
