@@ -1,13 +1,14 @@
 """Reading training samples so that a damaged image is named, and skipped if that is wanted."""
 
 import io
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
 from basicsr.utils import get_root_logger
 from PIL import Image
 
+from lmlt_arch.data.hr_images import HRImages
 from lmlt_arch.data.images import ImageError, decode_image, look, reason_of
 
 # In a row: then it is not a few images that are damaged.
@@ -57,12 +58,12 @@ class GuardedReading:
             except Exception as error:
                 self._deal_with(place, error)
         raise TrainingDataError(
-            f"{step + 1} images in a row are damaged, the last one {', '.join(self._files(place))}: "
+            f"{step + 1} images in a row are damaged, the last one {', '.join(self._files(place)) or place}: "
             "look at the data before training on it"
         )
 
     def _deal_with(self, place: int, error: Exception) -> None:
-        files = ", ".join(self._files(place))
+        files = ", ".join(self._files(place)) or f"sample {place}"
         damage = str(error) if isinstance(error, ImageError) else self._damage(place)
         if damage is None:
             cause = " ".join(f"{type(error).__name__}: {error}".split())
@@ -77,14 +78,15 @@ class GuardedReading:
             get_root_logger().warning(f"Skipped: {damage}")
 
     def _files(self, place: int) -> list[str]:
-        """Paths, or keys in an LMDB."""
+        """Paths, or keys in an LMDB; none of a data set that has no list of them as BasicSR's have."""
         images = getattr(self.dataset, "images", None)
-        if images is not None:
+        if isinstance(images, HRImages):
             return [str(images.path(place))]
-        entry = self.dataset.paths[place]
+        paths = getattr(self.dataset, "paths", None)
+        entry = paths[place] if isinstance(paths, list) and place < len(paths) else {}
         if isinstance(entry, dict):
             return [str(entry[key]) for key in ("gt_path", "lq_path") if key in entry]
-        return [str(entry)]
+        return [str(entry)] if isinstance(entry, str | PurePath) else []
 
     def _look_at_files(self, place: int) -> None:
         """Once: at files on the disk. OpenCV reads those without an end, and colors of other kinds, silently.
@@ -106,10 +108,12 @@ class GuardedReading:
         """Once: at the colors of what an LMDB stores as files; the data set has opened it by now."""
         if self._looked_at[place]:
             return
-        client = getattr(self.dataset, "file_client", None)
+        is_stock = type(self.dataset).__module__.startswith("basicsr.")
+        client = self.dataset.file_client if is_stock else None
         if client is not None and client.backend == "lmdb":
             for name, kind in zip(self._files(place), ("gt", "lq"), strict=False):
-                _refuse_other_colors(bytes(client.get(name, kind)), name)
+                if kind in client.client._client:
+                    _refuse_other_colors(bytes(client.get(name, kind)), name)
         self._looked_at[place] = True
 
     def _damage(self, place: int) -> str | None:

@@ -192,7 +192,8 @@ class PrepareWorker:
 def _drop_blank_lines(dataset: Any) -> None:
     """RealESRGANDataset takes blank lines of its list for images, and a byte order mark for a name's part."""
     paths = getattr(dataset, "paths", None)
-    if isinstance(paths, list) and all(isinstance(path, str) for path in paths):
+    is_stock = type(dataset).__module__ == "basicsr.data.realesrgan_dataset"
+    if is_stock and isinstance(paths, list):
         paths[:] = [path.replace("\ufeff", "") for path in paths if not path.endswith(os.sep)]
 
 

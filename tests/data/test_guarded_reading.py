@@ -13,7 +13,7 @@ from basicsr.data import build_dataset
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from official_degradation import official_options
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from lmlt_arch.data.guarded_reading import TrainingDataError
 from lmlt_arch.data.training_order import SeededDataset
@@ -203,3 +203,29 @@ def test_blank_lines_of_a_list_are_no_photographs(folder: Path, dataset: Any) ->
     assert [seeded[index]["gt_path"] for index in range(len(seeded))] == [
         str(folder / "HR" / name) for name in ("1.png", "2.png")
     ]
+
+
+class _OfAUser(Dataset[Any]):
+    """A data set that is not like those of BasicSR."""
+
+    def __init__(self, **attributes: Any) -> None:
+        vars(self).update(attributes)
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 1:
+            raise OSError("out of paper")
+        return {"lq": index}
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{}, {"paths": None}, {"paths": 5, "images": [1, 2]}, {"paths": [("a", "b")], "file_client": 3}],
+)
+def test_a_data_set_of_a_users_own(attributes: dict[str, Any]) -> None:
+    guarded = SeededDataset(_OfAUser(**attributes))
+    assert guarded[0] == {"lq": 0}
+    with pytest.raises(TrainingDataError, match=r"sample 1: cannot be made a .* \(OSError: out of paper\)"):
+        guarded[1]
