@@ -149,7 +149,7 @@ def worker_init_fn(worker_id: int) -> None:
         "build_dataset",
         "EnlargedSampler",
     ),
-    acts=ON_REQUEST,
+    acts=OURS,
 )
 def order_that_a_resume_can_repeat(names: Names) -> None:
     """A resumed epoch starts anew and with other crops: nothing remembers its place and its random numbers.
