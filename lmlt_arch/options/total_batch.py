@@ -133,7 +133,8 @@ def gpus_of_process(opt: Mapping[str, Any]) -> int:
 
     given = opt.get("num_gpu")
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if given == "auto" or not there:
+    # What `parse_options` returns knows the machine.
+    if given == "auto" or (not there and "dist" not in opt):
         return there
     return given if isinstance(given, int) and not isinstance(given, bool) else 0
 

@@ -233,6 +233,7 @@ def test_data_sets_that_say_what_they_lack(fill: Any, monkeypatch: pytest.Monkey
     with pytest.raises(KeyError, match="No object named"):
         names["build_dataset"]({**opt, "type": "Nothing"})
     opt |= {"dataroot_lq": fill("lq"), "io_backend": {"type": "disk"}}
+    monkeypatch.setitem(mends_pairs._run, "ours", False)
     assert len(names["build_dataset"](opt)) == 0, "somebody else's model"
     monkeypatch.setitem(mends_pairs._run, "ours", True)
     with pytest.raises(DataSetError, match=r"val \(x\): there are no images in .*gt and .*lq"):
