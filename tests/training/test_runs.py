@@ -157,7 +157,7 @@ def test_a_damaged_image(options: Callable[..., Path], start: Start, tmp_path: P
 
 
 def test_a_loss_that_is_not_finite(options: Callable[..., Path], start: Start, tmp_path: Path) -> None:
-    optimizer = {"type": "SGD", "lr": 1e30}
+    optimizer = {"type": "SGD", "lr": 1e15}
     process = start(options(train={"total_iter": 9, "optim_g": optimizer}))
     text = process.communicate(timeout=120)[0]
     assert process.returncode == 1
