@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from official_degradation import official_options
 from PIL import Image
+from small_stages import NETWORK as REAL_NETWORK
 
 TRAIN: dict[str, Any] = {
     "total_iter": 4,
@@ -17,17 +18,6 @@ TRAIN: dict[str, Any] = {
     "pixel_opt": {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"},
 }
 LOADER = {"num_worker_per_gpu": 0, "batch_size_per_gpu": 2, "dataset_enlarge_ratio": 1}
-REAL_NETWORK = {
-    "type": "ESCReal",
-    "dim": 8,
-    "pdim": 4,
-    "kernel_size": 5,
-    "n_blocks": 1,
-    "conv_blocks": 1,
-    "window_size": 8,
-    "num_heads": 2,
-    "upscaling_factor": 4,
-}
 
 
 def save_image(path: Path, width: int, height: int, seed: int = 0) -> None:

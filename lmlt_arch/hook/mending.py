@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, partial, wraps
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -168,10 +168,18 @@ def wanted(name: str, opt: Mapping[str, Any]) -> bool:
     return name in asked or "all" in asked or runs_ours(opt)
 
 
-def options_in(parsed: Any) -> dict[str, Any]:
-    """The options in what `parse_options` returned: releases differ in whether the arguments come along."""
-    options: dict[str, Any] = parsed[0] if isinstance(parsed, tuple) else parsed
-    return options
+def after_parsing(names: Names, act: Callable[[dict[str, Any]], None]) -> None:
+    """Let a mend of `parse_options` see, and change, the options that it returns."""
+    stock = names["parse_options"]
+
+    @wraps(stock)
+    def parse_options(*args: Any, **kwargs: Any) -> Any:
+        parsed = stock(*args, **kwargs)
+        # Releases differ in whether the arguments come along.
+        act(parsed[0] if isinstance(parsed, tuple) else parsed)
+        return parsed
+
+    names["parse_options"] = parse_options
 
 
 def summary(function: Callable[..., Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from lmlt_arch.hook.mending import ON_REQUEST, Names, mend_after, options_in, uses, wanted
+from lmlt_arch.hook.mending import ON_REQUEST, Names, after_parsing, mend_after, uses, wanted
 
 
 def _no_gpu(names: Names) -> bool:
@@ -48,21 +48,16 @@ def local_rank_spelling(names: Names) -> None:
 @mend_after("basicsr.utils.options", changes=("parse_options",), needed=_no_gpu)
 def gpus_that_are_not_there(names: Names) -> None:
     """An option file with `num_gpu: 1` stops on a machine without a GPU: it runs on the CPU and says so."""
-    stock = names["parse_options"]
 
-    @wraps(stock)
-    def parse_options(*args: Any, **kwargs: Any) -> Any:
-        parsed = stock(*args, **kwargs)
-        opt = options_in(parsed)
+    def run_on_cpu(opt: dict[str, Any]) -> None:
         if opt.get("num_gpu"):
             warnings.warn(
                 f"num_gpu: {opt['num_gpu']} in the option file, but there is no GPU: running on the CPU.",
-                stacklevel=2,
+                stacklevel=3,
             )
             opt["num_gpu"] = 0
-        return parsed
 
-    names["parse_options"] = parse_options
+    after_parsing(names, run_on_cpu)
 
 
 @mend_after("basicsr.utils.options", changes=("parse_options", "init_dist"), acts=ON_REQUEST)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from lmlt_arch.hook.mending import OURS, Names, mend_after, options_in
+from lmlt_arch.hook.mending import OURS, Names, after_parsing, mend_after
 from lmlt_arch.hook.registration import registered_class, runs_ours
 
 
@@ -22,18 +22,14 @@ def defaults_that_basicsr_lacks(names: Names) -> None:
 
     The schema's defaults are written into the options, for our models only.
     """
-    stock = names["parse_options"]
 
-    @wraps(stock)
-    def parse_options(*args: Any, **kwargs: Any) -> Any:
-        parsed = stock(*args, **kwargs)
-        if runs_ours(opt := options_in(parsed)):
+    def complete(opt: dict[str, Any]) -> None:
+        if runs_ours(opt):
             from lmlt_arch.options.defaults import write_defaults
 
             write_defaults(opt)
-        return parsed
 
-    names["parse_options"] = parse_options
+    after_parsing(names, complete)
 
 
 @mend_after("basicsr.utils.options", changes=("parse_options",))
@@ -42,22 +38,17 @@ def prefetch_without_a_gpu(names: Names) -> None:
 
     Our models do without it under `num_gpu: 0` too.
     """
-    stock = names["parse_options"]
 
-    @wraps(stock)
-    def parse_options(*args: Any, **kwargs: Any) -> Any:
-        parsed = stock(*args, **kwargs)
-        opt = options_in(parsed)
+    def prefetch_here(opt: dict[str, Any]) -> None:
         train = (opt.get("datasets") or {}).get("train") or {}
         gpu = torch.cuda.is_available() and (bool(opt.get("num_gpu")) or not runs_ours(opt))
         if train.get("prefetch_mode") == "cuda" and not gpu:
             train["prefetch_mode"] = "cpu"
             if opt.get("rank", 0) == 0:
                 said = "prefetch_mode: cuda needs a GPU, and this run has none: prefetching on the CPU."
-                warnings.warn(said, stacklevel=2)
-        return parsed
+                warnings.warn(said, stacklevel=3)
 
-    names["parse_options"] = parse_options
+    after_parsing(names, prefetch_here)
 
 
 @mend_after(

@@ -23,7 +23,7 @@ from lmlt_arch.data.pairs import (
     pairs_of_list,
     pairs_of_lmdbs,
 )
-from lmlt_arch.hook.mending import OURS, Names, mend_after, options_in
+from lmlt_arch.hook.mending import OURS, Names, after_parsing, mend_after
 from lmlt_arch.hook.registration import runs_ours
 
 Paths = list[dict[str, str]]
@@ -182,15 +182,7 @@ def lists_of_photographs(names: Names) -> None:
 @mend_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
 def run_of_ours_is_known(names: Names) -> None:
     """What BasicSR's data sets are built for cannot be told from their options: `parse_options` can."""
-    stock = names["parse_options"]
-
-    @wraps(stock)
-    def parse_options(*args: Any, **kwargs: Any) -> Any:
-        parsed = stock(*args, **kwargs)
-        _run["ours"] = runs_ours(options_in(parsed))
-        return parsed
-
-    names["parse_options"] = parse_options
+    after_parsing(names, lambda opt: _run.update(ours=runs_ours(opt)))
 
 
 @mend_after("basicsr.data", changes=("build_dataset",))

@@ -176,7 +176,8 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
         from lmlt_arch.data.training_order import PrepareWorker
         from lmlt_arch.options.total_batch import total_batch
 
-        with _ordered_data(names, opt):
+        batch = total_batch(opt, launched=opt["dist"], processes=opt["world_size"])
+        with _ordered_data(names, opt, batch.per_process if batch is not None else 1):
             created = stock_create(opt, logger)
         loader, order, validation, _, total = created
         # So that beginning an epoch takes nothing from the global generator.
@@ -186,7 +187,7 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
         if torch.cuda.is_available() and opt["num_gpu"] and "pin_memory" not in opt["datasets"]["train"]:
             loader.pin_memory = True  # copies to the GPU then go on beside everything else
         orders.append(order)
-        logger.info(total_batch(opt, launched=opt["dist"], processes=opt["world_size"]))
+        logger.info(batch)
         return loader, order, validation, _last_epoch(order, total, *resumed), total
 
     @wraps(stock_build)
@@ -201,8 +202,8 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
 
 
 @contextmanager
-def _ordered_data(names: Names, opt: dict[str, Any]) -> Iterator[None]:
-    """Let the pipeline make data sets that follow a `TrainingOrder`."""
+def _ordered_data(names: Names, opt: dict[str, Any], batch: int) -> Iterator[None]:
+    """Let the pipeline make data sets that follow a `TrainingOrder`, for steps of so many samples."""
     from lmlt_arch.data.paired_crop_dataset import PairedCropDataset
     from lmlt_arch.data.training_order import SeededDataset, TrainingOrder
 
@@ -216,7 +217,7 @@ def _ordered_data(names: Names, opt: dict[str, Any]) -> Iterator[None]:
             dataset.as_bytes = True  # our models make floats of them on their device
         return SeededDataset(dataset, skip_damaged=section.get("damaged_images") == "skip")
 
-    names["EnlargedSampler"] = partial(TrainingOrder, seed=opt["manual_seed"], batch=_batch(opt))
+    names["EnlargedSampler"] = partial(TrainingOrder, seed=opt["manual_seed"], batch=batch)
     names["build_dataset"] = build_dataset
     try:
         yield
@@ -234,12 +235,6 @@ def _last_epoch(order: "TrainingOrder", total: int, resumed: dict[str, Any] | No
         return order.last_epoch(epoch, total - done)
     except ValueError as error:
         sys.exit(f"{error}: take more images or a larger dataset_enlarge_ratio, or lower batch_size_per_gpu")
-
-
-def _batch(opt: dict[str, Any]) -> int:
-    """Samples of a step on each process, as BasicSR's loader has them."""
-    gpus = 1 if opt["dist"] else opt["num_gpu"] or 1
-    return int(opt["datasets"]["train"]["batch_size_per_gpu"]) * int(gpus)
 
 
 @mend_after(

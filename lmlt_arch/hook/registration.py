@@ -95,8 +95,13 @@ def holds_ours(registry: str, name: object) -> bool:
 
 def derives_from_ours(registry: str, name: str) -> bool:
     """Whether the class that a registry now gives for a name is ours or derives from one of ours."""
-    bases = getattr(registered_class(registry, name), "__mro__", ())
-    return holds_ours(registry, name) or any(_is_of_the_house(base) for base in bases)
+    return holds_ours(registry, name) or our_base(registered_class(registry, name)) is not None
+
+
+def our_base(found: object) -> Any:
+    """The nearest class of ours from which a class descends, itself included; None if there is none."""
+    classes = inspect.getmro(found) if inspect.isclass(found) else ()
+    return next((base for base in classes if _is_of_the_house(base)), None)
 
 
 def effective_model(opt: Mapping[str, Any]) -> str:

@@ -1,10 +1,8 @@
 """What our models add to BasicSR's SRModel."""
 
 # mypy: allow-subclassing-any
-import logging
 import math
 import os
-import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -40,7 +38,7 @@ from lmlt_arch.models.training_state import (
     restore_rng,
     save_whole,
 )
-from lmlt_arch.models.validation import validate
+from lmlt_arch.models.validation import SeveralSets, validate
 from lmlt_arch.options import Train
 
 Losses = OrderedDict[str, Tensor]
@@ -91,7 +89,7 @@ class PluginModel(SRModel):
         prepare_metrics(
             {name: each for name, each in metrics.items() if holds_ours("METRIC_REGISTRY", each["type"])}
         )
-        get_root_logger().addFilter(_Several(self))
+        get_root_logger().addFilter(SeveralSets(self))
 
     # Building
 
@@ -512,18 +510,6 @@ class PluginModel(SRModel):
             self._rank_state = torch.load(path, map_location="cpu", weights_only=True)
         else:
             logger.warning(f"{path} is missing: random numbers start anew, so the run goes on inexactly.")
-
-
-class _Several(logging.Filter):
-    """Drops what BasicSR's loop says at every validation on several sets: that this model cannot do it."""
-
-    def __init__(self, model: PluginModel) -> None:
-        super().__init__()
-        self._model = weakref.ref(model)
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to log it; of models that come after this one, everything."""
-        return self._model() is None or "Multiple validation datasets" not in str(record.msg)
 
 
 def _be_deterministic() -> None:

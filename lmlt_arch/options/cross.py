@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from lmlt_arch.hook.registration import holds_ours, registered_class
+from lmlt_arch.hook.registration import holds_ours, our_base, registered_class
 from lmlt_arch.options.fields import with_numbers
 from lmlt_arch.options.looking import RAW_SET, at, model_family, section, whole
 from lmlt_arch.options.mistakes import NOTE, Mistake
@@ -17,7 +17,6 @@ from lmlt_arch.options.ownership import (
     is_understood,
     known_set,
     model_class,
-    our_base,
     source_of,
 )
 from lmlt_arch.options.registries import registered

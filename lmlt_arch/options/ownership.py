@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from lmlt_arch.hook.registration import effective_model, holds_ours, registered_class
+from lmlt_arch.hook.registration import effective_model, holds_ours, our_base, registered_class
 from lmlt_arch.options.looking import at, is_ours, section
 from lmlt_arch.options.mistakes import Mistake
 
@@ -46,7 +46,6 @@ OF_LOADER = (
 
 # Where bases come from that read no options.
 _LIBRARIES = ("builtins", "abc", "typing", "torch")
-_OUR_PACKAGES = ("lmlt_arch", "realsr")
 
 
 def model_class(opt: Mapping[str, Any]) -> Any:
@@ -63,12 +62,6 @@ def is_stock_sr_model(opt: Mapping[str, Any]) -> bool:
 def keys_are_known(opt: Mapping[str, Any]) -> bool:
     """Whether all keys that the model reads are known: ours, perhaps misspelt, or BasicSR's own SRModel."""
     return opt.get("model_type") is None or is_ours(opt) or is_stock_sr_model(opt)
-
-
-def our_base(found: object) -> Any:
-    """The nearest class of ours from which a class descends, itself included; None if there is none."""
-    classes = inspect.getmro(found) if inspect.isclass(found) else ()
-    return next((base for base in classes if _package(base) in _OUR_PACKAGES), None)
 
 
 def is_of_basicsr(opt: Mapping[str, Any]) -> bool:
