@@ -118,11 +118,13 @@ def _run(options: Path, folder: Path, *more: str, kill_at: tuple[int, float] | N
     """Train in a folder, to the end or until a time after an iteration; returns what was printed."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, str(ROOT / "basicsr" / "train.py"), "-opt", str(options), *more]
+    # Ours first; BasicSR may lie in another that was given.
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     log: list[str] = []
     with subprocess.Popen(
         command,
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

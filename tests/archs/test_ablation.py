@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from numerics import DTYPE, assert_close
+from numerics import DEVICE, DTYPE, assert_close
 from small_networks import SMALL, Small, image
 from torch import Tensor
 
@@ -46,7 +46,7 @@ def test_defaults_are_the_official_networks(name: str, train: bool) -> None:
     assert all(torch.equal(state[key], expected[key]) for key in state)
     reference = small.reference()
     ours.load_state_dict(small.filled(torch.float32).state_dict())
-    ours.to(DTYPE).train(train)
+    ours.to(DEVICE, DTYPE).train(train)
     x = image(19, 70, batch=2)
     with torch.no_grad():
         assert_close(ours(x), reference.train(train)(x))
