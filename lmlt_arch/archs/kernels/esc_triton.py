@@ -64,16 +64,16 @@ def linear_kernel(
 
 @triton.jit(do_not_specialize=["pixels", "height", "width"])
 def contract_kernel(
-    hidden, local_weight, local_bias, weight, bias, out, head, sums, pixels, height, width,
-    HIDDEN: tl.constexpr, PITCH: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr,
-    COUNT: tl.constexpr, COUNTED: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
-    PIXELS: tl.constexpr, SOURCES: tl.constexpr,
+    hidden, local, weight, bias, out, head, sums, pixels, height, width, HIDDEN: tl.constexpr,
+    PITCH: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, COUNT: tl.constexpr,
+    COUNTED: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr, PIXELS: tl.constexpr,
+    SOURCES: tl.constexpr,
 ):
     """The second half of a ConvFFN: `out = aggr(hidden + gelu(dwc(hidden)))`.
 
-    The first COUNT channels of `out`, if any, also go to `head`, whose pitch is COUNTED, and their sums over
-    a tile's pixels to `sums` (B, tiles, COUNTED). `pixels` is height times width. SOURCES divides PITCH,
-    that of `hidden`.
+    `local` (10, PITCH) are the nine taps of `dwc`, and its bias. The first COUNT channels of `out`, if any,
+    also go to `head`, whose pitch is COUNTED, and their sums over a tile's pixels to `sums` (B, tiles,
+    COUNTED). `pixels` is height times width. SOURCES divides PITCH, that of `hidden`.
     """
     tile, image = tl.program_id(0), tl.program_id(1).to(tl.int64)
     pixel = tile * PIXELS + tl.arange(0, PIXELS)
@@ -81,28 +81,27 @@ def contract_kernel(
     column, line = pixel % width, pixel // width
     source, channel = tl.arange(0, SOURCES), tl.arange(0, PADDED)
     corner = hidden + image * pixels * PITCH
+    # Of each pixel the same taps: loaded as a map is, they lie where its numbers do.
+    taps = local + source[None, :] + tl.zeros((PIXELS, 1), tl.int32)
     total = tl.zeros((PIXELS, PADDED), tl.float32)
     for first in range(0, PITCH, SOURCES):
         own = first + source
-        known = own < HIDDEN
-        local = tl.zeros((PIXELS, SOURCES), tl.float32)
-        local += tl.load(local_bias + own, mask=known, other=0.0).to(tl.float32)[None, :]
-        for tap in tl.static_range(9):
-            dy = tap // 3 - 1
-            dx = tap % 3 - 1
-            seen = inside & on_map(line + dy, column + dx, height, width)
-            place = (pixel + dy * width + dx)[:, None] * PITCH + own[None, :]
-            rows = tl.load(corner + place, mask=seen[:, None], other=0.0).to(tl.float32)
-            taps = tl.load(local_weight + own * 9 + tap, mask=known, other=0.0).to(tl.float32)
-            local += rows * taps[None, :]
-        rows = tl.load(corner + pixel[:, None] * PITCH + own[None, :], mask=inside[:, None], other=0.0)
+        place = pixel[:, None] * PITCH + own[None, :]
+        center = tl.load(corner + place, mask=inside[:, None], other=0.0)
+        made = tl.load(taps + 9 * PITCH + first).to(tl.float32)
+        for row in range(3):
+            for col in tl.static_range(3):
+                seen = inside & on_map(line + row - 1, column + col - 1, height, width)
+                near = corner + place + ((row - 1) * width + col - 1) * PITCH
+                rows = tl.load(near, mask=seen[:, None], other=0.0).to(tl.float32)
+                made += rows * tl.load(taps + (3 * row + col) * PITCH + first).to(tl.float32)
         factor = tl.load(
             weight + own[:, None] + channel[None, :] * HIDDEN,
-            mask=known[:, None] & (channel < WIDTH)[None, :],
+            mask=(own < HIDDEN)[:, None] & (channel < WIDTH)[None, :],
             other=0.0,
         )
-        rows = (rows.to(tl.float32) + gelu(local)).to(hidden.dtype.element_ty)
-        total += product(rows, factor, PRECISION, WIDEN)
+        made = (center.to(tl.float32) + gelu(made)).to(hidden.dtype.element_ty)
+        total += product(made, factor, PRECISION, WIDEN)
     total += tl.load(bias + channel, mask=channel < WIDTH, other=0.0).to(tl.float32)[None, :]
     result = total.to(out.dtype.element_ty)
     to = out + image * pixels * WIDTH + pixel[:, None] * WIDTH + channel[None, :]
