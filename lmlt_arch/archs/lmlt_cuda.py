@@ -1,13 +1,13 @@
-"""LMLT's inference on a GPU: what `lmlt_arch.archs.lmlt_arch` defines, in seven kernels a block.
+"""LMLT's inference on a GPU: what `lmlt_arch.archs.lmlt_arch` defines, in few kernels.
 
-Between kernels lie one normed map, the pooled levels and what attention makes of all levels. Windows, scores,
-enlarged levels and the mixer's hidden channels never lie in memory. Import this module only where Triton is
-installed.
+Between kernels lie one normed map, the pooled levels, what attention makes of all levels, and a piece of the
+mixer's hidden channels. Windows, scores and enlarged levels never lie in memory. Import this module only
+where Triton is installed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -22,11 +22,13 @@ from lmlt_arch.archs.kernels.window_attention import count_windows, level_consta
 if TYPE_CHECKING:
     from lmlt_arch.archs.lmlt_arch import LHSB, LevelAttention, LMLTBlock
 
-# How a kernel divides its work.
-NORM_POOL = {"num_warps": 4}
+# How a kernel divides its work: the fastest of six to nine ways each on an NVIDIA H200.
+NORM_POOL = {"num_warps": 1}
 ATTEND = {"WINDOWS": 1, "num_warps": 4}
-AGGREGATE = {"PIXELS": 64, "num_warps": 4}
-MIX = {"PIXELS": 128, "SOURCES": 16, "TARGETS": 64, "num_warps": 8, "num_stages": 3}
+AGGREGATE = {"NUMBERS": 2048, "num_warps": 4}
+MERGE = {"PIXELS": 64, "SOURCES": 32, "num_warps": 4}
+# Bytes of a hidden channel that the mixer makes at a time: more take memory, fewer time.
+MIXED = 1 << 18
 
 
 def run_blocks(blocks: Sequence[LMLTBlock], x: Tensor) -> Tensor:
@@ -41,9 +43,10 @@ def run_blocks(blocks: Sequence[LMLTBlock], x: Tensor) -> Tensor:
     """
     x = x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
     run = _Run(x)
-    # (blocks, hidden, dim, 3, 3) -> (blocks, 3, 3, pitch, hidden). Made anew each time: nothing can go stale.
-    spread = torch.stack([cast(nn.Conv2d, block.ccm.ccm[0]).weight for block in blocks])
-    spread = functional.pad(spread.permute(0, 3, 4, 2, 1), (0, 0, 0, run.pitch - run.dim)).contiguous()
+    # Channels last, of widths that library kernels take. Made anew each time: nothing can go stale.
+    spread = torch.stack([cast(nn.Conv2d, block.ccm.ccm[0]).weight for block in blocks]).movedim(2, 4)
+    spread = functional.pad(spread, (0, run.pitch - run.dim, 0, 0, 0, 0, 0, -spread.shape[1] % 8))
+    spread = spread.contiguous().movedim(4, 2)
     # Triton launches on the current device, whichever the tensors are on.
     with torch.cuda.device_of(x):
         for block, weight in zip(blocks, spread, strict=True):
@@ -111,20 +114,37 @@ class _Run:
     def aggregate(self, block: LMLTBlock) -> None:
         """The gated levels added to the map, and `normed` for the mixer."""
         aggr, norm, pixels = block.lhsb.aggr, block.norm2, self.batch * self.height * self.width
-        kernels.aggregate_kernel[(cdiv(pixels, AGGREGATE["PIXELS"]),)](
+        together = max(16, AGGREGATE["NUMBERS"] // self.padded)
+        kernels.aggregate_kernel[(cdiv(pixels, together),)](
             *self.levels, aggr.weight, aggr.bias, self.x, norm.weight, norm.bias, self.normed,
             pixels, self.height, self.width,
-            SHARE=self.share, PITCH=self.pitch, PADDED=padded(self.share),
-            PADDED_WIDTH=self.padded, **self.constants, **AGGREGATE,
+            SHARE=self.share, PITCH=self.pitch, PADDED=padded(self.share), PADDED_WIDTH=self.padded,
+            PIXELS=together, num_warps=AGGREGATE["num_warps"], **self.constants,
         )  # fmt: skip
 
     def mix(self, block: LMLTBlock, spread: Tensor) -> None:
-        """The mixer's output added to the map; `spread` is (3, 3, pitch, hidden)."""
+        """The mixer's output added to the map; `spread` is (hidden or more, pitch, 3, 3)."""
         first, merge = cast(nn.Conv2d, block.ccm.ccm[0]), cast(nn.Conv2d, block.ccm.ccm[2])
-        pixels = self.batch * self.height * self.width
-        kernels.mix_kernel[(cdiv(pixels, MIX["PIXELS"]),)](
-            self.normed, spread, first.bias, merge.weight, merge.bias, self.x,
-            pixels, self.height, self.width,
-            WIDTH=self.dim, PITCH=self.pitch, HIDDEN=spread.shape[-1], PADDED_WIDTH=self.padded,
-            **self.constants, **MIX,
-        )  # fmt: skip
+        for x, normed, skipped in self._pieces():
+            # No kernel of our own came near this library's. The bias comes later: here it would be a pass.
+            hidden = functional.conv2d(normed.permute(0, 3, 1, 2), spread, padding=1).permute(0, 2, 3, 1)
+            hidden = hidden[:, skipped : skipped + x.shape[1]].contiguous()
+            pixels = x.shape[:3].numel()
+            kernels.merge_kernel[(cdiv(pixels, MERGE["PIXELS"]),)](
+                hidden, first.bias, merge.weight, merge.bias, x, pixels,
+                WIDTH=self.dim, HIDDEN=merge.in_channels, PITCH=hidden.shape[-1], PADDED_WIDTH=self.padded,
+                **self.constants, **MERGE,
+            )  # fmt: skip
+
+    def _pieces(self) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """Images of the map, or rows of one; these of `normed`, and one beyond; how many come before.
+
+        Beyond are rows inside of the image, one above and one below at most.
+        """
+        line = self.width * self.x.element_size()
+        images = max(1, MIXED // (self.height * line))
+        rows = self.height if self.height * line <= MIXED else max(1, MIXED // line)
+        for x, normed in zip(self.x.split(images), self.normed.split(images), strict=True):
+            for top in range(0, self.height, rows):
+                above = min(top, 1)
+                yield x[:, top : top + rows], normed[:, top - above : top + rows + 1], above

@@ -9,7 +9,7 @@ Sums are float32.
 import triton
 import triton.language as tl
 
-from lmlt_arch.archs.kernels.parts import gelu, normalize, on_map, product
+from lmlt_arch.archs.kernels.parts import gelu, normalize, product
 
 
 @triton.jit(do_not_specialize=["tile_cols"])
@@ -302,52 +302,34 @@ def aggregate_kernel(
 
 
 @triton.jit(do_not_specialize=["pixels"])
-def mix_kernel(
-    normed, spread_weight, spread_bias, merge_weight, merge_bias, x, pixels, height, width,
-    WIDTH: tl.constexpr, PITCH: tl.constexpr, HIDDEN: tl.constexpr, PADDED_WIDTH: tl.constexpr,
-    PRECISION: tl.constexpr, WIDEN: tl.constexpr, PIXELS: tl.constexpr, SOURCES: tl.constexpr,
-    TARGETS: tl.constexpr,
+def merge_kernel(
+    hidden, hidden_bias, weight, bias, x, pixels, WIDTH: tl.constexpr, HIDDEN: tl.constexpr,
+    PITCH: tl.constexpr, PADDED_WIDTH: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
+    PIXELS: tl.constexpr, SOURCES: tl.constexpr,
 ):
-    """`x += merge(gelu(spread(normed)))`, in place: a 3x3 convolution, then a 1x1 one.
+    """`x += merge(gelu(hidden + hidden_bias))`, in place: the mixer after its 3x3 convolution.
 
-    `spread_weight` is (3, 3, PITCH, HIDDEN). Hidden channels are made TARGETS at a time, of SOURCES channels
-    at a time; SOURCES divides PITCH.
+    `hidden` has HIDDEN channels and a pitch of PITCH. SOURCES of them are summed at a time.
     """
-    STEPS: tl.constexpr = PITCH // SOURCES
     start = tl.program_id(0).to(tl.int64) * PIXELS
-    number = tl.arange(0, PIXELS)
-    column = ((start + number) % width).to(tl.int32)
-    line = ((start + number) // width % height).to(tl.int32)
-    inside = start + number < pixels
-    source = tl.arange(0, SOURCES)
-    channel = tl.arange(0, PADDED_WIDTH)
-    corner = normed + start * PITCH
+    number, source, channel = tl.arange(0, PIXELS), tl.arange(0, SOURCES), tl.arange(0, PADDED_WIDTH)
+    inside = (start + number < pixels)[:, None]
     total = tl.zeros((PIXELS, PADDED_WIDTH), tl.float32)
-    total += tl.load(merge_bias + channel, mask=channel < WIDTH, other=0.0).to(tl.float32)[None, :]
-    for first in tl.static_range(0, HIDDEN, TARGETS):
-        target = first + tl.arange(0, TARGETS)
-        made = target < HIDDEN
-        hidden = tl.zeros((PIXELS, TARGETS), tl.float32)
-        hidden += tl.load(spread_bias + target, mask=made, other=0.0).to(tl.float32)[None, :]
-        for step in range(9 * STEPS):
-            tap = step // STEPS
-            dy = tap // 3 - 1
-            dx = tap % 3 - 1
-            seen = inside & on_map(line + dy, column + dx, height, width)
-            from_row = (number + dy * width + dx)[:, None] * PITCH
-            from_row += (step % STEPS * SOURCES + source)[None, :]
-            rows = tl.load(corner + from_row, mask=seen[:, None], other=0.0)
-            from_weight = (step * SOURCES + source)[:, None] * HIDDEN + target[None, :]
-            factor = tl.load(spread_weight + from_weight, mask=made[None, :], other=0.0)
-            hidden += product(rows, factor, PRECISION, WIDEN)
-        merging = tl.load(
-            merge_weight + target[:, None] + channel[None, :] * HIDDEN,
+    total += tl.load(bias + channel, mask=channel < WIDTH, other=0.0).to(tl.float32)[None, :]
+    for first in range(0, HIDDEN, SOURCES):
+        own = first + source
+        made = own < HIDDEN
+        place = number[:, None] * PITCH + own[None, :]
+        rows = tl.load(hidden + start * PITCH + place, mask=inside & made[None, :], other=0.0).to(tl.float32)
+        rows += tl.load(hidden_bias + own, mask=made, other=0.0).to(tl.float32)[None, :]
+        factor = tl.load(
+            weight + own[:, None] + channel[None, :] * HIDDEN,
             mask=made[:, None] & (channel < WIDTH)[None, :],
             other=0.0,
         )
-        total += product(gelu(hidden).to(merging.dtype), merging, PRECISION, WIDEN)
+        total += product(gelu(rows).to(factor.dtype), factor, PRECISION, WIDEN)
     place = number[:, None] * WIDTH + channel[None, :]
-    real = inside[:, None] & (channel < WIDTH)[None, :]
+    real = inside & (channel < WIDTH)[None, :]
     corner = x + start * WIDTH
     result = tl.load(corner + place, mask=real, other=0.0).to(tl.float32) + total
     tl.store(corner + place, result.to(x.dtype.element_ty), mask=real)
