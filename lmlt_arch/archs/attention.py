@@ -9,9 +9,9 @@
 | `Flash` | FlashAttention, the position bias factored into q and k (FlashBias) | within `flash_tolerance` |
 | `Triton` | blocks by `lmlt_arch.archs.kernels`; while training, LMLT's windows | yes |
 
-`auto`: inference of LMLT on a GPU as `Triton`; inference in float32 on a CPU by `lmlt_arch.archs.fused`;
-heads that PyTorch's fused kernels do not take on a GPU (LMLT's) as `Naive`, but for training in half
-precision; else SDPA.
+`auto`: on a GPU as `Triton`, where that serves, but for training in float32; inference in float32 on a CPU by
+`lmlt_arch.archs.fused`; heads that PyTorch's fused kernels do not take on a GPU (LMLT's) as `Naive`, but for
+training in half precision; else SDPA.
 
 A backend that cannot serve a call hands it to SDPA, which is exact. Flex: dropout; exporting; on a CPU,
 backward; on CUDA, float64 and heads of other widths than 16, 32, 64 and 128. Flash: a bias whose gradient is
@@ -68,7 +68,7 @@ def available_backends() -> dict[str, str]:
     """What each backend would run on this machine, in words."""
     cuda = torch.cuda.is_available()
     missing = obstacle(torch.device("cuda" if cuda else "cpu"))
-    fast = "LMLT's inference by kernels of our own, else SDPA" if not missing else "SDPA"
+    fast = "kernels of our own, for the ESC family's training SDPA" if not missing else "SDPA"
     return {
         "auto": fast if cuda else "SDPA; LMLT's and ESC's inference in float32 by fused kernels",
         "Naive": "always",

@@ -236,7 +236,8 @@ def run_blocks(blocks: nn.ModuleList, x: Tensor, shared: SharedKernels) -> Tenso
     """
     typed = cast(Sequence[ESCBlock], blocks)
     attention = {block.attn.attn_type for block in typed}
-    if attention == {"Triton"} and where.usable(blocks, x, _KNOWN) and _fit(typed, x):
+    wanted = attention in ({"auto"}, {"Triton"})
+    if wanted and where.usable(blocks, x, _KNOWN) and _fit(typed, x):
         from lmlt_arch.archs import esc_cuda
 
         first, large = typed[0], tuple(kernel.shape for kernel in shared)

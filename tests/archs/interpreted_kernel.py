@@ -39,8 +39,8 @@ def here() -> Iterator[None]:
 def enlarge_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer programs, since the interpreter takes as long for large ones as for small ones."""
     monkeypatch.setitem(lmlt_cuda.ATTEND, "WINDOWS", 3)
-    monkeypatch.setitem(lmlt_cuda.AGGREGATE, "PIXELS", 1024)
-    monkeypatch.setitem(lmlt_cuda.MIX, "PIXELS", 1024)
+    monkeypatch.setitem(lmlt_cuda.AGGREGATE, "NUMBERS", 1 << 16)
+    monkeypatch.setitem(lmlt_cuda.MERGE, "PIXELS", 1024)
 
 
 @pytest.fixture
@@ -120,6 +120,17 @@ def test_lmlt_blocks(
     for block in exact(network).feats:
         expected = block(expected, 1, cols)
     assert_close(out, expected, tolerance=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("rows", [150, 64, 20, 1])
+@torch.no_grad()
+def test_the_mixer_in_pieces(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several images at once, one, some rows of one: the last rows of an image have no others below."""
+    monkeypatch.setattr(lmlt_cuda, "MIXED", rows * 64 * 4)
+    enlarge_tiles(monkeypatch)
+    network, x = fill(LMLT(4, n_blocks=1)).eval(), noise(3, 4, 64, 64, torch.float32)
+    out = lmlt_cuda.run_blocks(cast(Any, network.feats), x)
+    assert_close(out, exact(network).feats[0](x.double(), 1, 1), tolerance=TOLERANCE[torch.float32])
 
 
 def esc(arch: str = "ESC", **kwargs: Any) -> SRNetwork:
@@ -219,7 +230,8 @@ ONE_BLOCK = {name: replace(SMALL[name], kwargs={**SMALL[name].kwargs, "n_blocks"
         ("LMLT", "Triton", torch.float32, ["LMLT"]),
         ("LMLT", "auto", torch.float16, ["LMLT"]),
         ("ESC", "Triton", torch.float32, ["ESC"]),
-        ("ESC", "auto", torch.float32, []),
+        ("ESC", "auto", torch.float32, ["ESC"]),
+        ("ESC", "SDPA", torch.float32, []),
         ("ESCRealM-x2", "Triton", torch.bfloat16, ["ESC"]),
     ],
 )
@@ -263,7 +275,7 @@ REASONS = (
 @pytest.mark.parametrize(("name", "why"), [*product(("LMLT", "ESC"), REASONS), ("ESC", "wide kernel")])
 def test_the_readable_network_runs_where_it_must(name: str, why: str, fast_calls: list[str]) -> None:
     sizes = {"wide": {"dim": 132}, "wide kernel": {"dim": 36, "pdim": 33}}.get(why, {})
-    network = ONE_BLOCK[name].filled(torch.float32, attn_type="auto" if name == "LMLT" else "Triton", **sizes)
+    network = ONE_BLOCK[name].filled(torch.float32, **sizes)
     x = image(9, 10, dtype=torch.float32)
     blocks = network.get_submodule("feats" if name == "LMLT" else "blocks")
     convolution = next(m for m in blocks.modules() if type(m) is nn.Conv2d)
@@ -374,6 +386,38 @@ def test_training_of_lmlt_runs_the_operator(fast_calls: list[str]) -> None:
     for name, wanted in reference.named_parameters():
         found = network.get_parameter(name)
         assert_close(cast(Tensor, found.grad), cast(Tensor, wanted.grad), what=name)
+
+
+@pytest.mark.parametrize(("half", "expected"), [(True, 4), (False, 0)])
+def test_auto_trains_by_kernels_in_half_precision(half: bool, expected: int) -> None:
+    network, x = ONE_BLOCK["LMLT"].filled(torch.float32).train(), image(9, 9, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+        _, calls = operator_calls(lambda: network(x))
+    assert calls == expected
+
+
+def test_gradients_that_disagree_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU whose compiler goes wrong: what compares there is run here."""
+    found: list[bool] = []
+
+    def compared(_block: nn.Module, x: Tensor, fast: Any, slow: Any, **_: object) -> bool:
+        noise = torch.randn(1, x.shape[1], 8, 8)
+        found.append(torch.allclose(fast(noise), slow(noise.detach()), atol=1e-4))
+        return found[-1]
+
+    monkeypatch.setattr(window_attention, "agree", compared)
+    layer, x = level_attention(9), torch.randn(1, 9, 8, 8)
+    grads = window_attention.attend_windows_backward
+    for wrong in (False, True):
+        window_attention._compared.cache_clear()
+        if wrong:
+            monkeypatch.setattr(
+                window_attention, "attend_windows_backward", lambda *a: tuple(2 * g for g in grads(*a))
+            )
+        _, calls = operator_calls(lambda: layer(x, 1, 1))
+        assert calls == (1 if wrong else 2), "the trial, and what it allows"
+    assert found == [True, False]
+    window_attention._compared.cache_clear()
 
 
 @pytest.mark.parametrize("why", ["no gradients", "dropout", "float64", "wide", "hook", "replaced"])

@@ -4,8 +4,11 @@ The forward kernel is that of inference. The backward kernel computes its window
 the gradients of the weights; nothing but the input is kept from one to the other.
 """
 
+import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +17,7 @@ from lmlt_arch.archs.bypass import is_untouched
 from lmlt_arch.archs.kernels.where import (
     DTYPES,
     EXACT,
+    agree,
     is_place,
     is_plain,
     obstacle,
@@ -154,22 +158,26 @@ def attend_map(x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
     Returns:
         (B, d, H, W), channels last.
     """
-    if torch.is_autocast_enabled(x.device.type):
-        x = x.to(torch.get_autocast_dtype(x.device.type))
-    z = x.permute(0, 2, 3, 1)
+    z = x.to(compute_dtype(x)).permute(0, 2, 3, 1)
     image, row, pixel, channel = z.stride()
     even = channel == 1 and row == pixel * z.shape[2] and image == row * z.shape[1]
     return attend_windows(z if even else z.contiguous(), *weights).permute(0, 3, 1, 2)
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """In which a level computes: autocast's, where that is on."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def serves(level: nn.Module, x: Tensor) -> bool:
     """Whether `attend_map` can take the place of a level's attention.
 
     Not in an exported program (which must run without this package), for layers that are hooked or replaced,
-    or for dtypes, widths and devices that the kernels cannot take.
+    for dtypes, widths and devices that the kernels cannot take, or where they compute something else.
 
     Args:
-        level: with the layers that give the weights.
+        level: a `LevelAttention`.
         x: its input, (B, d, H, W).
     """
     if is_exporting() or not is_place(x.device) or x.dtype not in DTYPES:
@@ -177,7 +185,37 @@ def serves(level: nn.Module, x: Tensor) -> bool:
     if x.shape[1] > MAX_WIDTH or not x.numel() or obstacle(x.device):
         return False
     known = frozenset({type(level), nn.Linear, nn.Conv2d, nn.Dropout})
-    return is_untouched(level, x, known) and all(is_plain(p) for p in level.parameters())
+    if not is_untouched(level, x, known) or not all(is_plain(p) for p in level.parameters()):
+        return False
+    width = cast(nn.Linear, level.proj).in_features
+    return _agrees(type(level), width, compute_dtype(x), x.device)
+
+
+@torch.compiler.assume_constant_result
+def _agrees(kind: Any, dim: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether the kernels train a level as it is written; see `where.agree`."""
+    return _compared(kind, dim, dtype, device)
+
+
+@functools.cache
+def _compared(kind: Any, dim: int, dtype: torch.dtype, device: torch.device) -> bool:
+    with torch.random.fork_rng(devices=[]), torch.autocast(device.type, enabled=False), torch.enable_grad():
+        level = kind(dim, attn_drop_rate=0.0, drop_rate=0.0, attn_type="SDPA").to(device, dtype)
+
+        def results(run: Callable[[Tensor], Tensor], z: Tensor) -> list[Tensor]:
+            out = run(z.requires_grad_())
+            return [out.detach(), *torch.autograd.grad(out.square().mean(), [z, *level.parameters()])]
+
+        slow, x = partial(level, rows=1, cols=1), torch.randn(1, dim, 8, 8).to(device, dtype)
+        units = [part.abs().max() for part in results(slow, x)]
+
+        def in_units(run: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+            """All results, so that the largest difference tells of each."""
+            found = zip(results(run, z), units, strict=True)
+            return torch.cat([(part / unit).flatten() for part, unit in found])
+
+        fast = partial(in_units, lambda z: attend_map(z, level.weights()))
+        return agree(level, x.detach(), fast, partial(in_units, slow), side=8, constants=("gradients",))
 
 
 def count_windows(z: Tensor) -> tuple[int, int]:
