@@ -104,8 +104,13 @@ class PluginModel(SRModel):
                 _lay_out(net)
             if self.train_options.compile:
                 # In place, so that parameters keep their names in checkpoints. All batches have one size.
-                net.compile(dynamic=False)
+                net.compile(dynamic=False, mode="reduce-overhead" if self._may_record(net) else None)
         return super().model_to_device(net)
+
+    def _may_record(self, net: nn.Module) -> bool:
+        """Whether a compiled network may run as CUDA graphs: a call overwrites what the last one made."""
+        once = self.train_options.accumulation_steps == 1 and "network_d" not in self.opt
+        return net is self.net_g and once and self.device.type == "cuda" and not self.opt["dist"]
 
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
