@@ -2,7 +2,7 @@
 
   python scripts/benchmark_speed.py --threads 2
   python scripts/benchmark_speed.py --model LMLT_tiny LMLT --scale 2 4 --batch 1 8 --backend compile -o speed
-  python scripts/benchmark_speed.py --device cuda --dtype bf16 --batch 1 8 --attn auto Triton --backend graph
+  python scripts/benchmark_speed.py --device cuda --dtype bf16 --batch 1 8 --attn auto SDPA --backend graph
   python scripts/benchmark_speed.py --device cuda --dtype bf16 --batch 64 --training
 
 The plain reference (tests/plain_reference: NCHW, eager, attention with its whole score matrix) and this
@@ -10,7 +10,8 @@ package's networks have the same weights and see the same images, in turns, in o
 agree: in float32 (on a GPU for once without TF32) within 1e-5 of the output's range. Then come medians of the
 time and of the ratios of all turns, with the least and the largest; peak memory above idle, on a CPU of a
 process for each; and how near the floor a run is: its multiply-adds over the rate that matrix work reaches
-here, and what its layers put out, written once and read once, over the rate of copies. SwinIR-light of
+here, and what its layers put out, written once and read once, over the rate of copies. On a GPU there is also
+the median of each side as a CUDA graph: what remains where starting kernels costs nothing. SwinIR-light of
 BasicSR runs beside them.
 """
 
@@ -81,6 +82,7 @@ class Row(NamedTuple):
         seconds: median.
         ratio: median, least and largest of plain's time over this one's.
         memory: bytes above idle.
+        recorded: seconds as a CUDA graph, median.
         matrix_share: of the rate that matrix work reaches here.
         copy_share: of the rate of copies.
         problem: why there is nothing of all that.
@@ -91,6 +93,7 @@ class Row(NamedTuple):
     seconds: float | None = None
     ratio: tuple[float, float, float] | None = None
     memory: int | None = None
+    recorded: float | None = None
     matrix_share: float | None = None
     copy_share: float | None = None
     problem: str | None = None
@@ -127,7 +130,8 @@ class Bench:
         if side in ("compile", "graph") and not work.training:
             return NetworkRunner(network, device=self.device, dtype=self.dtype, compile=side == "compile")
         if side == "compile":
-            network.compile(dynamic=False)
+            # As `compile: true` does for a single process.
+            network.compile(dynamic=False, mode="reduce-overhead" if self.device.type == "cuda" else None)
             return self._for(work, network)
         if side in BACKENDS:
             return exported(network, self.device, side)
@@ -211,6 +215,7 @@ class Bench:
                 for side, run in runs.items():
                     times[side].append(self._seconds(run, lq))
                     tick()
+            graphs = {side: self._recorded(run, lq) for side, run in runs.items()}
         runs.clear()
         for side, seconds in times.items():
             ratios = [a / b for a, b in zip(times["plain"], seconds, strict=True)] if "plain" in times else []
@@ -222,10 +227,25 @@ class Bench:
                     median,
                     (statistics.median(ratios), min(ratios), max(ratios)) if ratios else None,
                     None if self.args.no_memory else self.peak(work, side),
+                    graphs[side],
                     *floor.shares(work, median, self),
                 )
             )
         return rows
+
+    def _recorded(self, run: Run, lq: Tensor) -> float | None:
+        """Seconds of a replay; None where there is nothing to record."""
+        if self.device.type != "cuda" or not isinstance(run, nn.Module):
+            return None
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                run(lq)
+        except RuntimeError:
+            return None
+        return statistics.median(
+            self._seconds(lambda _: graph.replay(), lq) for _ in range(self.args.repeats)
+        )
 
     def _seconds(self, run: Run, lq: Tensor) -> float:
         if isinstance(run, nn.Module):
@@ -323,25 +343,30 @@ def check(work: Work, side: str, output: Tensor, expected: Tensor, tolerance: fl
 def to_markdown(rows: Sequence[Row]) -> str:
     """The table."""
     lines = [
-        "| work | side | median, ms | plain's time over it (least to largest) | peak, MiB | share of plain's"
-        " | of the matrix peak | of copies |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "| work | side | median, ms | plain's time over it (least to largest) | recorded, ms | peak, MiB"
+        " | share of plain's | of the matrix peak | of copies |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     plain: dict[str, int | None] = {row.work: row.memory for row in rows if row.side == "plain"}
     for row in rows:
         if row.problem or row.seconds is None:
-            lines.append(f"| {row.work} | {row.side} | {row.problem} | | | | | |")
+            lines.append(f"| {row.work} | {row.side} | {row.problem} | | | | | | |")
             continue
         ratio = "{:.2f} ({:.2f} to {:.2f})".format(*row.ratio) if row.ratio and row.side != "plain" else ""
         memory = f"{row.memory / 2**20:.0f}" if row.memory else ""
         base = plain.get(row.work)
         share = f"{row.memory / base:.2f}" if row.memory and base and row.side != "plain" else ""
         floor = [f"{100 * s:.0f}%" if s is not None else "" for s in (row.matrix_share, row.copy_share)]
-        milliseconds = 1000 * row.seconds
-        digits = max(0, 3 - len(f"{milliseconds:.0f}"))
-        cells = [row.work, row.side, f"{milliseconds:.{digits}f}", ratio, memory, share, *floor]
+        recorded = to_milliseconds(row.recorded) if row.recorded else ""
+        cells = [row.work, row.side, to_milliseconds(row.seconds), ratio, recorded, memory, share, *floor]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def to_milliseconds(seconds: float) -> str:
+    """Three digits."""
+    milliseconds = 1000 * seconds
+    return f"{milliseconds:.{max(0, 3 - len(f'{milliseconds:.0f}'))}f}"
 
 
 def draw(rows: Sequence[Row]) -> bytes:
