@@ -12,7 +12,7 @@ from lmlt_arch.archs import fused, lmlt_fast
 from lmlt_arch.archs.arguments import hidden_width, positive_int, probability
 from lmlt_arch.archs.attention import AttentionModule
 from lmlt_arch.archs.kernels import where
-from lmlt_arch.archs.kernels.window_attention import MAX_WIDTH, attend_map, compute_dtype, serves
+from lmlt_arch.archs.kernels.window_attention import MAX_WIDTH, attend_map, in_half, serves
 from lmlt_arch.archs.layers import ChannelNorm, SRNetwork
 from lmlt_arch.archs.padding import cells, pad_to_cells
 
@@ -44,8 +44,7 @@ class LevelAttention(AttentionModule):
         """Attend inside each window of (B, dim, 8 rows, 8 cols); same shape out."""
         dropout = self.attn_drop_rate if self.training else 0.0
         # In float32 they have not been measured.
-        half = compute_dtype(x) in (torch.float16, torch.bfloat16)
-        wanted = self.attn_type == "Triton" or (self.attn_type == "auto" and half)
+        wanted = self.attn_type == "Triton" or (self.attn_type == "auto" and in_half(x))
         # Without gradients, kernels do whole blocks; what they are compared with then must not be kernels.
         if wanted and torch.is_grad_enabled() and not dropout and serves(self, x):
             return self._by_kernel(x)

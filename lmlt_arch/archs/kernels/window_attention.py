@@ -158,16 +158,21 @@ def attend_map(x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
     Returns:
         (B, d, H, W), channels last.
     """
-    z = x.to(compute_dtype(x)).permute(0, 2, 3, 1)
+    z = x.to(_compute_dtype(x)).permute(0, 2, 3, 1)
     image, row, pixel, channel = z.stride()
     even = channel == 1 and row == pixel * z.shape[2] and image == row * z.shape[1]
     return attend_windows(z if even else z.contiguous(), *weights).permute(0, 3, 1, 2)
 
 
-def compute_dtype(x: Tensor) -> torch.dtype:
+def _compute_dtype(x: Tensor) -> torch.dtype:
     """In which a level computes: autocast's, where that is on."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def in_half(x: Tensor) -> bool:
+    """Whether a level computes in half precision, on a device that the kernels run on."""
+    return is_place(x.device) and _compute_dtype(x) in (torch.float16, torch.bfloat16)
 
 
 def serves(level: nn.Module, x: Tensor) -> bool:
@@ -188,7 +193,7 @@ def serves(level: nn.Module, x: Tensor) -> bool:
     if not is_untouched(level, x, known) or not all(is_plain(p) for p in level.parameters()):
         return False
     width = cast(nn.Linear, level.proj).in_features
-    return _agrees(type(level), width, compute_dtype(x), x.device)
+    return _agrees(type(level), width, _compute_dtype(x), x.device)
 
 
 @torch.compiler.assume_constant_result
