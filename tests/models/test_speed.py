@@ -73,6 +73,22 @@ def test_optimizers_are_fused_on_cuda(make_options: Any, monkeypatch: pytest.Mon
     assert not made("Adagrad")["fused"]
 
 
+def test_compiled_networks_are_recorded_where_nothing_is_overwritten(
+    make_options: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recorded(device: str = "cuda", *, dist: bool = False, **more: Any) -> bool:
+        model = build(make_options, "LMLT", **more)
+        monkeypatch.setattr(model, "device", torch.device(device))
+        monkeypatch.setitem(model.opt, "dist", dist)
+        assert not model._may_record(model.net_g_ema)
+        return model._may_record(model.net_g)
+
+    assert recorded()
+    assert not recorded("cpu")
+    assert not recorded(dist=True)
+    assert not recorded(accumulation_steps=2)
+
+
 class OnMeta(LMLTModel):
     """Trains on the device that has no data: whatever needs a value of a tensor fails there."""
 
