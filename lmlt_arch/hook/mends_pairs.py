@@ -6,6 +6,7 @@ training that stock code can run is not touched. BasicSR's data sets import thes
 """
 
 import io
+import os
 from collections.abc import Iterable, Iterator
 from functools import wraps
 from pathlib import Path
@@ -285,7 +286,8 @@ def _all_there(paths: Iterable[str]) -> bool:
 
 def _files(folder: Path) -> Iterator[str]:
     if folder.is_dir():
-        yield from (entry.name for entry in folder.iterdir())
+        with os.scandir(folder) as entries:
+            yield from (entry.name for entry in entries if entry.is_file())
 
 
 def _all_stored(folder: Path, keys: list[str]) -> bool:

@@ -104,6 +104,9 @@ def test_pairs_found_by_lists(fill: Any, tmp_path: Path) -> None:
     info.write_text("a.png (8,8,3)\nb.png (8,8,3)\n\n")
     assert stock(*arguments)[2]["gt_path"] == f"{folders[1]}/", "a folder as an image"
     assert names_of(find(*arguments)) == [("a.png", "ax4.png"), ("b.png", "bx4.jpg")]
+    # Nor where nothing else is wrong.
+    info.write_text("\na.png (8,8,3)\n  \n")
+    assert names_of(find(*arguments)) == [("a.png", "ax4.png")]
 
 
 def test_pairs_found_in_lmdbs(store: Any) -> None:
