@@ -25,19 +25,26 @@ _GAP = 4
 def first_batch(opt: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
     """LQ (b, 3, h, w) and ground truth (b, 3, h * scale, w * scale), as training sees them.
 
-    Of a file for testing, the first pair of its first data set, or None if there are no LQ images.
+    Of a file for testing, the first pair of its first data set, or None if one of both is not there.
 
     Raises:
         Exception: whatever the data set or the degradation raises.
+        ValueError: there is no data set, or one for training has no ground truth.
     """
     from basicsr.data import build_dataset
 
+    if not opt["datasets"]:
+        raise ValueError("there is none: add one, such as 'test_1'")
     phase = "train" if "train" in opt["datasets"] else next(iter(opt["datasets"]))
     data = deepcopy(dict(opt["datasets"][phase]))
     data |= {"phase": phase.split("_")[0], "scale": opt["scale"]}
     dataset = build_dataset(data)
     count = min(len(dataset), whole(data, "batch_size_per_gpu") or 1)
     batch = default_collate([dataset[index] for index in range(count)])
+    if "gt" not in batch:
+        if phase == "train":
+            raise ValueError(f"{data.get('type')} gives no ground truth to train on")
+        return None
     if "lq" in batch:
         return batch["lq"], batch["gt"]
     if not model_family(opt).synthesizes or phase != "train":

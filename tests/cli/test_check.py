@@ -553,6 +553,22 @@ def test_an_empty_validation_folder_and_photos_to_restore(
     assert "datasets: val_2: dataroot_lq: there are no images in" in found[1]
 
 
+def test_photos_to_restore_need_no_ground_truth(
+    paired: dict[str, Any], write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = {"name": "photos", "type": "SingleImageDataset", "dataroot_lq": str(tmp_path / "lq")}
+    photos["io_backend"] = {"type": "disk"}  # type: ignore[assignment]
+    test = {key: value for key, value in paired.items() if key not in ("train", "datasets")}
+    assert check(write({**test, "datasets": {"test_1": photos}, "val": {"save_img": True}})) == 0
+    assert "nothing wrong" in capsys.readouterr().out
+    found = findings(write({**test, "datasets": {}}), capsys)
+    assert len(found) == 1
+    assert "datasets: the first batch cannot be made: there is none: add one, such as 'test_1'" in found[0]
+    train = photos | {"batch_size_per_gpu": 1, "num_worker_per_gpu": 0}
+    found = findings(write({**paired, "datasets": {"train": train}}), capsys)
+    assert any("SingleImageDataset gives no ground truth to train on" in text for text in found)
+
+
 def test_no_message_shows_objects_of_python(
     paired: dict[str, Any], write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
