@@ -49,8 +49,12 @@ def match_names(gt: Collection[str], lq: Collection[str], template: str | None =
         gt: names of ground truth, or keys of an LMDB.
         lq: names or keys of low quality images.
         template: of `filename_tmpl`.
+
+    Raises:
+        DataSetError: the template is none.
     """
     template = template or _ANY_NAME
+    check_template(template)
     free = dict.fromkeys(lq)
     partners: dict[str, str] = {}
     for rule in _rules(template):
@@ -66,6 +70,18 @@ def match_names(gt: Collection[str], lq: Collection[str], template: str | None =
                 del free[found[0]]
     pairs = [Pair(name, partners[name]) for name in gt if name in partners]
     return Matched(pairs, [name for name in gt if name not in partners], [*free])
+
+
+def check_template(template: str) -> None:
+    """Raise a DataSetError unless BasicSR can put the name of an image into a template."""
+    try:
+        named = template.format("one"), template.format("two")
+    except (AttributeError, IndexError, KeyError, ValueError):
+        named = "", ""
+    if named[0] == named[1]:
+        raise DataSetError(
+            f"filename_tmpl: {template!r} must hold {{}} for the name of the ground truth, such as '{{}}x4'"
+        )
 
 
 def pairs_of_folders(gt: Path, lq: Path, template: str | None = _ANY_NAME) -> list[Pair]:
