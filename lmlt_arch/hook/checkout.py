@@ -68,11 +68,11 @@ def _folders(spec: ModuleSpec | None) -> list[Path]:
     return [Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]
 
 
-def package_of_running_script() -> ModuleSpec | None:
-    """Spec of `basicsr` when the running script lies in that very folder.
+@mending.mend_finding("basicsr")
+def own_folder() -> ModuleSpec | None:
+    """`torchrun basicsr/train.py` in a checkout of BasicSR does not find the package that the script lies in.
 
-    `torchrun basicsr/train.py` puts the folder `basicsr` on the path and not the one that holds it, so a
-    stock checkout does not find its own package unless PYTHONPATH names it.
+    The folder `basicsr` is on the path then, and not the one that holds it. Returns where the package is.
     """
     if mending.skipped("own-folder"):
         return None
@@ -81,7 +81,7 @@ def package_of_running_script() -> ModuleSpec | None:
         for folder in _folders_of_script():
             start = folder.resolve() / "__init__.py"
             if start.parent.name == "basicsr" and start.is_file():
-                mending.applied["own-folder"] = mending.summary(package_of_running_script)
+                mending.applied["own-folder"] = mending.summary(own_folder)
                 return spec_from_file_location(
                     "basicsr", start, submodule_search_locations=[str(start.parent)]
                 )
@@ -98,26 +98,31 @@ def _folders_of_script() -> Iterator[Path]:
         yield Path("basicsr")
 
 
-def version_of_unbuilt(package: str) -> ModuleSpec | None:
-    """Spec of `basicsr.version`, which BasicSR's setup.py writes and a checkout never built lacks.
+@mending.mend_finding("basicsr.version")
+def missing_version(package: str) -> ModuleSpec | None:
+    """A checkout of BasicSR that was never built lacks `version.py`, which its `__init__.py` imports.
 
-    `basicsr/__init__.py` imports it all the same. `package` is the folder of the package. A fork without the
-    file that setup.py reads may have a way of its own to do without.
+    `package` is the folder of the package. Returns what stands in for the file, made of the `VERSION` that
+    setup.py reads. A fork without that may have a way of its own to do without.
     """
     source = Path(package).parent / "VERSION"
     if mending.skipped("missing-version") or not source.is_file():
         return None
-    mending.applied["missing-version"] = mending.summary(version_of_unbuilt)
-    return ModuleSpec("basicsr.version", _VersionLoader(source))
+    try:
+        version = source.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    mending.applied["missing-version"] = mending.summary(missing_version)
+    return ModuleSpec("basicsr.version", _VersionLoader(version))
 
 
 class _VersionLoader(Loader):
     """Makes what the generated file holds from the text file `VERSION` at the root of the checkout."""
 
-    def __init__(self, source: Path) -> None:
-        self._source = source
+    def __init__(self, version: str) -> None:
+        self._version = version
 
     def exec_module(self, module: ModuleType) -> None:
-        version = self._source.read_text(encoding="utf-8").strip()
+        version = self._version
         numbers = tuple(int(part) if part.isdigit() else part for part in version.split("."))
         vars(module).update(__version__=version, __gitsha__="unknown", version_info=numbers)

@@ -62,9 +62,9 @@ def find_spec(
 
 def _spec_of_checkout(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
     if name == "basicsr":
-        return checkout.package_of_running_script()
+        return checkout.own_folder()
     if name == "basicsr.version" and path:
-        return checkout.version_of_unbuilt(next(iter(path)))
+        return checkout.missing_version(next(iter(path)))
     return None
 
 
@@ -82,12 +82,13 @@ def _with_our_work(spec: ModuleSpec) -> ModuleSpec | None:
 
 def _exec_module(loader: Loader, module: ModuleType) -> None:
     vars(loader).pop("exec_module", None)
-    names = vars(module)
+    # Asked before it runs: a module may delete its own name.
+    name, names = module.__name__, vars(module)
     mending.before("basicsr")
-    with mending.during(module.__name__, names):
+    with mending.during(name, names):
         loader.exec_module(module)
-    mending.after(module.__name__, names)
-    registration.after(module.__name__, names)
+    mending.after(name, names)
+    registration.after(name, names)
 
 
 def _is_ours(finder: object) -> bool:

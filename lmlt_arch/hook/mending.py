@@ -8,6 +8,7 @@ A mend that fails leaves BasicSR as it was. Nothing here raises, whatever the na
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from functools import cache, partial, wraps
 from importlib import import_module
 from typing import Any, TypeVar
 
+from lmlt_arch.hook import telling
 from lmlt_arch.hook.registration import runs_ours
 from lmlt_arch.hook.telling import tell_once
 
@@ -29,6 +31,7 @@ ASK = "LMLT_MENDS"
 models that are not ours as well. The same as `lmlt: mends` in an option file."""
 
 HOMES = (
+    "checkout",
     "mends_import",
     "mends_distributed",
     "mends_training",
@@ -77,6 +80,7 @@ class Mend:
     acts: str = EVERYWHERE
 
 
+_finding: list[Mend] = []
 _before: list[Mend] = []
 _during: list[Mend] = []
 _after: list[Mend] = []
@@ -85,6 +89,11 @@ _after: list[Mend] = []
 def always(names: Names) -> bool:
     """The probe of a mend for something that no version of BasicSR or its libraries gets right."""
     return True
+
+
+def mend_finding(*modules: str) -> Callable[[_F], _F]:
+    """Enter the decorated function, which tells where each of `modules` is; the finder calls it."""
+    return partial(_enter, _finding, modules, needed=always)
 
 
 def mend_libraries(*packages: str, needed: Callable[[Names], bool] = always) -> Callable[[_F], _F]:
@@ -113,7 +122,7 @@ def mend_after(
 def all_mends() -> list[Mend]:
     """Every mend there is."""
     _load()
-    return [*_before, *_during, *_after]
+    return [*_finding, *_before, *_during, *_after]
 
 
 def before(package: str) -> None:
@@ -122,6 +131,8 @@ def before(package: str) -> None:
         return
     _prepared.add(package)
     _load()
+    for variable in (SKIP, ASK):
+        _tell_unknown(variable, _listed(os.environ.get(variable, "")))
     for mend in _due(_before, package, {}):
         with _guarded(mend.name):
             mend.run()
@@ -163,8 +174,10 @@ def wanted(name: str, opt: Mapping[str, Any]) -> bool:
         opt: the options of the run.
     """
     section = opt.get("lmlt")
-    in_file = section.get("mends") if isinstance(section, Mapping) else None
-    asked = [*_listed(os.environ.get(ASK, "")), *(in_file if isinstance(in_file, list) else [in_file])]
+    in_file = section.get("mends", []) if isinstance(section, Mapping) else [] if section is None else section
+    in_file = in_file if isinstance(in_file, list) else [in_file]
+    _tell_unknown("lmlt: mends", in_file)
+    asked = [*_listed(os.environ.get(ASK, "")), *in_file]
     return name in asked or "all" in asked or runs_ours(opt)
 
 
@@ -276,6 +289,17 @@ def _guarded(name: str) -> Iterator[None]:
         yield
     except Exception as error:
         tell_once(f"{name} could not be applied ({error!r}); BasicSR goes on without it.")
+
+
+def _tell_unknown(where: str, names: list[Any]) -> None:
+    """Say which names are those of no mend."""
+    known = {"all", *(mend.name for mend in all_mends())}
+    if any(f"{__package__}.{home}" not in sys.modules for home in HOMES):
+        return  # for want of a library, not all are known
+    for name in names:
+        text = f"{where} names {name!r}, which is no mend."
+        if name not in known and text not in telling.failures:
+            tell_once(text)
 
 
 def _listed(text: str) -> list[str]:

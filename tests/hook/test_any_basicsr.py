@@ -220,6 +220,20 @@ STRANGERS: dict[str, tuple[dict[str, str], str, bool]] = {
         "import basicsr.utils.file_client, basicsr.data.data_util, basicsr.metrics.fid\nprint(main())",
         False,
     ),
+    "a module that deletes its name": (
+        {"basicsr/__init__.py": "", "basicsr/archs/__init__.py": "x = 1\ndel __name__"},
+        "import basicsr.archs; print(basicsr.archs.x)",
+        False,
+    ),
+    "a version that is no text": (
+        {
+            "VERSION": "\udcff\udcfe",
+            "basicsr/__init__.py": "try:\n    from .version import __version__\n"
+            "except ImportError:\n    __version__ = 'of the fork'",
+        },
+        "import basicsr; print(basicsr.__version__)",
+        False,
+    ),
     "names that are not what they were": (
         {
             "basicsr/__init__.py": "from . import train",
@@ -243,7 +257,7 @@ def test_strangers(what: str, plain: Environment, plugged: Environment, tmp_path
     files, program, fails = STRANGERS[what]
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_bytes(text.encode(errors="surrogateescape"))
     (tmp_path / "program.py").write_text(program)
     said = [
         environment.run("-W", "error", "program.py", cwd=tmp_path, fails=fails).splitlines()

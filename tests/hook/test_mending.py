@@ -36,6 +36,29 @@ def test_a_failing_mend_warns_and_lets_go(monkeypatch: pytest.MonkeyPatch) -> No
     assert "broken" not in mending.applied
 
 
+def test_names_of_no_mend_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "failures", [])
+    monkeypatch.setattr(mending, "_prepared", set())
+    monkeypatch.setenv(mending.SKIP, "own-folder, own-foldr")
+    with pytest.warns(RuntimeWarning, match="LMLT_SKIP_MENDS names 'own-foldr', which is no mend"):
+        mending.before("basicsr")
+    for section in (
+        {"mends": ["seeds-of-data-worker"]},
+        {"mends": "al"},
+        "all mends",
+        {"mends": "all"},
+        None,
+    ):
+        mending.wanted("seeds-of-data-workers", {"model_type": "SRModel", "lmlt": section})
+        mending.wanted("seeds-of-data-workers", {"model_type": "SRModel", "lmlt": section})
+    assert [text.split("'")[1] for text in telling.failures] == [
+        "own-foldr",
+        "seeds-of-data-worker",
+        "al",
+        "all mends",
+    ]
+
+
 def test_left_out_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     mends = [
