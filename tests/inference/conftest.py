@@ -1,5 +1,6 @@
-"""Small networks and photographs."""
+"""Small networks and photographs, and processes whose memory counts."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def photo() -> Image.Image:
     """40 x 30 pixels of a photograph."""
     return Image.fromarray(skimage.data.astronaut()[:60:2, 200:280:2])
+
+
+@pytest.fixture
+def users_environment(repo_root: Path) -> dict[str, str]:
+    """Variables of a process that gives memory back as users' do; `scripts/test.sh` has it keep some."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    return {**kept, "PYTHONPATH": str(repo_root)}

@@ -1,6 +1,5 @@
 """Images that are enlarged in rows through the disk."""
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -169,7 +168,7 @@ def test_rows_of_wide_images_are_low(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB there")
-def test_memory_is_bounded(tmp_path: Path, repo_root: Path) -> None:
+def test_memory_is_bounded(tmp_path: Path, users_environment: dict[str, str]) -> None:
     """The result takes 148 MiB in 8 bits and 593 MiB in float, beside what a row of tiles needs."""
     torch.manual_seed(0)
     torch.save({"params": LMLT(4, 1, upscaling_factor=4).state_dict()}, tmp_path / "net.pth")
@@ -192,7 +191,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
         done = subprocess.run(
             [sys.executable, "-c", script, *command],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(repo_root)},
+            env=users_environment,
             capture_output=True,
             text=True,
             check=False,

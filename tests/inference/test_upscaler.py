@@ -1,6 +1,5 @@
 """`Upscaler` on arrays, tensors and images of Pillow."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -194,7 +193,7 @@ def test_automatic_tiles_fit_into_memory(checkpoint: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
-def test_goes_on_when_memory_runs_out(tmp_path: Path, repo_root: Path) -> None:
+def test_goes_on_when_memory_runs_out(tmp_path: Path, users_environment: dict[str, str]) -> None:
     """Tiles that were chosen too large become smaller, in a process that really has no more memory."""
     torch.manual_seed(0)
     network = LMLT(36, 2, upscaling_factor=2)
@@ -216,7 +215,7 @@ print(said[-1], upscaler.tile)
 """
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "net.pth")],
-        env={**os.environ, "PYTHONPATH": str(repo_root)},
+        env=users_environment,
         capture_output=True,
         text=True,
         check=False,
