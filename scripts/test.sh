@@ -18,4 +18,4 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # The memory of large tensors stays with the process: page by page, getting it anew takes as long as computing.
 export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296
 processes=$(python -c 'import os; print(min(4, os.cpu_count() or 1))')
-python -m pytest -n "$processes" --dist loadfile "$@"
+python -m pytest -n "$processes" --dist loadfile --no-loadscope-reorder "$@"

@@ -1,6 +1,7 @@
 """What every test shares: a live hook, and the reference material where it is at hand."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,12 @@ finder.install()
 # Where tests run in several processes, torchrun must not meet at one port.
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ["PET_MASTER_PORT"] = str(29500 + int(worker.removeprefix("gw")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of many slow tests come first: at the end, no process waits long for another."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")
