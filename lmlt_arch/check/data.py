@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from lmlt_arch.check.sources import Image, SourceError, encoded, samples_of
 from lmlt_arch.data.images import ImageError, look
+from lmlt_arch.metrics.psnr_ssim import WINDOW
 from lmlt_arch.options.files import layout_mistakes
-from lmlt_arch.options.looking import section, whole
+from lmlt_arch.options.looking import at, section, whole
 from lmlt_arch.options.mistakes import NOTE, Mistake, Place
 from lmlt_arch.options.ownership import known_set
 from lmlt_arch.options.total_batch import Launch, epoch_of
@@ -21,6 +22,7 @@ _BATCH = ("datasets", "train", "batch_size_per_gpu")
 # Samples of an epoch whose order can be drawn at once.
 _LONGEST = 10**9
 _T = TypeVar("_T")
+_Sides = tuple[int, int]
 
 
 def data_findings(opt: Mapping[str, Any], launch: Launch, *, everything: bool = False) -> list[Mistake]:
@@ -59,9 +61,10 @@ def _of_set(
     size = whole(data, "gt_size") if place[-1] == "train" else None
     scale = whole(opt, "scale") or 1
     for sample in _progress(_sample(good, everything=everything), place):
-        texts = (
-            _wrong_pair(*sample, scale, size, str(place[-1])) if len(sample) == 2 else _unreadable(*sample)
-        )
+        sides, texts = _sides(sample)
+        if len(sample) == 2 and not texts:
+            texts = [*_wrong_pair(*sample, sides, scale, size, str(place[-1]))]
+            findings += [] if place[-1] == "train" else _all_border(opt, sample[0].name, sides[0])
         findings += [Mistake(place, text) for text in texts]
     return findings
 
@@ -119,15 +122,33 @@ def _one_of(names: list[str]) -> str:
     return f"{names[0]}{more}"
 
 
-def _wrong_pair(gt: Image, lq: Image, scale: int, size: int | None, phase: str) -> Iterator[str]:
-    sides = []
-    for image in (gt, lq):
+def _sides(sample: Iterable[Image]) -> tuple[list[_Sides], list[str]]:
+    """Height and width of each image, and what is said of those that cannot be read."""
+    sides, texts = [], []
+    for image in sample:
         try:
-            sides.append(image.read().shape[:2])
+            height, width = image.read().shape[:2]
+            sides.append((height, width))
         except ImageError as error:
-            yield f"{error}. Replace or remove it"
-    if len(sides) < 2:
-        return
+            texts.append(f"{error}. Replace or remove it")
+    return sides, texts
+
+
+def _all_border(opt: Mapping[str, Any], name: str, sides: _Sides) -> Iterator[Mistake]:
+    """Metrics to which a border leaves too little of an image."""
+    for metric in section(opt, "val", "metrics"):
+        least = WINDOW if "ssim" in str(at(opt, "val", "metrics", metric, "type")) else 1
+        border = whole(opt, "val", "metrics", metric, "crop_border") or 0
+        if min(sides) - 2 * border < least:
+            text = (
+                f"{name} is too small, {sides[1]}x{sides[0]} pixels: lower crop_border, or remove the image"
+            )
+            yield Mistake(("val", "metrics", metric), text)
+
+
+def _wrong_pair(
+    gt: Image, lq: Image, sides: list[_Sides], scale: int, size: int | None, phase: str
+) -> Iterator[str]:
     (height, width), (h, w) = sides
     fits = (height, width) == (h * scale, w * scale)
     if phase != "train":  # ground truth is cropped then
@@ -141,14 +162,6 @@ def _wrong_pair(gt: Image, lq: Image, scale: int, size: int | None, phase: str) 
         yield (
             f"{gt.name} is {width}x{height} pixels, smaller than gt_size, {size}: remove it or lower gt_size"
         )
-
-
-def _unreadable(image: Image) -> list[str]:
-    try:
-        image.read()
-    except ImageError as error:
-        return [f"{error}. Replace or remove it"]
-    return []
 
 
 def _sample(samples: list[_T], *, everything: bool) -> list[_T]:

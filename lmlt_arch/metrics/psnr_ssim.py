@@ -7,7 +7,8 @@ from torch.nn import functional as F
 # ITU-R BT.601 luma of RGB in [0, 255], as MATLAB's rgb2ycbcr has it.
 _LUMA = (65.481, 128.553, 24.966)
 _LUMA_OFFSET = 16.0
-_WINDOW, _SIGMA = 11, 1.5
+# Side of the Gaussian window of SSIM.
+WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
@@ -41,8 +42,8 @@ def ssim(images: Tensor, gt: Tensor, *, crop_border: int = 0, test_y_channel: bo
         ValueError: also if less than 11 x 11 pixels are left.
     """
     images, gt = _prepare(images, gt, crop_border, test_y_channel)
-    if min(images.shape[-2:]) < _WINDOW:
-        raise ValueError(f"SSIM needs {_WINDOW} x {_WINDOW} pixels; {_size(images)} are left")
+    if min(images.shape[-2:]) < WINDOW:
+        raise ValueError(f"SSIM needs {WINDOW} x {WINDOW} pixels; {_size(images)} are left")
     moments = torch.cat([images, gt, images * images, gt * gt, images * gt], dim=1)
     mu1, mu2, square1, square2, product = _blur(moments).chunk(5, dim=1)
     variance1, variance2, covariance = square1 - mu1 * mu1, square2 - mu2 * mu2, product - mu1 * mu2
@@ -67,9 +68,9 @@ def _prepare(images: Tensor, gt: Tensor, border: int, luma: bool) -> tuple[Tenso
 
 def _blur(images: Tensor) -> Tensor:
     """Gaussian window, only where all of it fits; one direction after the other."""
-    places = torch.arange(_WINDOW, dtype=images.dtype, device=images.device) - _WINDOW // 2
+    places = torch.arange(WINDOW, dtype=images.dtype, device=images.device) - WINDOW // 2
     weights = torch.exp(-(places**2) / (2 * _SIGMA**2))
-    weights = (weights / weights.sum()).expand(images.shape[1], 1, 1, _WINDOW)
+    weights = (weights / weights.sum()).expand(images.shape[1], 1, 1, WINDOW)
     blurred = F.conv2d(images, weights, groups=images.shape[1])
     return F.conv2d(blurred, weights.mT, groups=images.shape[1])
 

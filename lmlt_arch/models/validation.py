@@ -113,8 +113,11 @@ def _measure_share(model: Any, dataloader: Any, current_iter: int | str, save_im
             target = _place(model.opt, dataset.opt["name"], PurePath(path).stem, current_iter)
             make_folder(target.parent)
             write_atomic(target, encode_png(_pixels(result), compression_level=3))
-        for column, metric in enumerate(metrics.values()):
-            figures[index, column] = _figure(metric, result, gt)
+        for column, (name, metric) in enumerate(metrics.items()):
+            try:
+                figures[index, column] = _figure(metric, result, gt)
+            except Exception as error:
+                raise ValueError(f"{path}: val: metrics: {name}: {error}") from error
     return figures
 
 

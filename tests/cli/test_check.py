@@ -553,6 +553,26 @@ def test_an_empty_validation_folder_and_photos_to_restore(
     assert "datasets: val_2: dataroot_lq: there are no images in" in found[1]
 
 
+@pytest.mark.parametrize(
+    ("kind", "border", "fits"), [("psnr", 18, True), ("psnr", 24, False), ("ssim", 18, False)]
+)
+def test_borders_that_leave_nothing(
+    paired: dict[str, Any],
+    write: Write,
+    kind: str,
+    border: int,
+    fits: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    paired["val"]["metrics"] = {"m": {"type": f"calculate_{kind}", "crop_border": border}}
+    if fits:
+        assert check(write(paired)) == 0
+        return
+    found = findings(write(paired), capsys)
+    assert all("val: metrics: m: " in text and "lower crop_border" in text for text in found)
+    assert found
+
+
 def test_photos_to_restore_need_no_ground_truth(
     paired: dict[str, Any], write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
