@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from lmlt_arch.options.cross import contradictions
+from lmlt_arch.options.fields import with_numbers
 from lmlt_arch.options.files import file_mistakes
 from lmlt_arch.options.looking import model_family
 from lmlt_arch.options.mistakes import Mistake, OptionError, Place, mistakes_in
 from lmlt_arch.options.model_types import unknown_model
 from lmlt_arch.options.needed import degradation_mistakes, needed_mistakes
-from lmlt_arch.options.ownership import concerns, is_understood
+from lmlt_arch.options.ownership import concerns, converts_numbers, is_understood
 from lmlt_arch.options.parts import part_mistakes
 from lmlt_arch.options.reading import read_option_file
 from lmlt_arch.options.registries import registered
@@ -23,6 +24,9 @@ from lmlt_arch.options.values import not_finite
 
 # The sections that models are built from.
 _BUILT = ("network_g", "network_d", "train", "tile", "degradation")
+
+# Where our models make numbers of those that YAML left as text, such as 1e300.
+_CONVERTED = ("network_g", "network_d", "train")
 
 # Of a text: values of files, and what constructors say of them, may be of any length.
 _LONGEST = 600
@@ -89,7 +93,7 @@ def option_mistakes(
     found += part_mistakes(opt, is_train=training)
     known = {m.place for m in found}
     if is_understood(opt):
-        found += [m for m in not_finite(opt) if m.place not in known]
+        found += [m for m in _endless(opt) if m.place not in known]
     if whole:
         found += needed_mistakes(opt, is_train=training)
     if training and whole and model_family(opt).synthesizes:
@@ -161,6 +165,13 @@ def _as_written(opt: Mapping[str, Any], place: Place = ()) -> dict[str, Any]:
         for key, value in opt.items()
         if key not in added
     }
+
+
+def _endless(opt: Mapping[str, Any]) -> list[Mistake]:
+    found = [*not_finite(opt)]
+    if not found and converts_numbers(opt):
+        found += not_finite({name: with_numbers(opt[name]) for name in _CONVERTED if name in opt})
+    return found
 
 
 def _model_mistakes(opt: Mapping[str, Any]) -> list[Mistake]:

@@ -6,7 +6,15 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
+# Of one machine.
+_MOST_GPUS = 1024
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+LONGEST = 2**53
+"""Of iterations and other counts that cost nothing: larger ones are no longer exact as numbers of JSON."""
+
+LARGEST_SIDE = 65536
+"""Of crops to train on."""
 
 
 class Section(BaseModel):
@@ -87,8 +95,10 @@ Weights = Annotated[list[Number], AfterValidator(_any_of)]
 
 def _gpus(value: Any) -> Any:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        if value != "auto" and value > _MOST_GPUS:
+            raise ValueError(f"must be at most {_MOST_GPUS}; got {value!r:.120}")
         return value
-    raise ValueError(f"must be auto or a number of GPUs, 0 for the CPU; got {value!r}")
+    raise ValueError(f"must be auto or a number of GPUs, 0 for the CPU; got {value!r:.120}")
 
 
 def _paths(value: Any) -> Any:
@@ -132,7 +142,7 @@ Scale = Annotated[
 Gpus = Annotated[
     Any,
     BeforeValidator(_gpus),
-    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 0}]}),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 0, "maximum": _MOST_GPUS}]}),
 ]
 """`auto`, or how many."""
 

@@ -140,7 +140,7 @@ def _wanted(kind: str, bounds: Mapping[str, Any], given: object, otherwise: str)
         case "less_than":
             return f"must be below {bounds['lt']:g}"
         case "less_than_equal":
-            return f"must be at most {bounds['le']:g}"
+            return f"must be at most {bounds['le']:.16g}"
         case "too_short":
             return "must not be empty"
         case "string_pattern_mismatch":

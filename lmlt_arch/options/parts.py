@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,8 +15,16 @@ from lmlt_arch.options.mistakes import Mistake, Place, nearest
 from lmlt_arch.options.model_types import model_for
 from lmlt_arch.options.ownership import converts_numbers, has_stock_schedules, is_understood, stock_optimizers
 from lmlt_arch.options.perceptual import perceptual_mistakes
-from lmlt_arch.options.registries import keywords, optimizers, registered, schedulers
-from lmlt_arch.options.values import argument_mistakes, number_lists, too_many
+from lmlt_arch.options.registries import (
+    drops_the_rest,
+    keywords,
+    missing_arguments,
+    optimizers,
+    parameters_of,
+    registered,
+    schedulers,
+)
+from lmlt_arch.options.values import Bounds, argument_mistakes, number_lists, out_of_bounds, too_many
 
 LOSSES = ("pixel_opt", "fft_opt", "perceptual_opt", "gan_opt")
 # Its constructor reads a file of weights.
@@ -25,6 +33,22 @@ _skeletons: dict[Any, Any] = {}
 _KEPT = 16
 # Parts that no option file can give.
 _GIVEN = ("params", "optimizer", "last_epoch")
+# What a loss is multiplied by may be anything that does not turn it around.
+_LOSS_BOUNDS: Bounds = {
+    "loss_weight": (0, None),
+    "perceptual_weight": (0, None),
+    "style_weight": (0, None),
+    "eps": (1e-45, 1e6),  # the least that is not 0 in single precision, where the gradient of a root is NaN
+}
+_OPTIMIZER_BOUNDS: Bounds = {
+    **dict.fromkeys(("lr", "eps", "weight_decay", "lr_decay", "initial_accumulator_value"), (0, 1e6)),
+    **dict.fromkeys(("momentum", "dampening", "alpha", "rho", "momentum_decay", "lambd"), (0, 1)),
+}
+_SCHEDULE_BOUNDS: Bounds = {"gamma": (0, 1e6), "eta_min": (0, 1e6)}
+IMAGES = ("img", "img2")
+"""What BasicSR gives to every measure."""
+# Pixels at an edge that a measure leaves out.
+_WIDEST = 4096
 
 
 def part_mistakes(opt: Mapping[str, Any], *, is_train: bool) -> list[Mistake]:
@@ -131,11 +155,19 @@ def _losses(opt: Mapping[str, Any]) -> list[Mistake]:
 
 def _loss_values(place: Place, given: Mapping[str, Any], loss: Callable[..., Any]) -> list[Mistake]:
     found = [*argument_mistakes(place, given, loss)]
+    found += [Mistake((*place, name), "is missing") for name in missing_arguments(loss, given)]
+    if _is_known(loss):
+        found += out_of_bounds(place, given, _LOSS_BOUNDS)
     if given.get("reduction") == "none":
         found.append(Mistake((*place, "reduction"), "none leaves no number to train with: take mean or sum"))
     if given["type"] == _NOT_BUILT and not found:
         found += perceptual_mistakes(place, given)
     return found
+
+
+def _is_known(part: object) -> bool:
+    """Whether BasicSR or the plugin defines a part, so that it is known what its arguments mean."""
+    return str(getattr(part, "__module__", "")).startswith(("basicsr.", "lmlt_arch."))
 
 
 def _optimizers(opt: Mapping[str, Any]) -> list[Mistake]:
@@ -157,6 +189,7 @@ def _optimizers(opt: Mapping[str, Any]) -> list[Mistake]:
             wrong.append(Mistake((*place, "lr"), "is missing"))
         if not wrong:
             wrong += argument_mistakes(place, given, known[given["type"]])
+            wrong += out_of_bounds(place, given, _OPTIMIZER_BOUNDS)
         if not wrong:
             # As networks have them: some optimizers are for matrices alone.
             weights = [torch.nn.Parameter(torch.zeros(2, 2, 3, 3)), torch.nn.Parameter(torch.zeros(2))]
@@ -180,6 +213,7 @@ def _scheduler(opt: Mapping[str, Any], optimizer: Any) -> list[Mistake]:
         wrong += number_lists(place, given, "milestones", "periods", "restarts", "restart_weights")
         single = {key: given[key] for key in ("gamma", "eta_min") if key in given}
         wrong += argument_mistakes(place, single, known[given["type"]])
+        wrong += out_of_bounds(place, single, _SCHEDULE_BOUNDS)
     if not wrong and optimizer is not None:
         _, wrong = _built(place, partial(_call, known, given, optimizer))
     return wrong or _schedule(opt, given)
@@ -207,22 +241,41 @@ def _schedule(opt: Mapping[str, Any], given: Mapping[str, Any]) -> list[Mistake]
 
 
 def metric_mistakes(place: Place, given: Mapping[str, Any], metric: Callable[..., Any]) -> list[Mistake]:
-    """What is wrong with the arguments of a measure of BasicSR's or ours."""
-    home = str(getattr(metric, "__module__", ""))
-    if not home.startswith(("basicsr.", "lmlt_arch.")):
-        return []
-    found = [*argument_mistakes(place, given, metric)]
+    """What is wrong with the arguments of a measure, by its signature."""
+    found = [*_metric_keys(place, given, metric), *argument_mistakes(place, given, metric)]
+    missing = missing_arguments(metric, given, IMAGES)
+    # A misspelt name explains what is missing.
+    hinted = {m.text.rpartition("did you mean ")[2] for m in found}
+    found += [Mistake((*place, name), "is missing") for name in missing if f"{name!r}?" not in hinted]
+    if not _is_known(metric):
+        return found
     border = given.get("crop_border", 0)
-    parameters = inspect.signature(metric).parameters
-    if "crop_border" in parameters and (type(border) is not int or border < 0):
-        found.append(
-            Mistake((*place, "crop_border"), f"must be a whole number of at least 0; got {border!r:.120}")
-        )
-    for name, parameter in parameters.items():
-        needed = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-        if needed and name not in (*given, "img", "img2"):
-            found.append(Mistake((*place, name), "is missing"))
+    if "crop_border" in parameters_of(metric) and (type(border) is not int or not 0 <= border <= _WIDEST):
+        rule = "at least 0" if type(border) is not int or border < 0 else f"at most {_WIDEST}"
+        found = [m for m in found if m.place != (*place, "crop_border")]
+        text = f"must be a whole number of {rule}; got {border!r:.120}"
+        found.append(Mistake((*place, "crop_border"), text))
+    if given.get("input_order") == "CHW":
+        found.append(Mistake((*place, "input_order"), "images are given as HWC: remove it"))
     return found
+
+
+def _metric_keys(place: Place, given: Mapping[str, Any], metric: Callable[..., Any]) -> Iterator[Mistake]:
+    """Keys that a measure does not take, or takes to drop them, where another was meant."""
+    names, drops = keywords(metric), drops_the_rest(metric)
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    valid = [
+        name for name, p in parameters_of(metric).items() if name not in IMAGES and p.kind not in variable
+    ]
+    for key in given:
+        if key in ("type", *valid):
+            continue
+        hint = nearest(key, [*valid, "type", "better"])
+        if key == "better" and names is not None:
+            text = f"{given['type']} takes no 'better', with which BasicSR calls it: give it **kwargs"
+            yield Mistake((*place, key), text)
+        elif names is not None or key in IMAGES or (drops and key != "better" and "did you mean" in hint):
+            yield Mistake((*place, key), f"unknown key {key!r}{hint}")
 
 
 def _metrics(opt: Mapping[str, Any]) -> list[Mistake]:

@@ -28,8 +28,9 @@ def perceptual_mistakes(place: Place, given: Mapping[str, Any]) -> Iterator[Mist
     for name, weight in layers.items():
         if name not in names:
             yield Mistake((*place, "layer_weights", name), f"unknown layer {name!r}{nearest(name, names)}")
-        elif not is_number(weight):
-            yield Mistake((*place, "layer_weights", name), f"must be a number; got {weight!r:.120}")
+        elif not is_number(weight) or weight < 0:
+            wanted = "at least 0" if is_number(weight) else "a number"
+            yield Mistake((*place, "layer_weights", name), f"must be {wanted}; got {weight!r:.120}")
     criterion = given.get("criterion", "l1")
     if criterion not in _CRITERIA:
         yield Mistake((*place, "criterion"), f"must be one of {', '.join(_CRITERIA)}; got {criterion!r:.120}")

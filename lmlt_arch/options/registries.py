@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -55,5 +56,46 @@ def schedulers() -> dict[str, Callable[..., Any]] | None:
 
 def keywords(function: Callable[..., Any]) -> list[str] | None:
     """The names of a function's arguments, or None if it takes any."""
-    parameters = inspect.signature(function).parameters.values()
+    parameters = parameters_of(function).values()
     return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else [p.name for p in parameters]
+
+
+def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """A function's parameters by name, with their annotations as types where those can be found."""
+    try:
+        return inspect.signature(function, eval_str=True).parameters
+    except Exception:  # of annotations that name what is not there at run time
+        return inspect.signature(function).parameters
+
+
+def missing_arguments(
+    function: Callable[..., Any], given: Iterable[str], supplied: Iterable[str] = ()
+) -> list[str]:
+    """The names of the arguments that must be given and are not.
+
+    Args:
+        function: what is called.
+        given: the keys that an option file has.
+        supplied: what whoever calls it gives besides.
+    """
+    there = {*given, *supplied}
+    return [
+        name
+        for name, parameter in parameters_of(function).items()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and name not in there
+    ]
+
+
+def drops_the_rest(function: Callable[..., Any]) -> bool:
+    """Whether a function takes keys beyond its arguments (`**kwargs`) and its code never looks at them."""
+    function = inspect.unwrap(function)
+    code = getattr(function, "__code__", None)
+    rest = [p.name for p in parameters_of(function).values() if p.kind is p.VAR_KEYWORD]
+    if code is None or not rest or rest[0] in code.co_cellvars:
+        return False
+    return not any(
+        i.argval == rest[0] or (isinstance(i.argval, tuple) and rest[0] in i.argval) or i.argval == "locals"
+        for i in dis.get_instructions(code)
+    )

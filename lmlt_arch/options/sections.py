@@ -6,6 +6,8 @@ from pydantic import ConfigDict, Field
 
 from lmlt_arch.options.degradation import Degradation, KernelKeys, RoundKeys
 from lmlt_arch.options.fields import (
+    LARGEST_SIDE,
+    LONGEST,
     Gpus,
     LoopNumber,
     LoopWhole,
@@ -70,13 +72,13 @@ class Dataset(KernelKeys):
     color: Literal["y"] | None = None
     """Luma only."""
 
-    gt_size: LoopWhole | None = Field(None, ge=1)
+    gt_size: LoopWhole | None = Field(None, ge=1, le=LARGEST_SIDE)
     """Side of the crops of ground truth, a multiple of the scale."""
-    crop_pad_size: LoopWhole | None = Field(None, ge=1)
+    crop_pad_size: LoopWhole | None = Field(None, ge=1, le=LARGEST_SIDE)
     """HQImageDataset: side of the crops that are degraded."""
     quantize_lq: bool = True
     """DownsampleImageDataset: round low quality images to 8 bits."""
-    lq_size: LoopWhole | None = Field(None, ge=1)
+    lq_size: LoopWhole | None = Field(None, ge=1, le=LARGEST_SIDE)
     """ArbitraryScaleDataset: side of the low quality crops of training (64)."""
     scales: Range | None = None
     """ArbitraryScaleDataset: smallest and largest scale of training ([1, 4])."""
@@ -91,9 +93,9 @@ class Dataset(KernelKeys):
 
     num_worker_per_gpu: LoopWhole | None = Field(None, ge=0, le=1024)
     """Processes that load images; 0: the training process loads them itself."""
-    batch_size_per_gpu: LoopWhole | None = Field(None, ge=1)
+    batch_size_per_gpu: LoopWhole | None = Field(None, ge=1, le=65536)
     """Images per step and process."""
-    dataset_enlarge_ratio: LoopNumber = Field(1, gt=0)
+    dataset_enlarge_ratio: LoopNumber = Field(1, gt=0, le=1e6)
     """So many times the images make an epoch."""
     use_shuffle: bool | None = None
     """Of old files; training data are always shuffled."""
@@ -142,7 +144,7 @@ class Metric(Part):
 class Val(Section):
     """Validation and testing."""
 
-    val_freq: LoopWhole | None = Field(None, ge=1)
+    val_freq: LoopWhole | None = Field(None, ge=1, le=LONGEST)
     """Validate every so many iterations."""
     save_img: bool
     """Write the images."""
@@ -152,7 +154,7 @@ class Val(Section):
     """Show a progress bar."""
     metrics: dict[str, Metric] | None = None
     """Measures, by the names that the log gives them."""
-    degradation_seed: Whole = Field(0, ge=0)
+    degradation_seed: Whole = Field(0, ge=0, le=LONGEST)
     """Of the degradation of validation images."""
 
 
@@ -168,9 +170,9 @@ class Wandb(Section):
 class Logger(Section):
     """The log and the checkpoints."""
 
-    print_freq: LoopWhole = Field(ge=1)
+    print_freq: LoopWhole = Field(ge=1, le=LONGEST)
     """Log every so many iterations."""
-    save_checkpoint_freq: LoopWhole = Field(ge=1)
+    save_checkpoint_freq: LoopWhole = Field(ge=1, le=LONGEST)
     """Save every so many iterations."""
     use_tb_logger: bool = False
     """Write a log for TensorBoard."""
@@ -192,16 +194,16 @@ class DistParams(Section):
 class Tile(Section):
     """Enlarge validation images in tiles, to save memory."""
 
-    tile_size: Whole = Field(ge=1)
+    tile_size: Whole = Field(ge=1, le=LONGEST)
     """Side of a tile of the low quality image."""
-    tile_pad: Whole = Field(ge=0)
+    tile_pad: Whole = Field(ge=0, le=LONGEST)
     """Overlap at each side."""
 
 
 class Plugin(Section):
     """What the plugin reads in option files of any model."""
 
-    total_batch: LoopWhole | None = Field(None, ge=1)
+    total_batch: LoopWhole | None = Field(None, ge=1, le=LONGEST)
     """Images per step over all processes that the recipe was published with; another total is warned of."""
     mends: Literal["all"] | list[str] = Field(default=[])
     """Mends of BasicSR that change what is computed, to act for a model that is not the plugin's as well."""
@@ -214,11 +216,11 @@ class Options(RoundKeys):
     """Name of the run and of its folder."""
     model_type: str
     """The model, by its registered name."""
-    scale: LoopWhole = Field(ge=1)
+    scale: LoopWhole = Field(ge=1, le=1024)
     """Upscaling factor."""
     num_gpu: Gpus
     """GPUs of this machine; 0: run on the CPU."""
-    manual_seed: LoopWhole | None = Field(None, ge=0)
+    manual_seed: LoopWhole | None = Field(None, ge=0, le=2**32 - 1)  # NumPy takes no larger one
     """Seed of everything random."""
     datasets: dict[str, Dataset]
     """Data sets: train, and any number of val..., or test...."""
@@ -253,9 +255,9 @@ class Options(RoundKeys):
     """Real-world stage 2: show the discriminator sharpened ground truth."""
     high_order_degradation: bool = True
     """Real-world models: make low quality images while training; false: the data are pairs."""
-    gt_size: LoopWhole | None = Field(None, ge=1)
+    gt_size: LoopWhole | None = Field(None, ge=1, le=LARGEST_SIDE)
     """Real-world models: side of the crops to train on."""
-    queue_size: LoopWhole = Field(180, ge=0)
+    queue_size: LoopWhole = Field(180, ge=0, le=2**20)
     """Real-world models: pairs in the pool; a multiple of the batch, 0 for none."""
     degradation: Degradation | None = None
     """Real-world models: degradations beyond BasicSR's."""

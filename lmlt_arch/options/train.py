@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lmlt_arch.options.fields import LoopWhole, Number, Part, Section, Whole
+from lmlt_arch.options.fields import LONGEST, LoopWhole, Number, Part, Section, Whole
 
 
 class GradientPenalty(Section):
@@ -12,18 +12,18 @@ class GradientPenalty(Section):
 
     type: Literal["r1", "wgan-gp"]
     """R1 (at real images), or WGAN-GP (between real and fake ones)."""
-    weight: Number = Field(10.0, gt=0)
+    weight: Number = Field(10.0, gt=0, le=1e15)
     """Weight of the penalty."""
-    every: Whole = Field(1, ge=1)
+    every: Whole = Field(1, ge=1, le=LONGEST)
     """Add it every so many iterations, so many times as strong."""
 
 
 class Train(Section):
     """How the networks are trained."""
 
-    total_iter: LoopWhole = Field(ge=1)
+    total_iter: LoopWhole = Field(ge=1, le=LONGEST)
     """Iterations (steps of the optimiser)."""
-    warmup_iter: LoopWhole = Field(-1, ge=-1)
+    warmup_iter: LoopWhole = Field(-1, ge=-1, le=LONGEST)
     """Iterations in which the learning rate grows from 0; -1: none."""
     ema_decay: Number = Field(0.0, ge=0, lt=1)
     """Decay of the averaged network per iteration; 0: none."""
@@ -43,11 +43,11 @@ class Train(Section):
     """Adversarial loss."""
     gradient_penalty: GradientPenalty | None = None
     """Penalty on the discriminator's gradient."""
-    net_d_iters: Whole = Field(1, ge=1)
+    net_d_iters: Whole = Field(1, ge=1, le=LONGEST)
     """Train network_g every so many iterations; network_d in each."""
-    net_d_init_iters: Whole = Field(0, ge=0)
+    net_d_init_iters: Whole = Field(0, ge=0, le=LONGEST)
     """Iterations at the start in which network_d is trained alone."""
-    grad_clip: Number | None = Field(None, gt=0)
+    grad_clip: Number | None = Field(None, gt=0, le=1e15)
     """Largest norm of all gradients of a network together."""
     amp: Literal["bf16", "fp16"] | None = None
     """Mixed precision; fp16 with loss scaling."""
@@ -55,9 +55,9 @@ class Train(Section):
     """Memory layout that some GPUs prefer."""
     compile: bool = False
     """Compile the networks by torch.compile; on a GPU often the fastest, after a minute."""
-    queries: Whole | None = Field(None, ge=1)
+    queries: Whole | None = Field(None, ge=1, le=2**31)
     """ArbitraryScaleModel: random pixels of each crop that are compared; none: all pixels."""
-    accumulation_steps: Whole = Field(1, ge=1)
+    accumulation_steps: Whole = Field(1, ge=1, le=65536)
     """Go through each batch in so many parts, to save memory; a divisor of batch_size_per_gpu."""
     checkpointing: bool = False
     """Of each block of network_g, keep the input only and compute the rest twice, to save memory."""

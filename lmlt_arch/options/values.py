@@ -1,16 +1,19 @@
-"""Values of arguments: checked against the default of the argument, before anything is built with them."""
+"""Values of arguments: checked against their annotations and defaults, before anything is built with them."""
 
 from __future__ import annotations
 
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from lmlt_arch.options.mistakes import Mistake, Place
+from lmlt_arch.options.registries import parameters_of
 
 # Beyond any use, and not to be converted by every library that is given one.
 _HUGE = 2**53
+Bounds = Mapping[str, tuple[float | None, float | None]]
 # Of anything that a network has, and of its blocks.
 _MOST, _MOST_BLOCKS = 2**16, 2**10
 
@@ -18,21 +21,32 @@ _MOST, _MOST_BLOCKS = 2**16, 2**10
 def argument_mistakes(
     place: Place, given: Mapping[str, Any], function: Callable[..., Any]
 ) -> Iterator[Mistake]:
-    """Values of another kind than the argument's default.
+    """Values of another kind than the argument's annotation, or where that says nothing, its default.
 
-    An argument without a default, or whose default is None, may be anything.
+    An argument that has neither, or whose default is None, may be anything.
 
     Args:
         place: of the section.
         given: its keys and values.
         function: what is called with them.
     """
-    parameters = inspect.signature(function).parameters
+    parameters = parameters_of(function)
     for key, value in given.items():
-        default = parameters[key].default if key in parameters else None
-        wanted = _wanted(value, default)
+        wanted = _wanted(value, parameters[key]) if key in parameters else None
         if wanted:
             yield Mistake((*place, key), f"{wanted}; got {_shown(value)}")
+
+
+def out_of_bounds(place: Place, given: Mapping[str, Any], bounds: Bounds) -> Iterator[Mistake]:
+    """Numbers below or above what a key may be; None: no such bound."""
+    for key, (least, most) in bounds.items():
+        value: Any = given.get(key)
+        if not is_number(value):
+            continue
+        if least is not None and value < least:
+            yield Mistake((*place, key), f"must be at least {least:.16g}; got {value!r:.120}")
+        elif most is not None and value > most:
+            yield Mistake((*place, key), f"must be at most {most:.16g}; got {value!r:.120}")
 
 
 def number_lists(place: Place, given: Mapping[str, Any], *keys: str) -> Iterator[Mistake]:
@@ -67,10 +81,57 @@ def not_finite(opt: Mapping[str, Any], place: Place = ()) -> Iterator[Mistake]:
         elif isinstance(value, float) and not math.isfinite(value):
             yield Mistake((*place, key), f"must be a number; got {value!r}")
         elif isinstance(value, int | float) and abs(value) > _HUGE:
-            yield Mistake((*place, key), "is too large a number")
+            yield Mistake(
+                (*place, key), f"is too large a number: must be at most {_HUGE}; got {value!r:.120}"
+            )
 
 
-def _wanted(value: Any, default: Any) -> str | None:
+def _wanted(value: Any, parameter: inspect.Parameter) -> str | None:
+    default = parameter.default
+    kinds = _kinds(parameter.annotation)
+    if default is None and kinds and NoneType not in kinds:
+        kinds = (*kinds, NoneType)
+    # An annotation that its own default does not fit says nothing.
+    if kinds and (default is parameter.empty or _fits(default, kinds)):
+        return None if _fits(value, kinds) else f"must be {' or '.join(map(_named, kinds))}"
+    return _unlike(value, default)
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """The plain types and `Literal`s that an annotation allows; nothing if it allows others too."""
+    if get_origin(annotation) in (Union, UnionType):
+        parts = [_kinds(part) for part in get_args(annotation)]
+        return tuple(kind for part in parts for kind in part) if all(parts) else ()
+    if get_origin(annotation) is Literal:
+        return (annotation,)
+    return (annotation,) if annotation in (bool, int, float, str, NoneType) else ()
+
+
+def _fits(value: Any, kinds: tuple[Any, ...]) -> bool:
+    return any(_is(value, kind) for kind in kinds)
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return any(value == item and type(value) is type(item) for item in get_args(kind))
+    if kind is float:
+        return is_number(value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _named(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    return {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        NoneType: "empty (~)",
+    }[kind]
+
+
+def _unlike(value: Any, default: Any) -> str | None:
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "must be true or false"
     if isinstance(default, int | float):

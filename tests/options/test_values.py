@@ -2,12 +2,13 @@
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from basicsr.archs.discriminator_arch import UNetDiscriminatorSN
 from basicsr.models.lr_scheduler import MultiStepRestartLR
+from basicsr.utils.registry import LOSS_REGISTRY, METRIC_REGISTRY
 from small_options import REAL_NETWORK, paired_options, photo_options
 
 from lmlt_arch import LMLT, ESCReal
@@ -71,7 +72,45 @@ CASES: list[tuple[str, Any, str]] = [
         {"print_freq": 1, "save_checkpoint_freq": 1, "use_tb_logger": True, "wandb": {"project": "x"}},
         "wandb",
     ),
-    ("manual_seed", 10**30, "is too large a number"),
+    ("manual_seed", 10**30, "manual_seed: must be at most 4294967295; got 10"),
+    ("manual_seed", 2**32, "manual_seed: must be at most 4294967295; got 4294967296"),
+    ("num_gpu", 10**12, "num_gpu: must be at most 1024; got 1000000000000"),
+    ("scale", 10**6, "scale: must be at most 1024; got 1000000"),
+    ("train:total_iter", 2**60, "total_iter: must be at most 9007199254740992; got 1152921504606846976"),
+    ("train:total_iter", 1e308, "total_iter: must be at most 9007199254740992; got 1"),
+    ("train:grad_clip", 1e308, "grad_clip: must be at most 1000000000000000; got 1e+308"),
+    ("val:val_freq", 2**60, "val_freq: must be at most 9007199254740992"),
+    ("logger:print_freq", 2**60, "print_freq: must be at most 9007199254740992"),
+    ("datasets:train:num_worker_per_gpu", 1e308, "num_worker_per_gpu: must be at most 1024; got 1"),
+    ("datasets:train:batch_size_per_gpu", 10**12, "batch_size_per_gpu: must be at most 65536"),
+    ("datasets:train:dataset_enlarge_ratio", 1e12, "must be at most 1000000; got 1000000000000"),
+    ("datasets:train:gt_size", 10**8, "gt_size: must be at most 65536; got 100000000"),
+    ("network_g:dim", 1000000, "dim: must be at most 65536; got 1000000"),
+    ("train:pixel_opt:loss_weight", -1, "must be at least 0; got -1"),
+    ("train:pixel_opt:loss_weight", "1e300", "loss_weight: is too large a number"),
+    ("train:pixel_opt", {"type": "CharbonnierLoss", "eps": 0}, "eps: must be at least 1e-45; got 0"),
+    ("train:gan_opt", {"type": "GANLoss"}, "gan_opt: gan_type: is missing"),
+    ("train:perceptual_opt", VGG | {"style_weight": -1}, "style_weight: must be at least 0; got -1"),
+    ("train:perceptual_opt", VGG | {"layer_weights": {"conv5_4": -1}}, "must be at least 0; got -1"),
+    ("train:optim_g:lr", 1e12, "lr: must be at most 1000000; got 1000000000000"),
+    ("train:optim_g:fused", "yes", "fused: must be true or false or empty (~); got 'yes'"),
+    ("train:optim_g", {"type": "SGD", "lr": 1e-3, "momentum": 1.5}, "momentum: must be at most 1; got 1.5"),
+    ("train:scheduler:gamma", -0.5, "gamma: must be at least 0; got -0.5"),
+    ("train:scheduler", COSINE | {"eta_min": -1}, "eta_min: must be at least 0; got -1"),
+    ("train:scheduler", COSINE | {"restart_weights": [NAN]}, A_LIST),
+    ("val:metrics:psnr:crop_border", 10**9, "must be a whole number of at most 4096; got 1000000000"),
+    ("val:metrics:psnr:crop_boarder", 4, "psnr: unknown key 'crop_boarder'; did you mean 'crop_border'?"),
+    ("val:metrics:psnr:test_y_chanel", True, "unknown key 'test_y_chanel'; did you mean 'test_y_channel'?"),
+    ("val:metrics:psnr:test_y_channel", "no", "must be true or false; got 'no'"),
+    ("val:metrics:psnr:input_order", "CHW", "input_order: images are given as HWC: remove it"),
+    ("val:metrics:psnr:img2", 1, "psnr: unknown key 'img2'"),
+    (
+        "val:metrics:psnr",
+        {"type": "calculate_lpips", "border": 1},
+        "unknown key 'border'; did you mean",
+    ),
+    ("val:metrics:psnr", {"type": "calculate_pyiqa", "crop_border": 1}, "psnr: metric: is missing"),
+    ("val:metrics:psnr", {"type": "calculate_pyiqa", "metric": 3}, "metric: must be text; got 3"),
 ]
 
 
@@ -89,6 +128,52 @@ def test_values(tmp_path: Path, place: str, value: Any, message: str) -> None:
     said = str(OptionError(option_mistakes(opt))).splitlines()
     assert [line for line in said if message in line], said
     assert not [line for line in said if "0x" in line or "Traceback" in line]
+
+
+def test_a_measure_or_loss_of_ones_own_is_judged_by_its_signature(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(
+        img: Any,
+        img2: Any,
+        side: int,
+        kind: Literal["a", "b"] = "a",
+        more: float | None = None,
+        plain: Any = 0,
+    ) -> float:
+        return float(side)
+
+    def open_measure(img: Any, img2: Any, border: int = 0, **rest: Any) -> float:
+        return float(rest.get("bordr", 0))
+
+    class Loss(torch.nn.L1Loss):
+        def __init__(self, power: "int", *, soft: bool) -> None:
+            super().__init__()
+
+    monkeypatch.setitem(METRIC_REGISTRY._obj_map, "measure", measure)
+    monkeypatch.setitem(METRIC_REGISTRY._obj_map, "open_measure", open_measure)
+    monkeypatch.setitem(LOSS_REGISTRY._obj_map, "Loss", Loss)
+    opt = paired_options(tmp_path)
+
+    def said(metric: dict[str, Any], loss: dict[str, Any]) -> list[str]:
+        opt["val"]["metrics"] = {"m": metric}
+        opt["train"]["pixel_opt"] = loss
+        return [f"{m.place[-1]}: {m.text}" for m in option_mistakes(opt)]
+
+    fine = {"type": "Loss", "power": 2, "soft": True}
+    assert said({"type": "measure", "side": 1, "more": None, "kind": "b"}, fine) == []
+    assert said({"type": "open_measure", "bordr": 1, "better": "lower"}, fine) == []
+    assert said({"type": "measure", "side": 1.5, "kind": "c", "more": "x", "better": "lower"}, fine) == [
+        "better: measure takes no 'better', with which BasicSR calls it: give it **kwargs",
+        "side: must be a whole number; got 1.5",
+        "kind: must be one of a, b; got 'c'",
+        "more: must be a number or empty (~); got 'x'",
+    ]
+    assert said({"type": "measure", "sied": 1}, {"type": "Loss", "power": True}) == [
+        "sied: unknown key 'sied'; did you mean 'side'?",
+        "power: must be a whole number; got True",
+        "soft: is missing",
+    ]
 
 
 def test_what_a_stock_degradation_cuts_out(tmp_path: Path) -> None:
