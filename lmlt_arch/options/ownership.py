@@ -81,6 +81,14 @@ def converts_numbers(opt: Mapping[str, Any]) -> bool:
     return our_base(model_class(opt)) is not None or (keys_are_known(opt) and not is_stock_sr_model(opt))
 
 
+def calls_are_known(opt: Mapping[str, Any], method: str) -> bool:
+    """Whether it is known how a method of the model calls losses or measures: as ours do, or BasicSR's."""
+    if keys_are_known(opt):
+        return True
+    found = model_class(opt)
+    return our_base(found) is None and _package(getattr(found, method, None)) == "basicsr"
+
+
 def has_stock_schedules(opt: Mapping[str, Any]) -> bool:
     """Whether the model's schedules are made by BasicSR's own method."""
     found = model_class(opt)

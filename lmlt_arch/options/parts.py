@@ -1,7 +1,8 @@
-"""The sections that name a `type`: checked by its constructor's arguments, and by building it."""
+"""The sections that name a `type`: checked by its constructor's arguments, by building it, by trying it."""
 
 from __future__ import annotations
 
+import copy
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,10 +11,17 @@ from typing import Any
 
 from lmlt_arch.hook.registration import effective_model, holds_ours, registered_class
 from lmlt_arch.options.fields import with_numbers
-from lmlt_arch.options.looking import at, number, section
+from lmlt_arch.options.looking import at, number, section, whole
 from lmlt_arch.options.mistakes import Mistake, Place, nearest
 from lmlt_arch.options.model_types import model_for
-from lmlt_arch.options.ownership import converts_numbers, has_stock_schedules, is_understood, stock_optimizers
+from lmlt_arch.options.ownership import (
+    calls_are_known,
+    converts_numbers,
+    has_stock_schedules,
+    is_understood,
+    known_set,
+    stock_optimizers,
+)
 from lmlt_arch.options.perceptual import perceptual_mistakes
 from lmlt_arch.options.registries import (
     drops_the_rest,
@@ -30,14 +38,14 @@ LOSSES = ("pixel_opt", "fft_opt", "perceptual_opt", "gan_opt")
 # Its constructor reads a file of weights.
 _NOT_BUILT = "PerceptualLoss"
 _skeletons: dict[Any, Any] = {}
+_trials: dict[Any, str | None] = {}
 _KEPT = 16
 # Parts that no option file can give.
 _GIVEN = ("params", "optimizer", "last_epoch")
-# What a loss is multiplied by may be anything that does not turn it around.
+# More parameters than any network to enlarge images has: it is not built, in vain, with memory.
+_MOST_PARAMETERS = 2**33
 _LOSS_BOUNDS: Bounds = {
-    "loss_weight": (0, None),
-    "perceptual_weight": (0, None),
-    "style_weight": (0, None),
+    **dict.fromkeys(("loss_weight", "perceptual_weight", "style_weight"), (0, 1e15)),
     "eps": (1e-45, 1e6),  # the least that is not 0 in single precision, where the gradient of a root is NaN
 }
 _OPTIMIZER_BOUNDS: Bounds = {
@@ -47,6 +55,10 @@ _OPTIMIZER_BOUNDS: Bounds = {
 _SCHEDULE_BOUNDS: Bounds = {"gamma": (0, 1e6), "eta_min": (0, 1e6)}
 IMAGES = ("img", "img2")
 """What BasicSR gives to every measure."""
+# Side of crops on which losses are tried at most, unless they fail.
+_LARGE = 256
+# Its measures fetch weights; models have them before they train.
+_OF_PYIQA = "lmlt_arch.metrics.perceptual"
 # Pixels at an edge that a measure leaves out.
 _WIDEST = 4096
 
@@ -95,8 +107,13 @@ def _network(opt: Mapping[str, Any], name: str) -> list[Mistake]:
     built, refused = _built((name,), partial(_skeleton, opt, name))
     if refused and not ours:
         return []  # others may have reasons not to build without memory
-    if refused or name != "network_g":
+    if refused:
         return refused
+    count = sum(parameter.numel() for parameter in built.parameters())
+    if count > _MOST_PARAMETERS:
+        return [Mistake((name,), f"makes {count:,} parameters, must be at most {_MOST_PARAMETERS:,}")]
+    if name != "network_g":
+        return []
     return [*_frozen(opt, built), *_checkpointed(opt, built)]
 
 
@@ -148,9 +165,40 @@ def _losses(opt: Mapping[str, Any]) -> list[Mistake]:
         if given and not wrong:
             wrong = _loss_values(place, given, known[given["type"]])
         if given and not wrong and given["type"] != _NOT_BUILT:
-            _, wrong = _built(place, partial(_call, known, given))
+            wrong = _tried_loss(opt, place, given, known)
         found += wrong
     return found
+
+
+def _tried_loss(
+    opt: Mapping[str, Any], place: Place, given: Mapping[str, Any], known: Mapping[str, Any]
+) -> list[Mistake]:
+    """What building a loss, and running it where it is known how the model does, says of it."""
+    from lmlt_arch.options.trials import loss_trial
+
+    build = partial(_call, known, given)
+    queries = at(opt, "train", "queries") is not None and converts_numbers(opt)
+    if queries or not calls_are_known(opt, "optimize_parameters"):
+        return _built(place, build)[1]
+    data = section(opt, "datasets", "train")
+    side = whole(opt, "gt_size") or whole(data, "gt_size")
+    # Crops that are not known, or large: what fails on a small one may work on theirs.
+    sides = (side,) if side and side <= _LARGE else (64 if side is None else _LARGE, 2 * _LARGE)
+    batch, channels = min(2, whole(data, "batch_size_per_gpu") or 2), 1 if data.get("color") == "y" else 3
+    key = ("loss", known[given["type"]], repr(given), place, sides, batch, channels)
+    trial = partial(loss_trial, build, str(place[-1]), sides=sides, batch=batch, channels=channels)
+    return _once(key, place, trial)
+
+
+def _once(key: Any, place: Place, trial: Callable[[], str | None]) -> list[Mistake]:
+    """What a trial says, kept, as models ask again."""
+    if key not in _trials:
+        text = trial()
+        while len(_trials) >= _KEPT:
+            del _trials[next(iter(_trials))]
+        _trials[key] = text
+    said = _trials[key]
+    return [] if said is None else [Mistake(place, _plain(said, place))]
 
 
 def _loss_values(place: Place, given: Mapping[str, Any], loss: Callable[..., Any]) -> list[Mistake]:
@@ -286,8 +334,39 @@ def _metrics(opt: Mapping[str, Any]) -> list[Mistake]:
             continue
         place: Place = ("val", "metrics", name)
         wrong = _of_type(place, given["type"], known)
-        found += wrong or metric_mistakes(place, given, known[given["type"]])
+        found += (
+            wrong
+            or metric_mistakes(place, given, known[given["type"]])
+            or _tried_metric(opt, place, given, known[given["type"]])
+        )
     return found
+
+
+def _tried_metric(
+    opt: Mapping[str, Any], place: Place, given: Mapping[str, Any], metric: Callable[..., Any]
+) -> list[Mistake]:
+    """What running a measure says of it, where it is known how the model does that."""
+    from lmlt_arch.options.trials import metric_trial, needs_ground_truth
+
+    home = str(getattr(metric, "__module__", ""))
+    if home == _OF_PYIQA or not calls_are_known(opt, "nondist_validation"):
+        return []
+    sets = [data for phase, data in section(opt, "datasets").items() if phase != "train"]
+    compared = not sets or any(known_set(data) != "SingleImageDataset" for data in sets)
+    ours = converts_numbers(opt)
+    if not compared and needs_ground_truth(metric):
+        text = f"{given['type']} compares with ground truth, which these data sets do not have"
+        return [] if ours else [Mistake(place, text)]  # our models leave it out
+    arguments = {str(key): value for key, value in given.items() if key != "type"}
+    trial = partial(
+        metric_trial,
+        metric,
+        copy.deepcopy(arguments),
+        compared=compared,
+        finite=home.startswith("basicsr."),
+        turned=ours,
+    )
+    return _once(("metric", metric, repr(given), compared, ours), place, trial)
 
 
 def _data_sets(opt: Mapping[str, Any]) -> list[Mistake]:
