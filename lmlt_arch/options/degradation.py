@@ -32,6 +32,20 @@ def _positive(values: list[float]) -> list[float]:
     return values
 
 
+def _at_most(values: list[float], highest: float) -> list[float]:
+    if values[1] > highest:
+        raise ValueError(f"must be at most {highest:.16g}; got {values}")
+    return values
+
+
+def _bounded(values: list[float]) -> list[float]:
+    return _at_most(values, 1e4)
+
+
+def _few(values: list[float]) -> list[float]:
+    return _at_most(values, 100)
+
+
 def _quality(values: list[float]) -> list[float]:
     if values[0] < 1 or values[1] > 100:
         raise ValueError(f"must be at least 1 and at most 100; got {values}")
@@ -62,12 +76,12 @@ def _webp(value: float) -> float:
     return value
 
 
-Amounts = Annotated[Range, AfterValidator(_not_negative)]
-Sizes = Annotated[Range, AfterValidator(_positive)]
+Amounts = Annotated[Range, AfterValidator(_not_negative), AfterValidator(_bounded)]
+Sizes = Annotated[Range, AfterValidator(_positive), AfterValidator(_bounded)]
 Quality = Annotated[Range, AfterValidator(_quality)]
-AroundOne = Annotated[Range, AfterValidator(_positive), AfterValidator(_around_one)]
+AroundOne = Annotated[Range, AfterValidator(_positive), AfterValidator(_around_one), AfterValidator(_few)]
 Resizing = Annotated[Weights, AfterValidator(_three)]
-KernelSize = Annotated[Whole, Field(ge=7), AfterValidator(_odd)]
+KernelSize = Annotated[Whole, Field(ge=7, le=1025), AfterValidator(_odd)]
 Kernels = Annotated[list[Kernel], Field(min_length=1)]
 
 

@@ -52,7 +52,7 @@ _OPTIMIZER_BOUNDS: Bounds = {
     **dict.fromkeys(("lr", "eps", "weight_decay", "lr_decay", "initial_accumulator_value"), (0, 1e6)),
     **dict.fromkeys(("momentum", "dampening", "alpha", "rho", "momentum_decay", "lambd"), (0, 1)),
 }
-_SCHEDULE_BOUNDS: Bounds = {"gamma": (0, 1e6), "eta_min": (0, 1e6)}
+_SCHEDULE_BOUNDS: Bounds = dict.fromkeys(("gamma", "eta_min", "restart_weights"), (0, 1e6))
 IMAGES = ("img", "img2")
 """What BasicSR gives to every measure."""
 # Side of crops on which losses are tried at most, unless they fail.
@@ -261,7 +261,7 @@ def _scheduler(opt: Mapping[str, Any], optimizer: Any) -> list[Mistake]:
         wrong += number_lists(place, given, "milestones", "periods", "restarts", "restart_weights")
         single = {key: given[key] for key in ("gamma", "eta_min") if key in given}
         wrong += argument_mistakes(place, single, known[given["type"]])
-        wrong += out_of_bounds(place, single, _SCHEDULE_BOUNDS)
+        wrong += out_of_bounds(place, given, _SCHEDULE_BOUNDS)
     if not wrong and optimizer is not None:
         _, wrong = _built(place, partial(_call, known, given, optimizer))
     return wrong or _schedule(opt, given)

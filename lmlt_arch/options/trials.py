@@ -48,7 +48,7 @@ def loss_trial(
     """
     loss, wrong = _tried(build)
     if wrong is not None or loss is None:
-        return f"cannot be built: {wrong}" if wrong else None
+        return f"cannot be built: {wrong.partition(': ')[2] or wrong}" if wrong else None
 
     def attempt(side: int) -> str | None:
         noise = torch.Generator().manual_seed(0)

@@ -13,9 +13,11 @@ from lmlt_arch.options.registries import parameters_of
 
 # Beyond any use, and not to be converted by every library that is given one.
 _HUGE = 2**53
-Bounds = Mapping[str, tuple[float | None, float | None]]
 # Of anything that a network has, and of its blocks.
 _MOST, _MOST_BLOCKS = 2**16, 2**10
+
+Bounds = Mapping[str, tuple[float, float]]
+"""The least and the most that keys may be."""
 
 
 def argument_mistakes(
@@ -38,14 +40,13 @@ def argument_mistakes(
 
 
 def out_of_bounds(place: Place, given: Mapping[str, Any], bounds: Bounds) -> Iterator[Mistake]:
-    """Numbers below or above what a key may be; None: no such bound."""
+    """Numbers, alone or in lists, below or above what a key may be."""
     for key, (least, most) in bounds.items():
         value: Any = given.get(key)
-        if not is_number(value):
-            continue
-        if least is not None and value < least:
+        numbers = [n for n in (value if isinstance(value, list | tuple) else [value]) if is_number(n)]
+        if numbers and min(numbers) < least:
             yield Mistake((*place, key), f"must be at least {least:.16g}; got {value!r:.120}")
-        elif most is not None and value > most:
+        elif numbers and max(numbers) > most:
             yield Mistake((*place, key), f"must be at most {most:.16g}; got {value!r:.120}")
 
 

@@ -51,7 +51,7 @@ PAIRED_OPTIONS: list[tuple[str, Any, str]] = [
     ("train:amp", "bf61", "train: amp: must be one of bf16, fp16 (did you mean 'bf16'?)"),
     ("train:channels_last", "yes please", "train: channels_last: must be true or false"),
     ("train:optim_g", {"type": "Adam"}, "train: optim_g: lr: is missing"),
-    ("train:optim_g:lr", -1.0, "train: optim_g: cannot be built: Invalid learning rate: -1.0"),
+    ("train:optim_g:lr", -1.0, "train: optim_g: lr: must be at least 0; got -1.0"),
     (
         "train:optim_g",
         {"type": "Adam", "lr": 1e-3, "fused": True, "foreach": True},

@@ -46,7 +46,7 @@ LOSSES: list[tuple[str, dict[str, Any], str]] = [
     ("pixel_opt", {"type": "Map"}, "gives a tensor of shape (2, 3, 32, 32) instead of one number"),
     ("pixel_opt", {"type": "Plain"}, "gives 0.5 instead of a tensor when tried on noise"),
     ("pixel_opt", {"type": "Constant"}, "does not require grad"),
-    ("pixel_opt", {"type": "Unbuilt"}, "cannot be built: OSError: no weights"),
+    ("pixel_opt", {"type": "Unbuilt"}, "cannot be built: no weights"),
 ]
 
 

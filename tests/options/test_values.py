@@ -87,7 +87,18 @@ CASES: list[tuple[str, Any, str]] = [
     ("datasets:train:gt_size", 10**8, "gt_size: must be at most 65536; got 100000000"),
     ("network_g:dim", 1000000, "dim: must be at most 65536; got 1000000"),
     ("train:pixel_opt:loss_weight", -1, "must be at least 0; got -1"),
-    ("train:pixel_opt:loss_weight", "1e300", "loss_weight: is too large a number"),
+    ("train:pixel_opt:loss_weight", "1e300", "loss_weight: must be at most 1000000000000000; got 1"),
+    (
+        "train:scheduler:milestones",
+        [2, "1e300"],
+        "milestones[1]: is too large a number: must be at",
+    ),
+    (
+        "train:scheduler",
+        COSINE | {"restart_weights": [1e12]},
+        "restart_weights: must be at most 1000000",
+    ),
+    ("network_g", {"type": "LMLT", "dim": 65536, "upscaling_factor": 2}, "parameters, must be at most 8,589"),
     ("train:pixel_opt", {"type": "CharbonnierLoss", "eps": 0}, "eps: must be at least 1e-45; got 0"),
     ("train:gan_opt", {"type": "GANLoss"}, "gan_opt: gan_type: is missing"),
     ("train:perceptual_opt", VGG | {"style_weight": -1}, "style_weight: must be at least 0; got -1"),
@@ -194,6 +205,27 @@ def test_what_a_stock_degradation_cuts_out(tmp_path: Path) -> None:
     assert [m.place for m in option_mistakes(stock)] == [("gt_size",)]
     del data["sinc_prob"]
     assert ("datasets", "train", "sinc_prob") in [m.place for m in option_mistakes(stock)]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("resize_range", [0.1, 1e6], "resize_range: must be at most 100; got [0.1, 1000000.0]"),
+        ("poisson_scale_range2", [0, 1e300], "poisson_scale_range2: must be at most 10000; got"),
+        (
+            "datasets:train:blur_kernel_size",
+            10**9 + 1,
+            "blur_kernel_size: must be at most 1025; got",
+        ),
+        ("datasets:train:blur_sigma", [0.2, 1e9], "blur_sigma: must be at most 10000; got"),
+        ("queue_size", 10**12, "queue_size: must be at most 1048576; got 1000000000000"),
+    ],
+)
+def test_bounds_of_the_degradation(tmp_path: Path, place: str, value: Any, message: str) -> None:
+    opt = photo_options(tmp_path)
+    put(opt, place, value)
+    said = str(OptionError(option_mistakes(opt))).splitlines()
+    assert [line for line in said if message in line], said
 
 
 def test_what_stock_code_reads_without_a_default(tmp_path: Path) -> None:
