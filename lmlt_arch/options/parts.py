@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -417,5 +418,9 @@ def _built(place: Place, build: Callable[[], Any]) -> tuple[Any, list[Mistake]]:
 
 
 def _plain(text: str, place: Iterable[object]) -> str:
-    """A constructor's message without Python's names of it."""
-    return text.replace(".__init__()", "").replace("keyword-only argument", "argument")
+    """A message without Python's names and addresses of things."""
+    return (
+        re.sub(r" at 0x[0-9a-f]+", "", text)
+        .replace(".__init__()", "")
+        .replace("keyword-only argument", "argument")
+    )

@@ -155,6 +155,7 @@ METRICS: list[tuple[dict[str, Any], str | None]] = [
     ({"type": "own", "factor": None}, "fails when tried on noise: TypeError: unsupported operand"),
     ({"type": "own", "factor": 1, "side": 500}, None),
     ({"type": "own", "factor": 1, "side": 5000}, "fails when tried on noise: ValueError: too small"),
+    ({"type": "own", "factor": "object"}, "gives <object object> instead of a number when tried on noise"),
     ({"type": "own", "factor": "no"}, "gives 'no' instead of a number when tried on noise"),
 ]
 
@@ -171,6 +172,8 @@ def test_measures(
     def own(img: Any, img2: Any, factor: Any, side: int = 0) -> Any:
         if min(img.shape[:2]) < side:
             raise ValueError("too small")
+        if factor == "object":
+            return object()
         return factor if isinstance(factor, str) else float("nan") / factor  # undefined on noise
 
     monkeypatch.setitem(METRIC_REGISTRY._obj_map, "own", own)

@@ -141,6 +141,14 @@ def test_values(tmp_path: Path, place: str, value: Any, message: str) -> None:
     assert not [line for line in said if "0x" in line or "Traceback" in line]
 
 
+def test_a_misspelt_key_is_one_mistake(tmp_path: Path) -> None:
+    opt = paired_options(tmp_path)
+    opt["val"]["metrics"] = {"m": {"type": "calculate_psnr", "crop_boarder": 4}}
+    assert [m.text for m in option_mistakes(opt)] == [
+        "unknown key 'crop_boarder'; did you mean 'crop_border'?"
+    ]
+
+
 def test_a_measure_or_loss_of_ones_own_is_judged_by_its_signature(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
