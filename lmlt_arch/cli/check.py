@@ -144,8 +144,11 @@ def _say(opt: Mapping[str, Any], launch: Any, notes: list[Any], file: Path, line
 
 
 def _estimate(opt: Mapping[str, Any]) -> None:
+    import torch
+
     from lmlt_arch.check.batch import training_patch
     from lmlt_arch.check.cost import estimate_memory, measure_iteration
+    from lmlt_arch.inference.memory import available_memory
 
     patch = training_patch(opt)
     if patch is None:
@@ -155,6 +158,10 @@ def _estimate(opt: Mapping[str, Any]) -> None:
     print(
         f"memory of a training step: about {_bytes(memory.total)} ({parts}); a perceptual loss adds its own"
     )
+    # The network is built there, and has gradients, on the CPU at first.
+    if memory.parameters + memory.gradients > available_memory(torch.device("cpu")):
+        print("time of an iteration: not measured, the network alone takes more memory than is free here")
+        return
     seconds, measured = measure_iteration(opt, *patch)
     print(f"time of an iteration: about {seconds:.2f} s ({measured})")
 

@@ -625,6 +625,14 @@ def test_checkpoints_that_do_not_fit(
     assert "dim 24" in found
 
 
+def test_a_network_larger_than_memory_is_not_timed(
+    paired: dict[str, Any], write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lmlt_arch.inference.memory.available_memory", lambda device: 1000)
+    assert main(["check", "-opt", str(write(paired))]) == 0
+    assert "not measured, the network alone takes more memory than is free here" in capsys.readouterr().out
+
+
 def test_nothing_wrong_with_pairs(
     paired: dict[str, Any], write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
