@@ -25,7 +25,6 @@ from lmlt_arch.options.ownership import (
 )
 from lmlt_arch.options.perceptual import perceptual_mistakes
 from lmlt_arch.options.registries import (
-    drops_the_rest,
     keywords,
     missing_arguments,
     optimizers,
@@ -311,7 +310,9 @@ def metric_mistakes(place: Place, given: Mapping[str, Any], metric: Callable[...
 
 def _metric_keys(place: Place, given: Mapping[str, Any], metric: Callable[..., Any]) -> Iterator[Mistake]:
     """Keys that a measure does not take, or takes to drop them, where another was meant."""
-    names, drops = keywords(metric), drops_the_rest(metric)
+    names = keywords(metric)
+    # Those of BasicSR take any key and look at none but their own.
+    drops = str(getattr(metric, "__module__", "")).startswith("basicsr.")
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     valid = [
         name for name, p in parameters_of(metric).items() if name not in IMAGES and p.kind not in variable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dis
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -86,16 +85,3 @@ def missing_arguments(
         and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         and name not in there
     ]
-
-
-def drops_the_rest(function: Callable[..., Any]) -> bool:
-    """Whether a function takes keys beyond its arguments (`**kwargs`) and its code never looks at them."""
-    function = inspect.unwrap(function)
-    code = getattr(function, "__code__", None)
-    rest = [p.name for p in parameters_of(function).values() if p.kind is p.VAR_KEYWORD]
-    if code is None or not rest or rest[0] in code.co_cellvars:
-        return False
-    return not any(
-        i.argval == rest[0] or (isinstance(i.argval, tuple) and rest[0] in i.argval) or i.argval == "locals"
-        for i in dis.get_instructions(code)
-    )
