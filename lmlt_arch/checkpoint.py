@@ -2,7 +2,8 @@
 
 The class and every hyperparameter are read from the names and shapes of the tensors (and the small records
 that some variants keep among them), so a file needs no option file beside it. Files never execute code:
-`.pth` is read with `weights_only=True`, `.safetensors` holds nothing but tensors.
+`.pth` is read with `weights_only=True`, `.safetensors` holds nothing but tensors. A `.pth` whose
+bits are no longer those that were written is refused, by the checksums inside it.
 """
 
 import copy
@@ -35,6 +36,7 @@ from lmlt_arch.archs.attention import resolve_attn_type
 from lmlt_arch.archs.lte_arch import ANY_SCALE
 from lmlt_arch.archs.scale_conversion import head_scale
 from lmlt_arch.archs.upsample import UPSAMPLERS
+from lmlt_arch.files import archive_damage, is_archive
 
 StateDict = dict[str, Tensor]
 
@@ -279,7 +281,33 @@ def load_state(path: str | Path, *, key: str | None = None) -> StateDict:
             if key is not None:
                 raise CheckpointError(f"{path}: safetensors is one state dict; leave out key {key!r}")
             return _select_state(load_file(path), path, None)
-        return _select_state(torch.load(path, map_location="cpu", weights_only=True), path, key)
+        return _select_state(read_file(path), path, key)
+    except CheckpointError:
+        raise
+    except Exception as error:
+        # Random bytes make the readers raise nearly anything.
+        raise CheckpointError(f"{path}: damaged or not a checkpoint ({error!r:.200})") from error
+
+
+def read_file(path: Path, *, mapped: bool = False) -> Any:
+    """What a file of `torch.save` holds, with tensors on the CPU; its checksums must be right.
+
+    Args:
+        path: any file.
+        mapped: leave the tensors in the file: for a look at it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        CheckpointError: damaged, or it would run code.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        damage = archive_damage(path)
+        if damage:
+            raise CheckpointError(f"{path}: damaged: {damage}; copy it anew, or take another checkpoint")
+        # Only archives can be mapped.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_archive(path))
     except CheckpointError:
         raise
     except pickle.UnpicklingError as error:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lmlt_arch import load_model
 from lmlt_arch.archs import PRESETS
-from lmlt_arch.checkpoint import CheckpointError, describe_state
+from lmlt_arch.checkpoint import CheckpointError, describe_state, load_state
 
 State = dict[str, Tensor]
 
@@ -213,6 +213,40 @@ def test_training_state_is_named_as_such(tmp_path: Path) -> None:
     content = {"epoch": 1, "iter": 2, "optimizers": [], "schedulers": []}
     with pytest.raises(CheckpointError, match="net_g"):
         load_model(write(tmp_path / "1.state", content))
+
+
+def test_a_flipped_bit_never_changes_what_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    tensors = {"weight": torch.arange(40.0), "bias": torch.ones(3)}
+    torch.save({"params": tensors}, path)
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(0, 8 * len(whole), 23):
+        content = bytearray(whole)
+        content[place // 8] ^= 1 << place % 8
+        path.write_bytes(content)
+        try:
+            found = load_state(path)
+        except CheckpointError as error:
+            refused += 1
+            assert str(path) in str(error)
+        else:
+            assert found.keys() == tensors.keys()
+            assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    assert refused > 60
+
+
+def test_files_without_checksums_are_read(tmp_path: Path) -> None:
+    tensors = {"weight": torch.arange(40.0)}
+    torch.save(tensors, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    computed = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(tensors, tmp_path / "without.pth")
+    finally:
+        torch.serialization.set_crc32_options(computed)
+    for name in ("old", "without"):
+        assert torch.equal(load_state(tmp_path / f"{name}.pth")["weight"], tensors["weight"])
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
