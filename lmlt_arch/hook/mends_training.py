@@ -3,7 +3,6 @@
 import random
 import sys
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -81,7 +80,8 @@ class _TorchOnCpu:
 def auto_resume_where_runs_are_written(names: Names) -> None:
     """`--auto_resume` looks below the working directory, while runs are written below the package's root.
 
-    It then starts over in silence and renames the old run. A state cut off by a kill is passed over too.
+    It then starts over in silence and renames the old run. Here it takes the newest checkpoint of which every
+    file is there and as it was written, and says what is wrong with newer ones.
     """
     stock = names["load_resume_state"]
 
@@ -89,13 +89,36 @@ def auto_resume_where_runs_are_written(names: Names) -> None:
     def load_resume_state(opt: dict[str, Any]) -> Any:
         if not opt["auto_resume"] or not wanted("auto-resume-where-runs-are-written", opt):
             return stock(opt)
-        found = Path(opt["path"]["training_states"]).glob("*.state")
-        states = sorted((path for path in found if path.stem.isdigit()), key=lambda path: int(path.stem))
-        while states and not zipfile.is_zipfile(states[-1]):
-            warnings.warn(f"{states[-1]} is damaged: looking for the one before it.", stacklevel=2)
-            states.pop()
-        opt["path"]["resume_state"] = str(states[-1]) if states else None
+        from lmlt_arch.checkpoint_set import Checkpoints
+
+        state, wrong = Checkpoints.of(opt).to_resume(distributed=opt.get("dist", False))
+        if wrong and opt.get("rank", 0) == 0:
+            warnings.warn(f"A checkpoint is not whole: {wrong}. Going on from {state}.", stacklevel=2)
+        opt["path"]["resume_state"] = str(state) if state else None
         return stock({**opt, "auto_resume": False})
+
+    names["load_resume_state"] = load_resume_state
+
+
+@mend_after("basicsr.train", changes=("load_resume_state",), acts=OURS)
+def damaged_checkpoints_to_resume_from(names: Names) -> None:
+    """A damaged `resume_state`, or one whose networks are damaged, goes on with wrong numbers or a traceback.
+
+    PyTorch does not compare the checksums of the files that it reads.
+    """
+    stock = names["load_resume_state"]
+
+    @wraps(stock)
+    def load_resume_state(opt: dict[str, Any]) -> Any:
+        given = opt["path"].get("resume_state")
+        if given and not opt["auto_resume"] and runs_ours(opt):
+            from lmlt_arch.checkpoint import CheckpointError
+            from lmlt_arch.checkpoint_set import Checkpoints
+
+            refusal = Checkpoints.of(opt).refusal(Path(given))
+            if refusal:
+                raise CheckpointError(refusal)
+        return stock(opt)
 
     names["load_resume_state"] = load_resume_state
 

@@ -16,7 +16,8 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lmlt_arch.checkpoint import load_for_training
+from lmlt_arch.checkpoint import load_for_training, read_file
+from lmlt_arch.checkpoint_set import rank_file, write_manifest
 from lmlt_arch.data.dataset_parts import unit_range
 from lmlt_arch.files import OutputError, make_folder
 from lmlt_arch.hook.registration import holds_ours
@@ -34,7 +35,6 @@ from lmlt_arch.models.training_state import (
     Termination,
     capture_rng,
     drop_old_rank_files,
-    rank_file,
     restore_rng,
     save_whole,
 )
@@ -79,6 +79,7 @@ class PluginModel(SRModel):
         opt = checked_options(opt)
         self._rank_state: RankState | None = None
         self._outcome: Outcome | None = None
+        self._saved_networks: list[Path] = []
         self.files = []
         if opt["is_train"]:
             self.train_options = Train.model_validate(opt["train"])
@@ -386,8 +387,8 @@ class PluginModel(SRModel):
         """Save the networks and, unless `current_iter` is -1, the state to resume from.
 
         A periodic checkpoint that cannot be written is reported and training goes on, as in BasicSR: the disk
-        may have room again at the next one. `{current_iter}.state` is written last, so what it belongs to is
-        there.
+        may have room again at the next one. `{current_iter}.state` is written after what it belongs to, and
+        the manifest of them all after that; see `lmlt_arch.checkpoint_set`.
 
         Raises:
             OutputError: the final network could not be written.
@@ -399,6 +400,7 @@ class PluginModel(SRModel):
         if final:
             self.termination.release()
         failure: OutputError | None = None
+        self._saved_networks = []
         try:
             self.save_networks(current_iter)
             if not final:
@@ -415,6 +417,7 @@ class PluginModel(SRModel):
         if self._on_all_ranks(failure is None):
             try:
                 self.save_training_state(epoch, current_iter)
+                self._save_manifest(folder, current_iter)
                 drop_old_rank_files(folder, rank)
             except OutputError as error:
                 failure = error
@@ -422,6 +425,15 @@ class PluginModel(SRModel):
             get_root_logger().error(
                 f"Checkpoint {current_iter} was not saved: {failure}. Earlier ones are whole. Going on."
             )
+
+    def _save_manifest(self, folder: Path, current_iter: int) -> None:
+        """List the set that was saved; the file of a rank on another machine's disk is not seen here."""
+        state = folder / f"{current_iter}.state"
+        if self.opt["rank"] != 0 or not state.is_file():
+            return
+        ranks = (rank_file(folder, current_iter, rank) for rank in range(self.opt["world_size"]))
+        files = [state, *self._saved_networks, *(path for path in ranks if path.is_file())]
+        write_manifest(folder, current_iter, files)
 
     def _on_all_ranks(self, good: bool) -> bool:
         if not self.opt["dist"]:
@@ -466,7 +478,9 @@ class PluginModel(SRModel):
                 state[name] = tensor.cpu().contiguous()
             content[key] = state
         name = "latest" if current_iter == -1 else current_iter
-        save_whole(content, Path(self.opt["path"]["models"]) / f"{net_label}_{name}.pth")
+        path = Path(self.opt["path"]["models"]) / f"{net_label}_{name}.pth"
+        save_whole(content, path)
+        self._saved_networks.append(path)
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
         """Write `{current_iter}.state` in BasicSR's format and with what it lacks, all of it or nothing.
@@ -494,6 +508,9 @@ class PluginModel(SRModel):
 
         A schedule goes on where it was, but as the options have it now: a run may be resumed with more
         iterations.
+
+        Raises:
+            CheckpointError: the file of this rank is damaged.
         """
         schedulers = [
             {key: value for key, value in state.items() if key in _PROGRESS}
@@ -512,7 +529,7 @@ class PluginModel(SRModel):
         folder = Path(self.opt["path"]["resume_state"]).parent
         path = rank_file(folder, resume_state["iter"], self.opt["rank"])
         if path.is_file():
-            self._rank_state = torch.load(path, map_location="cpu", weights_only=True)
+            self._rank_state = read_file(path)
         else:
             logger.warning(f"{path} is missing: random numbers start anew, so the run goes on inexactly.")
 

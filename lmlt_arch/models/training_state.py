@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lmlt_arch.checkpoint_set import manifest_file
 from lmlt_arch.files import write_atomic
 
 RankState = dict[str, Any]
@@ -63,15 +64,14 @@ def save_whole(content: object, path: Path) -> None:
     write_atomic(path, buffer.getvalue(), durable=True)
 
 
-def rank_file(folder: Path, iteration: int, rank: int) -> Path:
-    """Where the state of a rank lies, beside BasicSR's `{iteration}.state`."""
-    return folder / f"{iteration}.rank{rank}.pth"
-
-
 def drop_old_rank_files(folder: Path, rank: int) -> None:
-    """Delete a rank's files but for those of the newest checkpoints."""
+    """Delete a rank's files but for those of the newest checkpoints.
+
+    Manifests that list them go first: a set that was made smaller on purpose must not look damaged.
+    """
     found = {int(path.name.split(".")[0]): path for path in folder.glob(f"*.rank{rank}.pth")}
     for iteration in sorted(found)[:-KEPT]:
+        manifest_file(folder, iteration).unlink(missing_ok=True)
         found[iteration].unlink(missing_ok=True)
 
 

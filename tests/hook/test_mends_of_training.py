@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import torch
 from basicsr.utils.registry import MODEL_REGISTRY
+from small_sets import flip, write_set
 from stock_modules import mend, run_afresh
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lmlt_arch.checkpoint import CheckpointError
 from lmlt_arch.data.images import encode_png
 from lmlt_arch.data.lmdb_store import raw_entry, raw_sizes, write_entries
 from lmlt_arch.data.training_order import TrainingOrder
@@ -234,18 +236,26 @@ def _resume_options(states: Path, **path: object) -> dict[str, Any]:
         "auto_resume": not path,
         "name": "tiny",
         "model_type": "ESCModel",
-        "path": {"training_states": str(states), "resume_state": None, **path},
+        "network_g": {},
+        "network_d": {},
+        "rank": 0,
+        "dist": False,
+        "path": {
+            "training_states": str(states),
+            "models": str(states.parent / "models"),
+            "resume_state": None,
+            **path,
+        },
     }
 
 
 @pytest.fixture
 def states(tmp_path: Path) -> Path:
-    folder = tmp_path / "elsewhere" / "experiments" / "tiny" / "training_states"
-    folder.mkdir(parents=True)
+    run = tmp_path / "elsewhere" / "experiments" / "tiny"
     for iteration in (8, 20, 100):
-        torch.save({"epoch": 0, "iter": iteration}, folder / f"{iteration}.state")
-    (folder / "latest.state").touch()
-    return folder
+        write_set(run, iteration, manifest=iteration != 8)
+    (run / "training_states" / "latest.state").touch()
+    return run / "training_states"
 
 
 @no_gpu
@@ -272,11 +282,36 @@ def test_auto_resume_where_runs_are_written(states: Path) -> None:
 
     whole = (states / "100.state").read_bytes()
     (states / "100.state").write_bytes(whole[: len(whole) // 2])
-    with pytest.warns(UserWarning, match=r"100.state is damaged"):
+    with pytest.warns(UserWarning, match=r"100.state: damaged: .* Going on from .*20.state") as warned:
         assert names["load_resume_state"](_resume_options(states))["iter"] == 20
+    assert len(warned) == 1
+    (states.parent / "models" / "net_d_20.pth").unlink()
+    with pytest.warns(UserWarning, match=r"100.state: damaged: .*net_d_20.pth is missing"):
+        assert names["load_resume_state"](_resume_options(states))["iter"] == 8
+    (states / "8.state").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* is whole: .* to start over"):
+        names["load_resume_state"](_resume_options(states))
+    write_set(states.parent, 8)
     assert names["load_resume_state"](_resume_options(states.parent)) is None
     asked = _resume_options(states, resume_state=str(states / "8.state"))
     assert names["load_resume_state"](asked)["iter"] == 8
+
+
+@no_gpu
+def test_damaged_checkpoints_to_resume_from(states: Path) -> None:
+    names = run_afresh("basicsr.train")
+    mend("resume-without-gpu", names)
+    given = str(states / "100.state")
+    flip(states.parent / "models" / "net_g_100.pth")
+    assert names["load_resume_state"](_resume_options(states, resume_state=given))["iter"] == 100
+    mend("damaged-checkpoints-to-resume-from", names)
+    of_another = {**_resume_options(states, resume_state=given), "model_type": "SRModel"}
+    assert names["load_resume_state"](of_another)["iter"] == 100
+    with pytest.raises(CheckpointError, match=r"net_g_100.pth: damaged: .* resume from .*20.state, which is"):
+        names["load_resume_state"](_resume_options(states, resume_state=given))
+    whole = _resume_options(states, resume_state=str(states / "20.state"))
+    assert names["load_resume_state"](whole)["iter"] == 20
+    assert names["load_resume_state"]({**_resume_options(states), "auto_resume": False}) is None
 
 
 def test_fft_loss_of_sr_model(caplog: pytest.LogCaptureFixture) -> None:

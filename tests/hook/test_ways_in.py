@@ -27,7 +27,7 @@ def test_module_train_resume_and_test(installed: Environment, options: Options, 
     state = run / "training_states" / "2.state"
     (state.with_name("3.state")).write_bytes(state.read_bytes()[:1000])
     said = installed.run("-m", "basicsr.train", "-opt", options(iterations=4), "--auto_resume", cwd=tmp_path)
-    assert "3.state is damaged" in said
+    assert "3.state: damaged" in said
     assert "Resuming training from epoch: 0, iter: 2" in said
     assert "iter:       3" in said
     assert "iter:       2" not in said

@@ -240,7 +240,11 @@ def test_the_disk_keeps_few_states_of_ranks(
         step(model, batch, iteration)
         model.save(epoch=0, current_iter=iteration)
     names = sorted(path.name for path in (tmp_path / "training_states").iterdir())
-    assert names == ["1.state", "10.rank0.pth", "10.state", "2.rank0.pth", "2.state"]
+    assert names == [
+        "1.state",
+        *("10.manifest.json", "10.rank0.pth", "10.state"),
+        *("2.manifest.json", "2.rank0.pth", "2.state"),
+    ]
 
 
 def test_random_numbers_go_on_after_a_resume(
@@ -348,7 +352,7 @@ def test_files_are_those_of_basicsr(
         torch.testing.assert_close(mine, stock, rtol=0, atol=0)
     assert list(ours[0]["params"]) == list(model.net_g.state_dict())
     written = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
-    assert written == ["1.rank0.pth", "1.state", "net_g_1.pth"]
+    assert written == ["1.manifest.json", "1.rank0.pth", "1.state", "net_g_1.pth"]
 
 
 @contextmanager
@@ -370,7 +374,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(
     model.save(epoch=0, current_iter=-1)
     model.save(epoch=0, current_iter=2)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert len(before) == 4
+    assert len(before) == 5
     smallest = min(len(content) for content in before.values())
 
     logger = logging.getLogger("basicsr")

@@ -14,6 +14,9 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from small_sets import flip
+
+from lmlt_arch.checkpoint_set import Checkpoints
 
 pytestmark = pytest.mark.slow
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -112,6 +115,32 @@ def _went_on(text: str, saved: int) -> None:
     assert not saved or f"iter: {saved}." in text
     assert "starts anew" not in text
     assert "inexactly" not in text
+
+
+def test_a_run_goes_on_from_the_newest_whole_checkpoint(
+    options: Callable[..., Path], start: Start, tmp_path: Path
+) -> None:
+    alone = {"num_worker_per_gpu": 0, "persistent_workers": False}
+    file = options(train={"total_iter": 5, "deterministic": True}, **alone)
+    process = start(file)
+    assert process.wait(timeout=120) == 0
+    run = tmp_path / "experiments" / "run"
+    final, newest = run / "models" / "net_g_latest.pth", run / "models" / "net_g_4.pth"
+    expected = {path: torch.load(path, weights_only=True)["params"] for path in (final, newest)}
+    final.unlink()
+    flip(newest)
+
+    process = start(file, "--auto_resume")
+    text = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, text
+    assert text.count("A checkpoint is not whole: ") == 1
+    assert re.search(r"net_g_4.pth: damaged: .*\. Going on from .*/2\.state\.", text), text
+    assert "Resuming training from epoch: 0, iter: 2." in text
+    for path, weights in expected.items():
+        again = torch.load(path, weights_only=True)["params"]
+        assert all(torch.equal(again[name], weights[name]) for name in weights)
+    sets = Checkpoints(run / "training_states", run / "models")
+    assert sets.to_resume() == (run / "training_states" / "4.state", "")
 
 
 def test_a_full_disk_keeps_the_checkpoints_before_it(
