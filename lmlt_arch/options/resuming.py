@@ -5,32 +5,48 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmlt_arch.options.looking import at, path_of, section, whole
 from lmlt_arch.options.mistakes import NOTE, Mistake
 from lmlt_arch.options.ownership import is_understood
 from lmlt_arch.options.parts import build_on_meta
 
+if TYPE_CHECKING:
+    from lmlt_arch.checkpoint_set import Checkpoints
+
 _PLACE = ("path", "resume_state")
-_KEYS = ("epoch", "iter", "optimizers", "schedulers")
 
 
 def resume_findings(opt: Mapping[str, Any]) -> Iterator[Mistake]:
     """What is wrong with `path: resume_state`, whose file is there; notes included.
 
-    Training goes on in the folder of `name`, and takes the networks from there.
+    Training goes on in the folder of `name`, and takes the networks from there. Nothing that belongs to the
+    state may be damaged.
     """
+    from lmlt_arch.checkpoint import CheckpointError, read_file
+    from lmlt_arch.checkpoint_set import Checkpoints, is_training_state, resumed_networks
+
     given = at(opt, *_PLACE)
     if not isinstance(given, str):
         return
     path = path_of(given)
-    state = _read(path)
-    if state is None:
-        text = f"{given} is no training state: take one of experiments/.../training_states/*.state"
-        yield Mistake(_PLACE, text)
+    networks = resumed_networks(opt)
+    folders = [root / "experiments" / str(opt.get("name")) / "models" for root in _roots()]
+    try:
+        state, why = read_file(path, mapped=True), ""
+    except CheckpointError as error:
+        state, why = None, f" that can be read ({error})"
+    if not is_training_state(state):
+        home = path.resolve().parent
+        older = Checkpoints(home, home.parent / "models", networks).older_whole(path)
+        which = older or "one of experiments/.../training_states/*.state"
+        yield Mistake(_PLACE, f"{given} is no training state{why}: take {which}")
         return
-    yield from _folder(opt, path, int(state["iter"]))
+    files = [f"{network}_{state['iter']}.pth" for network in networks]
+    folder = next((f for f in folders if all((f / file).is_file() for file in files)), folders[0])
+    checkpoints = Checkpoints(path.parent, folder, networks)
+    yield from _folder(opt, path, folders, files, checkpoints)
     if is_understood(opt) and not _fits(opt, state):
         text = f"{given} is of another network than network_g: its optimizer has other parameters"
         yield Mistake(_PLACE, text)
@@ -40,38 +56,24 @@ def resume_findings(opt: Mapping[str, Any]) -> Iterator[Mistake]:
         yield Mistake(_PLACE, text, NOTE)
 
 
-def _read(path: Path) -> Mapping[str, Any] | None:
-    import torch
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # of another file, readers raise nearly anything
-        return None
-    good = (
-        isinstance(state, Mapping) and all(key in state for key in _KEYS) and isinstance(state["iter"], int)
-    )
-    return state if good else None
-
-
-def _folder(opt: Mapping[str, Any], path: Path, iteration: int) -> Iterator[Mistake]:
-    """Whether the networks of the state are where training looks for them."""
-    name, home = str(opt.get("name")), path.resolve().parent
-    ignored = at(opt, "path", "ignore_resume_networks") or ()
-    files = [
-        f"net_{network.removeprefix('network_')}_{iteration}.pth"
-        for network in opt
-        if isinstance(network, str) and network.startswith("network_") and network not in ignored
-    ]
-    folders = [root / "experiments" / name / "models" for root in _roots()]
-    folder = next((f for f in folders if all((f / file).is_file() for file in files)), folders[0])
+def _folder(
+    opt: Mapping[str, Any], path: Path, folders: list[Path], files: list[str], checkpoints: Checkpoints
+) -> Iterator[Mistake]:
+    """Whether the networks of the state are where training looks for them, and all is as it was written."""
+    name, home, folder = str(opt.get("name")), path.resolve().parent, checkpoints.models
     own = home.name == "training_states" and home.parent in [f.parent for f in folders]
     lacking = [file for file in files if not (folder / file).is_file()]
     if lacking:
         whose = "" if own else f"is not of this run, whose name is {name}: "
         text = f"{whose}training takes the networks from {folder}, which lacks {', '.join(lacking)}"
         mend = "copy them there" if own else f"copy them there, or write name: {_name_of(home)}"
+        older = checkpoints.older_whole(path)
+        mend += f", or resume from {older}, which is whole" if older is not None else ""
         yield Mistake(_PLACE, f"{text}. Mend: {mend}, or start from pretrain_network_g instead")
-    elif not own:
+        return
+    if refusal := checkpoints.refusal(path):
+        yield Mistake(_PLACE, refusal)
+    if not own:
         text = f"is of another folder: the run goes on in experiments/{name}, with the networks there"
         yield Mistake(_PLACE, text, NOTE)
 

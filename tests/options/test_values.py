@@ -294,6 +294,21 @@ def test_training_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     torch.save({"params": network.state_dict()}, run / "models/net_g_2.pth")
     assert said() == []
 
+    older = state_of(network, run / "training_states/1.state", iteration=1)
+    torch.save({"params": network.state_dict()}, run / "models/net_g_1.pth")
+    for path in (run / "models/net_g_2.pth", state):
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+        (text,) = said()
+        assert f"{path}: damaged" in text
+        assert f"{older}" in text
+        path.write_bytes(whole)
+    (run / "models/net_g_2.pth").rename(run / "models/away.pth")
+    assert f"or resume from {older}, which is whole" in said()[0]
+    (run / "models/away.pth").rename(run / "models/net_g_2.pth")
+    older.unlink()
+    assert said() == []
+
     opt["name"] = "other"
     (text,) = said()
     assert text.startswith("is not of this run, whose name is other: training takes the networks from")
