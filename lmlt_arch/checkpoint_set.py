@@ -62,7 +62,9 @@ def write_manifest(folder: Path, iteration: int, files: Iterable[Path]) -> None:
 def resumed_networks(opt: Mapping[str, Any]) -> tuple[str, ...]:
     """The networks that BasicSR takes from the checkpoint it goes on from, such as `net_g`."""
     path = opt.get("path")
-    ignored = (path.get("ignore_resume_networks") if isinstance(path, Mapping) else None) or ()
+    ignored = path.get("ignore_resume_networks") if isinstance(path, Mapping) else None
+    if not isinstance(ignored, str | list | tuple):
+        ignored = ()
     return tuple(
         f"net_{key.removeprefix('network_')}"
         for key in opt

@@ -78,6 +78,7 @@ def option_files_checked_first(names: Names) -> None:
         parser.add_argument("-opt", type=Path)
         parser.add_argument("--force_yml", nargs="+", default=[])
         parser.add_argument("--launcher", default="none")
+        parser.add_argument("--auto_resume", action="store_true")
         given = parser.parse_known_args()[0]
         if given.opt is not None and not _is_foreign(given.opt):
             _refuse_mistakes(given, names.get("_postprocess_yml_value", str), is_train=is_train)
@@ -130,7 +131,7 @@ def _check(given: argparse.Namespace, value_of: Any, *, is_train: bool) -> None:
     launch = launch_of(given.launcher, os.environ)
     mistakes += option_mistakes(content, is_train=is_train, launch=launch)
     if _starts_a_run():
-        mistakes += file_mistakes(content)
+        mistakes += file_mistakes({**content, "auto_resume": given.auto_resume, "rank": _rank()})
     if mistakes:
         raise OptionError(mistakes, given.opt, lines)
     if _is_first_process():
@@ -140,7 +141,11 @@ def _check(given: argparse.Namespace, value_of: Any, *, is_train: bool) -> None:
 
 
 def _is_first_process() -> bool:
-    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+    return _rank() == 0
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
 
 
 def _starts_a_run() -> bool:

@@ -431,7 +431,7 @@ class PluginModel(SRModel):
         state = folder / f"{current_iter}.state"
         if self.opt["rank"] != 0 or not state.is_file():
             return
-        ranks = (rank_file(folder, current_iter, rank) for rank in range(self.opt["world_size"]))
+        ranks = (rank_file(folder, current_iter, rank) for rank in range(self.opt.get("world_size", 1)))
         files = [state, *self._saved_networks, *(path for path in ranks if path.is_file())]
         write_manifest(folder, current_iter, files)
 

@@ -31,7 +31,8 @@ def file_findings(opt: Mapping[str, Any]) -> list[Mistake]:
 def _missing(opt: Mapping[str, Any]) -> Iterator[Mistake]:
     for key in ("pretrain_network_g", "pretrain_network_d", "resume_state", "vgg"):
         name = at(opt, "path", key)
-        if isinstance(name, str) and not _is_file(name):
+        unread = key == "resume_state" and opt.get("auto_resume")
+        if isinstance(name, str) and not unread and not _is_file(name):
             mend = (
                 "write ~ to start from nothing" if key != "vgg" else "put the file there, or write its path"
             )

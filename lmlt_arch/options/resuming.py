@@ -28,9 +28,11 @@ def resume_findings(opt: Mapping[str, Any]) -> Iterator[Mistake]:
     from lmlt_arch.checkpoint_set import Checkpoints, is_training_state, resumed_networks
 
     given = at(opt, *_PLACE)
-    if not isinstance(given, str):
-        return
+    if not isinstance(given, str) or opt.get("auto_resume"):
+        return  # `--auto_resume` looks for one itself, whatever the file says
     path = path_of(given)
+    # Noted where a training starts; the check looks at the files of all ranks.
+    rank = opt["rank"] if isinstance(opt.get("rank"), int) else None
     networks = resumed_networks(opt)
     folders = [root / "experiments" / str(opt.get("name")) / "models" for root in _roots()]
     try:
@@ -45,7 +47,7 @@ def resume_findings(opt: Mapping[str, Any]) -> Iterator[Mistake]:
         return
     files = [f"{network}_{state['iter']}.pth" for network in networks]
     folder = next((f for f in folders if all((f / file).is_file() for file in files)), folders[0])
-    checkpoints = Checkpoints(path.parent, folder, networks)
+    checkpoints = Checkpoints(path.parent, folder, networks, rank)
     yield from _folder(opt, path, folders, files, checkpoints)
     if is_understood(opt) and not _fits(opt, state):
         text = f"{given} is of another network than network_g: its optimizer has other parameters"

@@ -302,6 +302,7 @@ def test_training_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         (text,) = said()
         assert f"{path}: damaged" in text
         assert f"{older}" in text
+        assert file_findings({**opt, "auto_resume": True}) == []
         path.write_bytes(whole)
     (run / "models/net_g_2.pth").rename(run / "models/away.pth")
     assert f"or resume from {older}, which is whole" in said()[0]

@@ -130,6 +130,16 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint(
     final.unlink()
     flip(newest)
 
+    # Named in the option file, it is refused; with --auto_resume, what the file names is not read.
+    opt = yaml.safe_load(file.read_text())
+    opt["path"]["resume_state"] = str(run / "training_states" / "4.state")
+    file.write_text(yaml.safe_dump(opt))
+    process = start(file)
+    text = process.communicate(timeout=120)[0]
+    assert process.returncode == 1
+    assert "Traceback" not in text
+    assert re.search(r"net_g_4.pth: damaged: .* resume from .*/2\.state, which is whole", text), text
+
     process = start(file, "--auto_resume")
     text = process.communicate(timeout=120)[0]
     assert process.returncode == 0, text
