@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lmlt_arch.data.lmdb_store import check_is_whole
+
 READING = {"readonly": True, "lock": False, "readahead": False}
 """How BasicSR opens an LMDB, and we: random reads of something that nobody changes."""
 
@@ -19,7 +21,11 @@ class Environments:
         self._homes: dict[str, str] = {}
 
     def get(self, path: str, options: dict[str, Any]) -> Any:
-        """The environment of a folder, opened with these options unless it is open already."""
+        """The environment of a folder, opened with these options unless it is open already.
+
+        Raises:
+            StoreError: it was not copied whole.
+        """
         import lmdb
 
         if self._process != os.getpid():  # after a fork: inherited handles are not to be used
@@ -30,6 +36,7 @@ class Environments:
             self._homes[path] = str(Path(path).resolve())
         home = self._homes[path]
         if home not in self._open:
+            check_is_whole(Path(home))
             self._open[home] = lmdb.open(home, **options)
         return self._open[home]
 

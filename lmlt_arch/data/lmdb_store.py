@@ -7,7 +7,7 @@ import shutil
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,11 @@ BAND_ROWS = 32
 _RAW = f"uint8 {BAND_ROWS}"
 # What stands behind keys in `meta_info.txt`.
 _STORED = IMAGE_SUFFIXES | {".raw"}
+# One of the two records at the start of a data file (`MDB_meta` after a page's header of 16 bytes): magic
+# number, version, address, size of the map, tree of free pages (which begins with the size of a page), tree
+# of the rows, last page, transaction.
+_META = struct.Struct("=16xIIQQI44x48xQQ")
+_MAGIC = 0xBEEFC0DE
 
 
 class StoreError(DataSetError):
@@ -186,6 +191,39 @@ def _map_size(sizes: Sequence[int]) -> int:
     return SPARE_BYTES + sum((size // page + 3) * page for size in sizes)
 
 
+def check_is_whole(folder: Path) -> None:
+    """Refuse an LMDB whose data file is shorter than its header says.
+
+    LMDB reads through a memory map, and behind the end of the file the system kills the process. So this is
+    to be asked before one is opened. What is no LMDB is left to LMDB to refuse.
+
+    Args:
+        folder: the LMDB folder, or the data file itself.
+
+    Raises:
+        StoreError: it was not copied whole.
+    """
+    file = folder / "data.mdb" if folder.is_dir() else folder
+    if not file.is_file():
+        return
+    size = file.stat().st_size
+    with file.open("rb") as data:
+        records = [data.read(_META.size)]
+        if len(records[0]) < _META.size:
+            return
+        magic, _, _, _, page, *_ = _META.unpack(records[0])
+        if magic != _MAGIC:
+            return
+        data.seek(page)
+        records.append(data.read(_META.size))
+    # The two take turns; the one of the later transaction holds.
+    ends = (_META.unpack(record)[-2:] for record in records if len(record) == _META.size)
+    last, _ = max(ends, key=itemgetter(1))
+    whole = (last + 1) * page
+    if size < whole:
+        raise StoreError(f"{file} is cut off: {size} bytes of {whole}. Copy it again, or make it anew")
+
+
 def read_lmdb_info(folder: Path) -> LmdbInfo:
     """What an LMDB folder holds.
 
@@ -220,9 +258,10 @@ def read_lmdb_keys(folder: Path) -> list[str]:
 
     Raises:
         FileNotFoundError: If the folder has no ``meta_info.txt``.
-        StoreError: If it holds raw pixels.
+        StoreError: If it holds raw pixels, or was not copied whole.
     """
     info = read_lmdb_info(folder)
     if info.layout == "raw":
         raise StoreError(f"{folder} holds raw pixels, which only type: PairedCropDataset reads")
+    check_is_whole(folder)
     return info.keys

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.data.lmdb_environments import READING, environments
-from lmlt_arch.data.lmdb_store import BAND_ROWS, StoreError, band_key, read_lmdb_info
+from lmlt_arch.data.lmdb_store import BAND_ROWS, StoreError, band_key, check_is_whole, read_lmdb_info
 
 Pixels = NDArray[np.uint8]
 
@@ -46,19 +46,13 @@ class RawLmdb:
                 "read it by type: PairedImageDataset"
             )
         self.shapes = info.shapes
-        file = folder / "data.mdb"
-        if not file.is_file():
+        if not (folder / "data.mdb").is_file():
             raise FileNotFoundError(f"{folder} has no data.mdb: it was not copied whole")
+        check_is_whole(folder)  # also one that is open by now
         try:
-            environment = environments.get(str(folder), READING)
+            environments.get(str(folder), READING)
         except lmdb.Error as error:
             raise StoreError(f"{folder} cannot be read as LMDB ({error}): make it anew") from error
-        # Behind the end of the file, the memory map would kill the process.
-        whole = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-        if file.stat().st_size < whole:
-            raise StoreError(
-                f"{file} is cut off: {file.stat().st_size} bytes of {whole}. Copy it again, or make it anew"
-            )
 
     def copy(self, key: str, top: int, left: int, target: Pixels) -> None:
         """Copy a part of an image; of the rest, nothing but the other columns of its bands is read.

@@ -363,6 +363,7 @@ BROKEN_LMDB: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: (f / "gt.lmdb/meta_info.txt").unlink(), "has no meta_info.txt"),
     (lambda f: (f / "gt.lmdb/data.mdb").unlink(), "is no LMDB: it has no data.mdb"),
     (lambda f: (f / "gt.lmdb/data.mdb").write_bytes(b"x" * 9999), "cannot be read as LMDB"),
+    (lambda f: cut(f / "gt.lmdb/data.mdb"), "data.mdb is cut off: "),
     (lambda f: empty_lmdb(f / "gt.lmdb"), "there are no images in"),
     (lambda f: shutil.rmtree(f / "gt.lmdb"), "there is no LMDB folder"),
     (
