@@ -7,6 +7,7 @@ bits are no longer those that were written is refused, by the checksums inside i
 """
 
 import copy
+import logging
 import math
 import pickle
 from collections.abc import Callable, Iterable, Mapping
@@ -48,8 +49,8 @@ class CheckpointError(ValueError):
     """A file that cannot be used as a checkpoint; the message says what was found and what to do."""
 
 
-class _MissingKeyError(CheckpointError):
-    """The file has no such key; it may have another that serves."""
+class MissingKeyError(CheckpointError):
+    """The file has no state dict under the key that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -236,9 +237,9 @@ def _select_state(content: Any, path: Path, key: str | None) -> StateDict:
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dict of tensors")
     if key is not None:
         if key not in content:
-            raise _MissingKeyError(
-                f"{path}: has no key {key!r}; its keys start {', '.join(map(str, list(content)[:6]))}"
-            )
+            names = _wrapped(content)
+            has = f"it has {', '.join(names)}" if names else "its tensors lie in it without one"
+            raise MissingKeyError(f"{path}: has no key {key!r}; {has}")
         content = content[key]
     else:
         content = next((content[name] for name in PARAM_KEYS if name in content), content)
@@ -252,6 +253,11 @@ def _select_state(content: Any, path: Path, key: str | None) -> StateDict:
             hint = "; this is a training state, use models/net_g_*.pth" if "optimizers" in state else ""
             raise CheckpointError(f"{path}: not a dict of tensors, {name!r} is something else{hint}")
     return state
+
+
+def _wrapped(content: Mapping[Any, Any]) -> list[str]:
+    """The keys of a loaded file under which state dicts may be."""
+    return [str(name) for name, value in content.items() if isinstance(value, Mapping)]
 
 
 def _bare_name(name: str) -> str:
@@ -319,6 +325,16 @@ def read_file(path: Path, *, mapped: bool = False) -> Any:
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({error!r:.200})") from error
 
 
+def state_keys(path: str | Path) -> list[str]:
+    """The keys of a file of `torch.save` under which there are state dicts; none if it is one itself.
+
+    Raises:
+        Exception: it is no such file; `load_state` says what is wrong with it.
+    """
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    return _wrapped(content) if isinstance(content, Mapping) else []
+
+
 def check_finite(state: Mapping[str, Tensor], what: object) -> None:
     """Refuse weights that are not numbers.
 
@@ -380,8 +396,8 @@ def load_for_training(network: nn.Module, path: str | Path, *, key: str | None, 
     Args:
         network: on any device; unchanged if an error is raised.
         path: `.safetensors` or a file of `torch.save`.
-        key: which of a file's state dicts; where the file lacks it, `params_ema`, else `params`, else the
-            file itself.
+        key: which of a file's state dicts; where the file lacks `params` or `params_ema`, the other one, else
+            the file itself, as the log then says.
         strict: refuse what does not fit entirely.
 
     Returns:
@@ -389,13 +405,18 @@ def load_for_training(network: nn.Module, path: str | Path, *, key: str | None, 
 
     Raises:
         FileNotFoundError: no such file.
-        CheckpointError: damaged, of another network, or not fitting though it must.
+        CheckpointError: damaged, of another network, without `key`, or not fitting though it must.
     """
     path = Path(path)
     try:
         state = load_state(path, key=None if path.suffix.lower() == ".safetensors" else key)
-    except _MissingKeyError:
+    except MissingKeyError as error:
+        # BasicSR asks for these two on its own; any other was meant, and may be misspelt.
+        if key not in PARAM_KEYS:
+            raise
         state = load_state(path)
+        # The log of a training is BasicSR's.
+        logging.getLogger("basicsr").info(f"{error}. Taking that.")
     misfit = _misfit(network, state)
     if misfit is None:
         network.load_state_dict(state)

@@ -9,7 +9,7 @@ from typing import Any
 from lmlt_arch.hook.registration import holds_ours, registered_class
 from lmlt_arch.options.looking import RAW_SET, at, path_of, section
 from lmlt_arch.options.mistakes import Mistake, Place
-from lmlt_arch.options.ownership import is_understood, known_set
+from lmlt_arch.options.ownership import is_stock_sr_model, is_understood, known_set
 from lmlt_arch.options.parts import build
 from lmlt_arch.options.resuming import resume_findings
 
@@ -59,7 +59,7 @@ def _unfit(opt: Mapping[str, Any]) -> Iterator[Mistake]:
 def _unfit_network(opt: Mapping[str, Any], short: str, name: str) -> Iterator[Mistake]:
     import torch
 
-    from lmlt_arch.checkpoint import CheckpointError, load_for_training
+    from lmlt_arch.checkpoint import CheckpointError, MissingKeyError, load_for_training
 
     place, network = ("path", f"pretrain_network_{short}"), f"network_{short}"
     other = _of_another_network(opt, network, name)
@@ -75,8 +75,27 @@ def _unfit_network(opt: Mapping[str, Any], short: str, name: str) -> Iterator[Mi
     strict, key = path.get(f"strict_load_{short}") is not False, path.get(f"param_key_{short}", "params")
     try:
         load_for_training(built, path_of(name), key=key, strict=strict)
+    except MissingKeyError as error:
+        yield Mistake(("path", f"param_key_{short}"), str(error))
     except CheckpointError as error:
         yield Mistake(place, str(error))
+    else:
+        if is_stock_sr_model(opt) and (text := _unread_by_stock(name, key)):
+            yield Mistake(("path", f"param_key_{short}"), text)
+
+
+def _unread_by_stock(name: str, key: str | None) -> str | None:
+    """What to say of weights that ours find in a checkpoint and BasicSR's own model does not."""
+    from lmlt_arch.checkpoint import state_keys
+
+    if name.lower().endswith(".safetensors"):
+        return None
+    keys = state_keys(path_of(name))
+    if (key is None and not keys) or key in keys or (key is not None and "params" in keys):
+        return None
+    where = f"lie under {', '.join(keys)}" if keys else "lie in it without a key"
+    mend = keys[0] if keys else "~"
+    return f"SRModel looks for {key or '~'} in {name}, whose weights {where}: write {mend}"
 
 
 def _of_another_network(opt: Mapping[str, Any], network: str, name: str) -> str | None:
