@@ -10,10 +10,11 @@ from lmlt_arch.hook.registration import runs_ours
 from lmlt_arch.options.degradation import Degradation, KernelKeys, RoundKeys
 from lmlt_arch.options.looking import RAW_SET, at, is_ours, model_family, section
 from lmlt_arch.options.mistakes import Mistake, Place, mistakes_in
-from lmlt_arch.options.ownership import known_set
+from lmlt_arch.options.ownership import is_of_basicsr, known_set, model_class, source_of
 from lmlt_arch.options.sections import Dataset, Options
 
 _SETS_WITH_DEFAULTS = ("DownsampleImageDataset", "ArbitraryScaleDataset", "HQImageDataset")
+_SHARPENED = ("gt_usm", "l1_gt_usm", "percep_gt_usm", "gan_gt_usm")
 _PAIRED = ("PairedImageDataset", "PairedCropDataset", "RealESRGANPairedDataset")
 
 
@@ -58,11 +59,27 @@ def needed_mistakes(opt: Mapping[str, Any], *, is_train: bool) -> list[Mistake]:
         needed += _needed_of_set(data, place, ours=ours)
         if known_set(data) == "RealESRGANDataset" and not synthesizes:
             needed += [(*place, key) for key in KernelKeys.model_fields]
-    return [
-        Mistake(place, "is missing", "missing")
+    missing = [
+        place
         for place in needed
         if at(opt, *place) is None and (len(place) == 1 or isinstance(at(opt, *place[:-1]), Mapping))
     ]
+    missing += [] if ours else _read_by_stock(opt, is_train=is_train)
+    return [Mistake(place, "is missing", "missing") for place in missing]
+
+
+def _read_by_stock(opt: Mapping[str, Any], *, is_train: bool) -> Iterable[Place]:
+    """Missing keys that BasicSR's models read without a default, by their code."""
+    model = model_class(opt)
+    if is_train and is_of_basicsr(opt):
+        for key in _SHARPENED:
+            if key not in opt and f"self.opt['{key}']" in source_of(model):
+                yield (key,)
+    val = section(opt, "val")
+    if not is_train and val.get("save_img") is True and "suffix" not in val:
+        validation = getattr(model, "nondist_validation", None)
+        if "self.opt['val']['suffix']" in source_of(validation):
+            yield ("val", "suffix")
 
 
 def _needed_of_set(data: Mapping[str, Any], place: Place, *, ours: bool) -> Iterable[Place]:

@@ -245,6 +245,29 @@ def test_what_stock_code_reads_without_a_default(tmp_path: Path) -> None:
     assert stock == [("logger", "use_tb_logger"), ("datasets", "train", "use_rot")]
 
 
+def test_what_stock_code_reads_to_name_images(tmp_path: Path) -> None:
+    opt = paired_options(tmp_path)
+    opt["datasets"] = {"test": opt["datasets"]["val"]}
+    del opt["train"], opt["logger"], opt["val"]["val_freq"]
+    for model, missing in (("LMLTModel", []), ("SRModel", [("val", "suffix")])):
+        opt["model_type"] = model
+        opt["val"] = {"save_img": True}
+        assert [m.place for m in option_mistakes(opt)] == missing
+        opt["val"] |= {"suffix": None}
+        assert option_mistakes(opt) == []
+        opt["val"] = {"save_img": False}
+        assert option_mistakes(opt) == []
+
+
+def test_what_stock_code_reads_to_sharpen(tmp_path: Path) -> None:
+    opt = photo_options(tmp_path) | {"model_type": "RealESRNetModel"}
+    opt["logger"] |= {"use_tb_logger": False}
+    opt.pop("gt_usm", None)
+    assert [m.place for m in option_mistakes(opt)] == [("gt_usm",)]
+    assert option_mistakes(opt | {"gt_usm": True}) == []
+    assert option_mistakes(opt | {"model_type": "ESCRealMSEModel"}) == []
+
+
 def test_checkpoint_of_a_generator_for_the_discriminator(tmp_path: Path) -> None:
     opt = photo_options(tmp_path)
     opt |= {"model_type": "ESCRealGANModel"}
