@@ -88,6 +88,7 @@ def _check(args: argparse.Namespace) -> list[str]:
     """Findings about the data, once the options are right."""
     from lmlt_arch.check.batch import draw_batch, first_batch
     from lmlt_arch.check.data import data_findings
+    from lmlt_arch.check.network import network_findings
     from lmlt_arch.data.images import reason_of
     from lmlt_arch.hook.registration import runs_ours
     from lmlt_arch.options import (
@@ -123,6 +124,9 @@ def _check(args: argparse.Namespace) -> list[str]:
         if args.output is not None:
             draw_batch(*batch, args.output)
             print(f"drawn to {args.output}")
+        mistakes = network_findings(opt, *batch)
+        if mistakes:
+            raise OptionError(mistakes, args.opt, lines)
     if not args.no_timing:
         try:
             _estimate(opt)
