@@ -1,6 +1,7 @@
 """Sets of files to go on from: which are whole, what is said of those that are not, and which is taken."""
 
 import json
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,17 @@ from lmlt_arch.checkpoint_set import Checkpoints, manifest_file, resumed_network
 from lmlt_arch.models.training_state import drop_old_rank_files
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Checkpoints:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sets")
     for iteration in (2, 4):
-        write_set(tmp_path, iteration)
+        write_set(folder, iteration)
+    return folder
+
+
+@pytest.fixture
+def run(template: Path, tmp_path: Path) -> Checkpoints:
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
     return Checkpoints(tmp_path / "training_states", tmp_path / "models", NETWORKS, rank=0)
 
 
@@ -25,16 +33,15 @@ def state_of(run: Checkpoints, iteration: int) -> Path:
     return run.states / f"{iteration}.state"
 
 
-@pytest.mark.parametrize("rank", [0, None])
 @pytest.mark.parametrize("manifest", [True, False], ids=["listed", "unlisted"])
 @pytest.mark.parametrize("file", ["state", "rank", *NETWORKS])
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage(run: Checkpoints, damage: str, file: str, manifest: bool, rank: int | None) -> None:
-    run = Checkpoints(run.states, run.models, NETWORKS, rank)
+def test_damage(run: Checkpoints, damage: str, file: str, manifest: bool) -> None:
     damaged = write_set(run.states.parent, 6, manifest=manifest)[file]
     assert run.to_resume() == (state_of(run, 6), "")
     DAMAGE[damage](damaged)
     state, said = run.to_resume()
+    assert (state, said) == Checkpoints(run.states, run.models, NETWORKS).to_resume(), "of all ranks"
     assert not has_run(damaged)
     # Nothing tells that these are not what the run wrote; and it may go on inexactly.
     if not manifest and ((damage == "foreign" and file != "state") or (damage, file) == ("missing", "rank")):
