@@ -15,6 +15,7 @@ from lmlt_arch.options.mistakes import NOTE, Mistake
 from lmlt_arch.options.ownership import (
     is_of_basicsr,
     is_understood,
+    keys_are_known,
     known_set,
     model_class,
     source_of,
@@ -24,6 +25,8 @@ from lmlt_arch.options.total_batch import Launch, batch_notes, gpus_of_process, 
 
 DEFAULT_CROP = 400
 _TAKE_LISTS = ("HQImageDataset", "DownsampleImageDataset", "ArbitraryScaleDataset")
+# Data sets that are no pairs, and what they lack.
+_HALVES = {"HQImageDataset": "LQ", "RealESRGANDataset": "LQ", "SingleImageDataset": "ground truth"}
 # What constructors call the number of their input's channels.
 _CHANNELS = ("num_in_ch", "in_chans", "in_channels", "in_nc", "n_colors", "num_in_channels")
 
@@ -34,7 +37,7 @@ def contradictions(
     """Every contradiction, notes included; `known` are the mistakes that were found before."""
     found = [*_sets(opt, is_train=is_train), *_color(opt), *_names(opt)] if whole_file else []
     if whole_file and is_train:
-        found += [*_rest(opt), *_prefetch(opt), *batch_notes(opt, launch)]
+        found += [*_rest(opt), *_pairs(opt), *_prefetch(opt), *batch_notes(opt, launch)]
     if is_understood(opt):
         found += [*_scale(opt), *_multiple(("gt_size",), whole(opt, "gt_size"), whole(opt, "scale"))]
         found += (
@@ -201,6 +204,17 @@ def _rest(opt: Mapping[str, Any]) -> Iterator[Mistake]:
     size = whole(opt, "gt_size")
     if is_of_basicsr(opt) and size and crop and size > crop:
         yield Mistake(("gt_size",), f"{size} is more than RealESRGANDataset cuts out of the photos, {crop}")
+
+
+def _pairs(opt: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Training data that are no pairs, of a model that makes none of them."""
+    kind = known_set(section(opt, "datasets", "train"))
+    if kind not in _HALVES or not keys_are_known(opt) or model_family(opt).synthesizes:
+        return
+    text = f"{kind} gives no {_HALVES[kind]} images, and training needs pairs: take PairedImageDataset"
+    if model_family(opt).real:
+        text += ", or remove high_order_degradation: false"
+    yield Mistake(("datasets", "train", "type"), text)
 
 
 def _stock_crop(opt: Mapping[str, Any]) -> int | None:

@@ -195,6 +195,25 @@ def test_a_measure_or_loss_of_ones_own_is_judged_by_its_signature(
     ]
 
 
+def test_training_data_that_are_no_pairs(tmp_path: Path) -> None:
+    opt = photo_options(tmp_path) | {"high_order_degradation": False}
+    (found,) = option_mistakes(opt)
+    assert found.place == ("datasets", "train", "type")
+    assert found.text == (
+        "HQImageDataset gives no LQ images, and training needs pairs: take PairedImageDataset, or remove "
+        "high_order_degradation: false"
+    )
+    assert option_mistakes(opt | {"high_order_degradation": True}) == []
+    paired = paired_options(tmp_path)
+    pairs = paired["datasets"]["train"]
+    assert option_mistakes(opt | {"scale": 4, "datasets": {"train": pairs}}) == []
+    for model in ("LMLTModel", "SRModel"):
+        paired["model_type"] = model
+        for kind, lacks in (("SingleImageDataset", "ground truth"), ("HQImageDataset", "LQ")):
+            paired["datasets"]["train"] = pairs | {"type": kind}
+            assert f"{kind} gives no {lacks} images" in str(OptionError(option_mistakes(paired)))
+
+
 def test_what_a_stock_degradation_cuts_out(tmp_path: Path) -> None:
     opt = photo_options(tmp_path)
     data = opt["datasets"]["train"]
