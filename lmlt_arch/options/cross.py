@@ -245,12 +245,15 @@ def _color(opt: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _names(opt: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Data sets of one name, whose results would overwrite each other."""
+    """Data sets of one name, whose results would overwrite each other, and names that lead elsewhere."""
     seen: dict[str, object] = {}
     for phase, data in section(opt, "datasets").items():
         name = at(data, "name")
         if phase == "train" or not isinstance(name, str):
             continue
+        if "/" in name or "\\" in name:
+            text = f"names the folder of the images that are saved, so it must not hold slashes; got {name!r}"
+            yield Mistake(("datasets", phase, "name"), text)
         if name in seen:
             text = f"{name!r} is the name of {seen[name]} too, whose results it would overwrite: take another"
             yield Mistake(("datasets", phase, "name"), text)

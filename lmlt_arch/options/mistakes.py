@@ -144,7 +144,8 @@ def _wanted(kind: str, bounds: Mapping[str, Any], given: object, otherwise: str)
         case "too_short":
             return "must not be empty"
         case "string_pattern_mismatch":
-            return "must not be empty or hold slashes"
+            may_be_empty = str(bounds["pattern"]).endswith("*$")
+            return "must not hold slashes" if may_be_empty else "must not be empty or hold slashes"
         case "literal_error":
             known = [name.strip("'") for name in bounds["expected"].replace(" or ", ", ").split(", ")]
             close = nearest(given, known)

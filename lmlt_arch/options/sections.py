@@ -1,6 +1,6 @@
 """Every section of an option file but `train`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -148,7 +148,7 @@ class Val(Section):
     """Validate every so many iterations."""
     save_img: bool
     """Write the images."""
-    suffix: Name | None = None
+    suffix: Annotated[Name, Field(pattern=r"^[^/\\]*$")] | None = None
     """At the end of their names."""
     pbar: bool = False
     """Show a progress bar."""

@@ -67,6 +67,12 @@ CASES: list[tuple[str, Any, str]] = [
     ("datasets:train:mean", ["1e-1", 0, 0], "YAML read it as text; write 0.1"),
     ("datasets:train:color", "y", "gives one channel, but network_g: type: LMLT takes 3"),
     ("datasets:val_2", {"name": "pairs", "type": "PairedImageDataset"}, "'pairs' is the name of val too"),
+    ("datasets:val:name", "/tmp/elsewhere", "so it must not hold slashes; got '/tmp/elsewhere'"),
+    ("datasets:val:name", "Set/5", "datasets: val: name: names the folder of the images that are saved"),
+    ("datasets:val:name", "Set\\5", "must not hold slashes"),
+    ("val:suffix", "x/y", "val: suffix: must not hold slashes; got 'x/y'"),
+    ("val:suffix", "/esc", "val: suffix: must not hold slashes; got '/esc'"),
+    ("val:suffix", "../esc", "val: suffix: must "),
     (
         "logger",
         {"print_freq": 1, "save_checkpoint_freq": 1, "use_tb_logger": True, "wandb": {"project": "x"}},
@@ -139,6 +145,21 @@ def test_values(tmp_path: Path, place: str, value: Any, message: str) -> None:
     said = str(OptionError(option_mistakes(opt))).splitlines()
     assert [line for line in said if message in line], said
     assert not [line for line in said if "0x" in line or "Traceback" in line]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [("val:suffix", ""), ("val:suffix", "v1.2 x"), ("val:suffix", None)]
+)
+def test_good_values(tmp_path: Path, place: str, value: Any) -> None:
+    opt = paired_options(tmp_path)
+    put(opt, place, value)
+    assert option_mistakes(opt) == []
+
+
+def test_a_name_that_is_only_logged(tmp_path: Path) -> None:
+    opt = paired_options(tmp_path)
+    opt["datasets"]["train"]["name"] = "DF2K/sub"
+    assert option_mistakes(opt) == []
 
 
 def test_a_misspelt_key_is_one_mistake(tmp_path: Path) -> None:
