@@ -69,8 +69,8 @@ def test_export_with_every_backend(name: str, attn_type: str) -> None:
     ("name", "sizes"),
     [
         *((name, [(17, 23)]) for name in ONE_PER_CLASS),
-        # Sizes as symbols take long to trace, and are what export is about.
-        ("ESC", [(17, 23), (40, 24), (8, 9)]),
+        # Sizes as symbols take long to trace, and are what export is about. Whole windows are another trace.
+        ("ESC", [(17, 23), (40, 24)]),
     ],
 )
 def test_compile_in_one_graph(name: str, sizes: list[tuple[int, int]]) -> None:
