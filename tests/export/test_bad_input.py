@@ -47,7 +47,7 @@ FILES: dict[str, tuple[Make, str]] = {
     "folder": (lambda path: path.mkdir(), "no checkpoint at"),
     "empty": (lambda path: path.write_bytes(b""), "damaged or not a checkpoint"),
     "text": (lambda path: path.write_text("weights"), "damaged"),
-    "truncated": (truncated, "damaged or not a checkpoint"),
+    "truncated": (truncated, "damaged: its parts are not to be found"),
     "malicious": (lambda path: torch.save(Malicious(path.parent / "made"), path), "would run code"),
     "stranger": (lambda path: torch.save({"weight": torch.zeros(3)}, path), "not a checkpoint of LMLT"),
     "incomplete": (incomplete, "incomplete or changed tensors"),
