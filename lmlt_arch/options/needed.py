@@ -64,22 +64,22 @@ def needed_mistakes(opt: Mapping[str, Any], *, is_train: bool) -> list[Mistake]:
         for place in needed
         if at(opt, *place) is None and (len(place) == 1 or isinstance(at(opt, *place[:-1]), Mapping))
     ]
-    missing += [] if ours else _read_by_stock(opt, is_train=is_train)
-    return [Mistake(place, "is missing", "missing") for place in missing]
+    found = [Mistake(place, "is missing", "missing") for place in missing]
+    return found if ours else [*found, *_read_by_stock(opt, is_train=is_train)]
 
 
-def _read_by_stock(opt: Mapping[str, Any], *, is_train: bool) -> Iterable[Place]:
+def _read_by_stock(opt: Mapping[str, Any], *, is_train: bool) -> Iterable[Mistake]:
     """Missing keys that BasicSR's models read without a default, by their code."""
     model = model_class(opt)
     if is_train and is_of_basicsr(opt):
         for key in _SHARPENED:
             if key not in opt and f"self.opt['{key}']" in source_of(model):
-                yield (key,)
+                yield Mistake((key,), "is missing", "missing")
     val = section(opt, "val")
     if not is_train and val.get("save_img") is True and "suffix" not in val:
         validation = getattr(model, "nondist_validation", None)
         if "self.opt['val']['suffix']" in source_of(validation):
-            yield ("val", "suffix")
+            yield Mistake(("val", "suffix"), "is missing: write ~ for the name of the run", "missing")
 
 
 def _needed_of_set(data: Mapping[str, Any], place: Place, *, ours: bool) -> Iterable[Place]:
