@@ -1,6 +1,6 @@
 """Every section of an option file but `train`."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, Field
 
@@ -8,6 +8,7 @@ from lmlt_arch.options.degradation import Degradation, KernelKeys, RoundKeys
 from lmlt_arch.options.fields import (
     LARGEST_SIDE,
     LONGEST,
+    FilePart,
     Gpus,
     LoopNumber,
     LoopWhole,
@@ -148,7 +149,7 @@ class Val(Section):
     """Validate every so many iterations."""
     save_img: bool
     """Write the images."""
-    suffix: Annotated[Name, Field(pattern=r"^[^/\\]*$")] | None = None
+    suffix: FilePart | None = None
     """At the end of their names."""
     pbar: bool = False
     """Show a progress bar."""
