@@ -1,6 +1,8 @@
 """Constructors: official arguments, initial values, cost, and refusals."""
 
 import inspect
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -210,3 +212,10 @@ def test_numpy_integers_are_integers() -> None:
 def test_other_inputs_are_refused(small: Small, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"RGB images \(B, 3, H, W\)"):
         small.build()(torch.zeros(shape))
+
+
+def test_the_networks_do_not_load_the_compiler() -> None:
+    """It takes longer than PyTorch itself, and few commands compile."""
+    program = "import sys, lmlt_arch.archs; print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

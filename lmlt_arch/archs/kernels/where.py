@@ -5,7 +5,7 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,16 @@ _TOLERANCE = {torch.float32: 5e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 _EXACT_TOLERANCE = 1e-4
 
 Run = Callable[[Tensor], Tensor]
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def constant(function: _F) -> _F:
+    """Let a compiler take what a function returns for a constant: `torch.compiler.assume_constant_result`.
+
+    That itself would load the compiler, which takes longer than to load PyTorch.
+    """
+    vars(function)["_dynamo_marked_constant"] = True
+    return function
 
 
 def usable(blocks: nn.ModuleList, x: Tensor, known: frozenset[type[nn.Module]]) -> bool:
@@ -74,13 +84,13 @@ def is_place(device: torch.device) -> bool:
     return device.type == ("cpu" if interpreted() else "cuda")
 
 
-@torch.compiler.assume_constant_result
+@constant
 def interpreted() -> bool:
     """Whether Triton interprets kernels on the CPU, for tests."""
     return os.environ.get("TRITON_INTERPRET") == "1" and importlib.util.find_spec("triton") is not None
 
 
-@torch.compiler.assume_constant_result
+@constant
 def obstacle(device: torch.device) -> str:
     """Why kernels cannot run on a device; empty where they can."""
     return _obstacle(device)

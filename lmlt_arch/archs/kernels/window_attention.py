@@ -18,6 +18,7 @@ from lmlt_arch.archs.kernels.where import (
     DTYPES,
     EXACT,
     agree,
+    constant,
     is_place,
     is_plain,
     obstacle,
@@ -196,7 +197,7 @@ def serves(level: nn.Module, x: Tensor) -> bool:
     return _agrees(type(level), width, _compute_dtype(x), x.device)
 
 
-@torch.compiler.assume_constant_result
+@constant
 def _agrees(kind: Any, dim: int, dtype: torch.dtype, device: torch.device) -> bool:
     """Whether the kernels train a level as it is written; see `where.agree`."""
     return _compared(kind, dim, dtype, device)
