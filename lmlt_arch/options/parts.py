@@ -49,7 +49,8 @@ _LOSS_BOUNDS: Bounds = {
     "eps": (1e-45, 1e6),  # the least that is not 0 in single precision, where the gradient of a root is NaN
 }
 _OPTIMIZER_BOUNDS: Bounds = {
-    **dict.fromkeys(("lr", "eps", "weight_decay", "lr_decay", "initial_accumulator_value"), (0, 1e6)),
+    "lr": (0, 1e15),
+    **dict.fromkeys(("eps", "weight_decay", "lr_decay", "initial_accumulator_value"), (0, 1e6)),
     **dict.fromkeys(("momentum", "dampening", "alpha", "rho", "momentum_decay", "lambd"), (0, 1)),
 }
 _SCHEDULE_BOUNDS: Bounds = dict.fromkeys(("gamma", "eta_min", "restart_weights"), (0, 1e6))

@@ -80,7 +80,7 @@ def test_types_and_bounds_read_well(tables: dict[str, Rows]) -> None:
     assert train["ema_decay"][:2] == ["number ≥ 0, < 1", "`0.0`"]
     assert train["amp"][0] == "`bf16` or `fp16`"
     assert train["freeze"][:2] == ["list of text", "`[]`"]
-    assert top["num_gpu"][0] == "`auto` or whole number ≥ 0"
+    assert top["num_gpu"][0] == "`auto` or whole number ≥ 0, ≤ 1024"
     assert top["resize_range"][0] == "list of numbers"
     assert tables["datasets: NAME:"]["sinc_prob"][0] == "number ≥ 0, ≤ 1"
 

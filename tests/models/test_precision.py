@@ -147,12 +147,12 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", MODELS)
 def test_compiling_keeps_results_and_names(
-    make_options: Any, four: dict[str, Tensor], one_thread: None, network: str
+    make_options: Any, four: dict[str, Tensor], one_thread: None
 ) -> None:
-    plain = trained(make_options, network, four)
-    compiled = trained(make_options, network, four, compile=True)
+    """Of the network that is harder to compile: a minute each."""
+    plain = trained(make_options, "ESC", four)
+    compiled = trained(make_options, "ESC", four, compile=True)
     assert list(compiled.net_g.state_dict()) == list(plain.net_g.state_dict())
     torch.testing.assert_close(weights(compiled), weights(plain), rtol=0, atol=2e-3)
     assert compiled.get_current_log()["l_pix"] == pytest.approx(plain.get_current_log()["l_pix"], rel=1e-4)

@@ -109,7 +109,7 @@ CASES: list[tuple[str, Any, str]] = [
     ("train:gan_opt", {"type": "GANLoss"}, "gan_opt: gan_type: is missing"),
     ("train:perceptual_opt", VGG | {"style_weight": -1}, "style_weight: must be at least 0; got -1"),
     ("train:perceptual_opt", VGG | {"layer_weights": {"conv5_4": -1}}, "must be at least 0; got -1"),
-    ("train:optim_g:lr", 1e12, "lr: must be at most 1000000; got 1000000000000"),
+    ("train:optim_g:lr", 1e18, "lr: must be at most 1000000000000000; got 1e+18"),
     ("train:optim_g:fused", "yes", "fused: must be true or false or empty (~); got 'yes'"),
     ("train:optim_g", {"type": "SGD", "lr": 1e-3, "momentum": 1.5}, "momentum: must be at most 1; got 1.5"),
     ("train:scheduler:gamma", -0.5, "gamma: must be at least 0; got -0.5"),
