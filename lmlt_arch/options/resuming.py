@@ -11,11 +11,17 @@ from lmlt_arch.options.looking import at, path_of, section, whole
 from lmlt_arch.options.mistakes import NOTE, Mistake
 from lmlt_arch.options.ownership import is_understood
 from lmlt_arch.options.parts import build_on_meta
+from lmlt_arch.options.registries import keywords, optimizers
 
 if TYPE_CHECKING:
     from lmlt_arch.checkpoint_set import Checkpoints
 
 _PLACE = ("path", "resume_state")
+# Settings that not all releases of PyTorch have, and that all of them put into a state without them.
+_ADDED_LATER = (
+    *("params", "foreach", "fused", "maximize", "capturable", "differentiable", "decoupled_weight_decay"),
+    *("amsgrad", "nesterov", "has_complex"),
+)
 
 
 def resume_findings(opt: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -52,6 +58,11 @@ def resume_findings(opt: Mapping[str, Any]) -> Iterator[Mistake]:
     if is_understood(opt) and not _fits(opt, state):
         text = f"{given} is of another network than network_g: its optimizer has other parameters"
         yield Mistake(_PLACE, text)
+    elif is_understood(opt) and (lacking := _settings_lacking(opt, state)):
+        kind = at(opt, "train", "optim_g", "type")
+        text = f"{given} is of another optimizer than {kind}: it has no {', '.join(lacking)}"
+        mend = "write that of its run, or start from pretrain_network_g instead"
+        yield Mistake(_PLACE, f"{text}. Mend: {mend}")
     total = whole(opt, "train", "total_iter")
     if total and state["iter"] >= total:
         text = f"{given} is of iteration {state['iter']}, and total_iter is {total}: nothing is left to train"
@@ -89,6 +100,15 @@ def _roots() -> list[Path]:
 
 def _name_of(home: Path) -> str:
     return home.parent.name if home.name == "training_states" else "that of its run"
+
+
+def _settings_lacking(opt: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
+    """What the first optimizer's class asks for and its state does not have: that stops its first step."""
+    kind = (optimizers() or {}).get(str(at(opt, "train", "optim_g", "type")))
+    groups = section(state["optimizers"][0] if state["optimizers"] else {}).get("param_groups", ())
+    if kind is None or not groups:
+        return []
+    return [name for name in keywords(kind) or () if name not in _ADDED_LATER and name not in groups[0]]
 
 
 def _fits(opt: Mapping[str, Any], state: Mapping[str, Any]) -> bool:

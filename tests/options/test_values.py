@@ -388,6 +388,11 @@ def test_training_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     opt["train"]["total_iter"] = 2
     assert said()[0].startswith(f"note: {state} is of iteration 2, and total_iter is 2")
     opt["train"]["total_iter"] = 4
+    optimizer, opt["train"]["optim_g"] = opt["train"]["optim_g"], {"type": "SGD", "lr": 0.1, "momentum": 0.9}
+    assert "is of another optimizer than SGD: it has no momentum, dampening" in said()[0]
+    opt["train"]["optim_g"] = {"type": "AdamW", "lr": 0.1}
+    assert said() == []
+    opt["train"]["optim_g"] = optimizer
     state_of(LMLT(**{**arguments, "dim": 24}), state)
     assert "is of another network than network_g" in said()[0]
     torch.save({"params": network.state_dict()}, state)
