@@ -16,7 +16,7 @@ from torch.nn import functional
 from triton import cdiv, next_power_of_2
 
 from lmlt_arch.archs.kernels import esc_triton as kernels
-from lmlt_arch.archs.kernels.where import convolution_constants, padded, product_constants
+from lmlt_arch.archs.kernels.where import convolution_constants, padded, pitch, product_constants
 from lmlt_arch.archs.padding import cells
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class _Run:
         biases = torch.stack([cast(Tensor, ffn.dwc.bias) for ffn in layers])
         both = torch.cat((taps, biases[:, :, None]), 2).mT
         hidden = both.shape[-1]
-        both = functional.pad(both, (0, _pitch(hidden) - hidden)).contiguous()
+        both = functional.pad(both, (0, pitch(hidden) - hidden)).contiguous()
         self.taps.update(zip(layers, both, strict=True))
 
     def block(self, block: ESCBlock) -> None:
@@ -119,13 +119,12 @@ class _Run:
     def feed_forward(self, ffn: ConvFFN, norm: nn.Module, x: Tensor, out: Tensor, *, count: int) -> None:
         """`out = ffn(norm(x))`; `head` and `sums` from its first `count` channels."""
         hidden = ffn.proj.out_channels
-        pitch = _pitch(hidden)
-        a = x.new_empty(self.batch, self.height, self.width, pitch)
+        a = x.new_empty(self.batch, self.height, self.width, pitch(hidden))
         self.linear(ffn.proj, x, a, norm=norm, gelu=True)
         kernels.contract_kernel[(self.tiles, self.batch)](
             a, self.taps[ffn], ffn.aggr.weight, ffn.aggr.bias, out, self.head, self.sums,
-            self.pixels, self.height, self.width,
-            HIDDEN=hidden, PITCH=pitch, WIDTH=self.dim, PADDED=self.padded, COUNT=count, COUNTED=self.counted,
+            self.pixels, self.height, self.width, HIDDEN=hidden, PITCH=a.shape[-1],
+            WIDTH=self.dim, PADDED=self.padded, COUNT=count, COUNTED=self.counted,
             **self.constants, **CONTRACT,
         )  # fmt: skip
 
@@ -216,8 +215,3 @@ class _Run:
             WIDTH=self.dim, PADDED=self.padded,
             **self.constants, num_stages=self.stages, **CONVOLVE,
         )  # fmt: skip
-
-
-def _pitch(hidden: int) -> int:
-    """Of hidden maps, in channels: what wide loads and products take."""
-    return cdiv(hidden, 16) * 16

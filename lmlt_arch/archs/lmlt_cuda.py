@@ -16,7 +16,7 @@ from torch.nn import functional
 from triton import cdiv
 
 from lmlt_arch.archs.kernels import lmlt_triton as kernels
-from lmlt_arch.archs.kernels.where import convolution_constants, padded
+from lmlt_arch.archs.kernels.where import convolution_constants, padded, pitch
 from lmlt_arch.archs.kernels.window_attention import count_windows, level_constants
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class _Run:
         self.share = self.dim // 4
         sizes = [(self.batch, self.height >> i, self.width >> i, self.share) for i in range(4)]
         # Of the map that convolutions read: a multiple of what matrix units and wide loads take.
-        self.pitch = cdiv(self.dim, 16) * 16
+        self.pitch = pitch(self.dim)
         self.normed = x.new_empty(self.batch, self.height, self.width, self.pitch)
         self.pooled = [x.new_empty(size) for size in sizes[1:]]
         self.levels = [x.new_empty(size) for size in sizes]
@@ -143,7 +143,7 @@ class _Run:
         """
         line = self.width * self.x.element_size()
         images = max(1, MIXED // (self.height * line))
-        rows = self.height if self.height * line <= MIXED else max(1, MIXED // line)
+        rows = max(1, min(self.height, MIXED // line))
         for x, normed in zip(self.x.split(images), self.normed.split(images), strict=True):
             for top in range(0, self.height, rows):
                 above = min(top, 1)

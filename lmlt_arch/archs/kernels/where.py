@@ -192,6 +192,11 @@ def padded(width: int) -> int:
     return max(16, 1 << (width - 1).bit_length())
 
 
+def pitch(width: int) -> int:
+    """Channels enlarged to what wide loads and products take a part of: a multiple of 16."""
+    return -(-width // 16) * 16
+
+
 def product_constants() -> dict[str, Any]:
     """What a kernel is told of its products, where they are products in PyTorch, too."""
     return {"PRECISION": product_precision(), "WIDEN": interpreted()}
