@@ -1,6 +1,5 @@
 """Validation of a model: its images shared among the processes, PSNR and SSIM on the device."""
 
-import inspect
 import logging
 import math
 import sys
@@ -23,6 +22,7 @@ from lmlt_arch.data.images import encode_png
 from lmlt_arch.files import make_folder, write_atomic
 from lmlt_arch.metrics import psnr, ssim
 from lmlt_arch.models.training_state import capture_rng, restore_rng
+from lmlt_arch.options.registries import needs_ground_truth
 
 # BasicSR's names, and what computes the same on the device.
 ON_DEVICE: dict[str, Callable[..., Tensor]] = {"calculate_psnr": psnr, "calculate_ssim": ssim}
@@ -132,7 +132,7 @@ def _figure(options: Mapping[str, Any], result: Tensor, gt: Tensor | None) -> fl
     # Under the same name, a fork or a user may measure something else.
     is_stock = METRIC_REGISTRY.get(kind).__module__ == "basicsr.metrics.psnr_ssim"
     on_device = ON_DEVICE.get(kind) if is_stock else None
-    if gt is None and (on_device or _needs_gt(kind)):
+    if gt is None and (on_device or needs_ground_truth(METRIC_REGISTRY.get(kind))):
         return math.nan
     if on_device and gt is not None:
         how = {key: options[key] for key in ("crop_border", "test_y_channel") if key in options}
@@ -149,11 +149,6 @@ def _niqe_blocks(images: Tensor, border: int) -> int:
     """How many blocks NIQE compares with its model: of fewer than two there is no covariance."""
     height, width = ((side - 2 * border) // 96 for side in images.shape[-2:])
     return max(height, 0) * max(width, 0)
-
-
-def _needs_gt(kind: str) -> bool:
-    second = inspect.signature(METRIC_REGISTRY.get(kind)).parameters.get("img2")
-    return second is not None and second.default is inspect.Parameter.empty
 
 
 def _eight_bits(images: Tensor) -> Tensor:

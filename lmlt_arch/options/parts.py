@@ -27,6 +27,7 @@ from lmlt_arch.options.perceptual import perceptual_mistakes
 from lmlt_arch.options.registries import (
     keywords,
     missing_arguments,
+    needs_ground_truth,
     optimizers,
     parameters_of,
     registered,
@@ -349,7 +350,7 @@ def _tried_metric(
     opt: Mapping[str, Any], place: Place, given: Mapping[str, Any], metric: Callable[..., Any]
 ) -> list[Mistake]:
     """What running a measure says of it, where it is known how the model does that."""
-    from lmlt_arch.options.trials import metric_trial, needs_ground_truth
+    from lmlt_arch.options.trials import metric_trial
 
     home = str(getattr(metric, "__module__", ""))
     if home == _OF_PYIQA or not calls_are_known(opt, "nondist_validation"):

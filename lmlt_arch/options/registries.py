@@ -85,3 +85,9 @@ def missing_arguments(
         and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         and name not in there
     ]
+
+
+def needs_ground_truth(metric: Callable[..., Any]) -> bool:
+    """Whether a measure cannot do without a second image."""
+    second = parameters_of(metric).get("img2")
+    return second is not None and second.default is inspect.Parameter.empty

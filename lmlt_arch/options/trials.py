@@ -6,7 +6,6 @@ a network or a GPU is missing, is no mistake.
 
 from __future__ import annotations
 
-import inspect
 import math
 import random
 import re
@@ -174,9 +173,3 @@ def _offline() -> Iterator[list[str]]:
                 delattr(place, name)
             else:
                 setattr(place, name, own)
-
-
-def needs_ground_truth(metric: Callable[..., Any]) -> bool:
-    """Whether a measure cannot do without a second image."""
-    second = inspect.signature(metric).parameters.get("img2")
-    return second is not None and second.default is inspect.Parameter.empty
