@@ -10,7 +10,8 @@ import copy
 import logging
 import math
 import pickle
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -282,17 +283,12 @@ def load_state(path: str | Path, *, key: str | None = None) -> StateDict:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
+    with _reading(path):
         if path.suffix.lower() == ".safetensors":
             if key is not None:
                 raise CheckpointError(f"{path}: safetensors is one state dict; leave out key {key!r}")
             return _select_state(load_file(path), path, None)
         return _select_state(read_file(path), path, key)
-    except CheckpointError:
-        raise
-    except Exception as error:
-        # Random bytes make the readers raise nearly anything.
-        raise CheckpointError(f"{path}: damaged or not a checkpoint ({error!r:.200})") from error
 
 
 def read_file(path: Path, *, mapped: bool = False) -> Any:
@@ -308,12 +304,19 @@ def read_file(path: Path, *, mapped: bool = False) -> Any:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
+    with _reading(path):
         damage = archive_damage(path)
         if damage:
             raise CheckpointError(f"{path}: damaged: {damage}; copy it anew, or take another checkpoint")
         # Only archives can be mapped.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_archive(path))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with a file is a CheckpointError that names it."""
+    try:
+        yield
     except CheckpointError:
         raise
     except pickle.UnpicklingError as error:
@@ -329,9 +332,10 @@ def state_keys(path: str | Path) -> list[str]:
     """The keys of a file of `torch.save` under which there are state dicts; none if it is one itself.
 
     Raises:
-        Exception: it is no such file; `load_state` says what is wrong with it.
+        FileNotFoundError: no such file.
+        CheckpointError: as of `read_file`.
     """
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = read_file(Path(path), mapped=True)
     return _wrapped(content) if isinstance(content, Mapping) else []
 
 
