@@ -173,9 +173,7 @@ def wanted(name: str, opt: Mapping[str, Any]) -> bool:
         name: of the mend.
         opt: the options of the run.
     """
-    section = opt.get("lmlt")
-    in_file = section.get("mends", []) if isinstance(section, Mapping) else [] if section is None else section
-    in_file = in_file if isinstance(in_file, list) else [in_file]
+    in_file = _asked_in(opt.get("lmlt"))
     _tell_unknown("lmlt: mends", in_file)
     asked = [*_listed(os.environ.get(ASK, "")), *in_file]
     return name in asked or "all" in asked or runs_ours(opt)
@@ -289,6 +287,14 @@ def _guarded(name: str) -> Iterator[None]:
         yield
     except Exception as error:
         tell_once(f"{name} could not be applied ({error!r}); BasicSR goes on without it.")
+
+
+def _asked_in(section: Any) -> list[Any]:
+    """The names that the section `lmlt` of an option file gives, whatever it holds."""
+    if section is None:
+        return []
+    names = section.get("mends", []) if isinstance(section, Mapping) else section
+    return names if isinstance(names, list) else [names]
 
 
 def _tell_unknown(where: str, names: list[Any]) -> None:
