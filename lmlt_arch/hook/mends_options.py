@@ -145,7 +145,8 @@ def _is_first_process() -> bool:
 
 
 def _rank() -> int:
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+    return int(rank) if rank.isdecimal() else 0
 
 
 def _starts_a_run() -> bool:

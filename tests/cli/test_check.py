@@ -577,8 +577,8 @@ def test_borders_that_leave_nothing(
 def test_photos_to_restore_need_no_ground_truth(
     paired: dict[str, Any], write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    photos = {"name": "photos", "type": "SingleImageDataset", "dataroot_lq": str(tmp_path / "lq")}
-    photos["io_backend"] = {"type": "disk"}  # type: ignore[assignment]
+    photos: dict[str, Any] = {"name": "photos", "type": "SingleImageDataset"}
+    photos |= {"dataroot_lq": str(tmp_path / "lq"), "io_backend": {"type": "disk"}}
     test = {key: value for key, value in paired.items() if key not in ("train", "datasets")}
     assert check(write({**test, "datasets": {"test_1": photos}, "val": {"save_img": True}})) == 0
     assert "nothing wrong" in capsys.readouterr().out
