@@ -43,7 +43,7 @@ def decode_image(data: bytes, *, name: str) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data)) as file:
             refusal = _refusal(file, data)
-            image = file if refusal else ImageOps.exif_transpose(file)
+            image = file if refusal else ImageOps.exif_transpose(with_true_key(file))
             if not refusal and (image.mode in ALPHA_MODES or "transparency" in image.info):
                 image = image.convert("RGBA")
                 if image.getchannel("A").getextrema() != (255, 255):
@@ -55,6 +55,18 @@ def decode_image(data: bytes, *, name: str) -> NDArray[np.uint8]:
     if pixels is None:
         raise ImageError(f"{name} {refusal}")
     return pixels
+
+
+def with_true_key(image: Image.Image) -> Image.Image:
+    """An opened, not yet decoded image, with the transparent gray of a PNG, if it has one, made true.
+
+    Pillow spreads pixels of 2 and 4 bits over 0..255, and leaves that gray as it is in the file.
+    """
+    key, tiles = image.info.get("transparency"), getattr(image, "tile", ())
+    bits = {"L;2": 2, "L;4": 4}.get(str(tiles[0][3])) if tiles else None
+    if image.format == "PNG" and bits and isinstance(key, int):
+        image.info["transparency"] = key * (255 // (2**bits - 1))
+    return image
 
 
 def reason_of(error: Exception) -> str:
@@ -84,6 +96,9 @@ def _beginning(path: Path) -> bytes:
 
 def _refusal(file: Image.Image, data: bytes) -> str | None:
     """Why an opened, not yet decoded image cannot be used, or None."""
+    frames = getattr(file, "n_frames", 1)
+    if frames > 1 and file.format != "MPO":
+        return f"has {frames} frames: split it into single images first"
     if has_deep_channels(file, data):
         return "has more than 8 bits per channel: convert it to 8 bits first"
     if file.mode not in PLAIN_MODES | ALPHA_MODES:
