@@ -30,6 +30,8 @@ Progress = Callable[[int], object]
 """Is told how many pixels of lq have been done since it was last called; fewer than 0 are done again."""
 
 
+_FADED = 16  # pixels of the result that fade together
+
 # As the size of a tile: no image is cut.
 WHOLE = 2**40
 
@@ -193,12 +195,14 @@ class TiledNetwork:
                 stop = start + row.shape[-2] // scale
                 if above is not None:
                     _fade_in(row, above, self.tiling.fade(), -2)
+                    del above  # before that of the next row is made
                 if stop == height:
                     yield row
                     return
                 done = (stop - overlap - start) * scale
                 above = row[..., done:, :].clone()
                 yield row[..., :done, :]
+                del row  # before the next one is made
                 start = stop - overlap
 
     def _until_it_fits(self, work: Callable[[], _T]) -> _T:
@@ -264,6 +268,10 @@ def _groups(spans: list[slice], tiling: Tiling) -> Iterator[list[slice]]:
 def _fade_in(later: Tensor, earlier: Tensor, fade: Tensor, dim: int) -> None:
     """Blend the end of a tile into the beginning of the next one, in place."""
     shape = [1] * later.dim()
-    shape[dim] = len(fade)
+    shape[dim] = -1
     part = later.narrow(dim, 0, len(fade))
-    part.copy_(torch.lerp(earlier, part, fade.to(later).reshape(shape)))
+    # A few at a time: of a row of tiles, this is half of the memory.
+    for new, old, share in zip(
+        part.split(_FADED, dim), earlier.split(_FADED, dim), fade.split(_FADED), strict=True
+    ):
+        new.copy_(torch.lerp(old, new, share.to(new).reshape(shape)))
