@@ -217,8 +217,8 @@ def _images(
         disable=None if show else True,
     )
 
-    def large(plan: Plan) -> None:
-        enlarge_large(
+    def large(plan: Plan) -> tuple[str, ...]:
+        return enlarge_large(
             plan.job.source,
             plan.job.target,
             upscaler,
@@ -315,6 +315,7 @@ def _as_json(result: "Result") -> dict[str, Any]:
         "size": list(reversed(result.before)) if result.before else None,
         "output_size": list(reversed(result.after)) if result.after else None,
         "error": result.error,
+        "notes": list(result.notes),
     }
 
 
@@ -328,12 +329,24 @@ def _report(args: argparse.Namespace, results: "list[Result]", seconds: float) -
         return
     for result in failed:
         print(f"lmlt upscale: {result.error}", file=sys.stderr)
+    _print_notes(done)
     words = [f"{len(done)} enlarged to {args.output} in {seconds:.1f} s"]
     if skipped:
         words.append(f"{skipped} skipped, being there already (--overwrite replaces them)")
     if failed:
         words.append(f"{len(failed)} failed")
     print(", ".join(words))
+
+
+def _print_notes(results: "list[Result]") -> None:
+    """Each note once, with the first file that it is about."""
+    noted: dict[str, list[Path]] = {}
+    for result in results:
+        for note in result.notes:
+            noted.setdefault(note, []).append(result.job.source)
+    for note, files in noted.items():
+        others = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
+        print(f"lmlt upscale: note: {files[0]}{others}: {note}", file=sys.stderr)
 
 
 def _resizing(outscale: float | None, size: Size | None) -> Callable[[Size], Size] | None:

@@ -8,8 +8,8 @@ t and scale s, besides what the network takes for one batch of tiles.
 import math
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,25 @@ from lmlt_arch.data.images import ImageError
 from lmlt_arch.files import OutputError, make_folder, output_error
 from lmlt_arch.inference import deep_images
 from lmlt_arch.inference.alpha import fill_transparent
-from lmlt_arch.inference.pictures import DEPTHS, Encoding, Format, Header, depth_for, read_header
-from lmlt_arch.inference.tiles import Progress
-from lmlt_arch.inference.upscaler import Upscaler, from_pixels, split, to_pixels
+from lmlt_arch.inference.details import Details, held
+from lmlt_arch.inference.pictures import (
+    DEPTHS,
+    Encoding,
+    Format,
+    Header,
+    check_range,
+    depth_for,
+    read_header,
+)
+from lmlt_arch.inference.upscaler import Upscaler, far_outside, from_pixels, range_of, split, to_pixels
 
 Size = tuple[int, int]
 Part = Callable[[Tensor], Tensor]
 """Takes some of the channels of (C, H, W)."""
 
 _TYPES = {8: "uchar", 16: "ushort", 32: "float"}
+_ROWS = 16  # of the result that are rounded together
+_TOGETHER = 2**24  # bytes of rows that are looked at together
 _DEPTHS = {name: depth for depth, name in _TYPES.items()}
 
 
@@ -42,7 +52,7 @@ def enlarge_large(
     format: Format,
     encoding: Encoding,
     progress: Callable[[float], object] = lambda part: None,
-) -> None:
+) -> tuple[str, ...]:
     """Enlarge a file into a file.
 
     Args:
@@ -54,6 +64,9 @@ def enlarge_large(
         encoding: its depth and quality.
         progress: is told what part has been done.
 
+    Returns:
+        What to note, see `Result.notes`.
+
     Raises:
         ImageError: the input is damaged or of a kind that only works in memory, or pyvips is not installed.
         OutputError: the disk is full, or the folder cannot be written.
@@ -64,32 +77,21 @@ def enlarge_large(
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
             folder = Path(name)
             header = read_header(source, str(source), max_pixels=math.inf)
-            lq = _decoded(pyvips, source, folder / "lq")
-            if lq.has_alpha and (encoding.background is not None or not format.alpha):
-                # libvips would put black under it, whatever was asked for.
-                raise ImageError(
-                    f"{source} is transparent and too large for the memory: choose --format png or tiff, "
-                    "without --background"
-                )
+            lq, notes = _read(pyvips, source, header, folder, format, encoding)
             depth = depth_for(format, encoding.depth, lq.depth)
             native = upscaler.made((lq.height, lq.width), after)
             # Rounded once, at the end.
             between = depth if after == native else 32
             _check_room(target, lq.bands * native[0] * native[1] * between // 8)
-            passes = lq.height * lq.width * (2 if lq.has_alpha else 1)
-
-            def part(pixels: int) -> None:
-                progress(pixels / passes)
-
-            result = _enlarged(_colors, lq, upscaler, folder / "colors", native, between, part).image(pyvips)
-            if lq.has_alpha:
-                alpha = _enlarged(_alpha, lq, upscaler, folder / "alpha", native, between, part)
-                result = result.bandjoin(alpha.image(pyvips))
+            work = _Work(upscaler, lq, folder, native, between, progress)
+            result = _resized(work.result(pyvips), native, after, depth)
+            gray = lq.bands < 3 and format.name not in ("WEBP", "AVIF")
+            details = held(header.details, format.name, size=after, gray=gray)
             whole = folder / f"whole{format.suffix}"
-            _encode(_resized(result, native, after, depth), header, whole, format, encoding.quality)
+            with deep_images.told(pyvips, f"the result for {source}"):
+                _encode(result, details, whole, format, encoding.quality, header.bits)
             whole.replace(target)
-    except pyvips.Error as error:
-        raise ImageError(f"{source}: {' '.join(str(error.detail).split())}") from error
+            return (*details.notes, *notes, *work.notes())
     except OSError as error:
         raise output_error(target, error) from error
 
@@ -113,6 +115,38 @@ class _Raw:
         return pyvips.Image.rawload(
             str(self.path), self.width, self.height, self.bands, format=_TYPES[self.depth]
         )
+
+    def rows(self) -> Iterator[NDArray[Any]]:
+        """All of it, (h, W, bands) at a time."""
+        dtype = np.dtype(DEPTHS[self.depth])
+        row = self.width * self.bands
+        most = max(1, _TOGETHER // (row * dtype.itemsize))
+        for start in range(0, self.height, most):
+            count = min(most, self.height - start)
+            values = np.fromfile(self.path, dtype, count * row, offset=start * row * dtype.itemsize)
+            yield values.reshape(count, self.width, self.bands)
+
+    def check_range(self, source: Path) -> list[str]:
+        """See `pictures.check_range`."""
+        if self.depth < 32:
+            return []
+        ranges = [(rows.min(), rows.max()) for rows in self.rows()]
+        # One that is not a number stays so.
+        return check_range(float(np.min(ranges)), float(np.max(ranges)), str(source))
+
+    def even_alpha(self) -> float | None:
+        """The transparency, 0 to 1, if it is the same everywhere."""
+        most = 1 if self.depth == 32 else 2**self.depth - 1
+        ranges = (
+            [(rows[..., -1].min(), rows[..., -1].max()) for rows in self.rows()] if self.has_alpha else []
+        )
+        low, high = (np.min(ranges), np.max(ranges)) if ranges else (0, 1)
+        return float(low) / most if low == high else None
+
+    def without_alpha(self, pyvips: Any, target: Path) -> "_Raw":
+        """The colors alone."""
+        self.image(pyvips).extract_band(0, n=self.bands - 1).rawsave(str(target))
+        return replace(self, path=target, bands=self.bands - 1)
 
     def reader(self) -> Callable[[slice, slice], NDArray[Any]]:
         """Gives rows and columns; remembers the rows, since neighbours in them are read one by one."""
@@ -141,42 +175,101 @@ def _alpha(pixels: Tensor) -> Tensor:
     return pixels[-1:]
 
 
-def _decoded(pyvips: Any, source: Path, target: Path) -> _Raw:
-    """The pixels of an image, upright."""
-    try:
-        image = pyvips.Image.new_from_file(str(source), access="sequential", fail_on="truncated")
-        if "orientation" in image.get_fields() and image.get("orientation") != 1:
-            image = pyvips.Image.new_from_file(str(source), fail_on="truncated").autorot()
-        if image.format not in _DEPTHS or image.bands > 4 or image.interpretation == "cmyk":
-            raise ImageError(
-                f"{source}: {image.bands} channels of type {image.format} ({image.interpretation}) are too "
-                "large for the memory; convert it to RGB with 8 or 16 bits first"
-            )
-        image.rawsave(str(target))
-    except pyvips.Error as error:
-        raise ImageError(f"{source} is damaged: {' '.join(str(error.detail).split())}") from error
-    return _Raw(target, image.height, image.width, image.bands, _DEPTHS[image.format])
+def _read(
+    pyvips: Any, source: Path, header: Header, folder: Path, format: Format, encoding: Encoding
+) -> tuple[_Raw, list[str]]:
+    """The pixels of an image, upright, and what to note of them.
+
+    Raises:
+        ImageError: it cannot be used, or the format cannot hold it.
+    """
+    with deep_images.told(pyvips, str(source)):
+        image = deep_images.open_file(source, header.tiff, bits=header.bits)
+        image.rawsave(str(folder / "lq"))
+    lq = _Raw(folder / "lq", image.height, image.width, image.bands, _DEPTHS[image.format])
+    notes = lq.check_range(source)
+    if not format.alpha and lq.even_alpha() == 1:
+        lq = lq.without_alpha(pyvips, folder / "opaque")
+    if lq.has_alpha and (encoding.background is not None or not format.alpha):
+        # libvips would put black under it, whatever was asked for.
+        raise ImageError(
+            f"{source} is transparent and too large for the memory: choose --format png or tiff, without "
+            "--background"
+        )
+    return lq, notes
 
 
-def _enlarged(
-    part: Part, lq: _Raw, upscaler: Upscaler, target: Path, size: Size, depth: int, progress: Progress
-) -> _Raw:
-    """Enlarge one part of the channels into a file."""
-    stored = lq.reader()
-    bands = 0
+class _Work:
+    """Enlarges the parts of an image, each into a file.
 
-    def read(y: slice, x: slice) -> Tensor:
-        nonlocal bands
-        planes = part(from_pixels(stored(y, x)))
-        bands = len(planes)
-        return planes.expand(1, 3, -1, -1)
+    Args:
+        upscaler: enlarges.
+        lq: the image.
+        folder: for the files.
+        size: height and width of the result.
+        depth: its bits per channel; 32 is float.
+        progress: is told what part of all has been done.
+    """
 
-    with target.open("wb") as file:
-        for rows in upscaler.bands(read, lq.height, lq.width, progress, size=size):
-            planes = rows[0].cpu().clamp(0, 1)
-            gray = planes.mean(0, keepdim=True) if bands == 1 else planes
-            file.write(to_pixels(gray, DEPTHS[depth]).data)
-    return _Raw(target, *size, bands, depth)
+    def __init__(
+        self,
+        upscaler: Upscaler,
+        lq: _Raw,
+        folder: Path,
+        size: Size,
+        depth: int,
+        progress: Callable[[float], object],
+    ) -> None:
+        self._upscaler, self._lq, self._folder = upscaler, lq, folder
+        self._size, self._depth, self._progress = size, depth, progress
+        self._low, self._high = 0.0, 1.0
+        self._judged = 0.0, 1.0
+        # What is the same everywhere stays so: no network is needed for it.
+        self._even = lq.even_alpha()
+
+    def result(self, pyvips: Any) -> Any:
+        """The result, as an image of libvips."""
+        colors = self._enlarged("colors", _colors).image(pyvips)
+        # Transparency has edges that say nothing of the colors.
+        self._judged = self._low, self._high
+        if not self._lq.has_alpha:
+            return colors
+        if self._even is not None:
+            most = 1 if self._depth == 32 else 2**self._depth - 1
+            return colors.bandjoin(round(self._even * most) if most > 1 else self._even)
+        return colors.bandjoin(self._enlarged("alpha", _alpha).image(pyvips))
+
+    def notes(self) -> list[str]:
+        """What to note of the values that the network gave."""
+        excess = far_outside(*self._judged)
+        return [excess] if excess else []
+
+    def _enlarged(self, name: str, part: Part) -> _Raw:
+        lq, bands = self._lq, 0
+        stored = lq.reader()
+        passes = lq.height * lq.width * (2 if lq.has_alpha and self._even is None else 1)
+
+        def read(y: slice, x: slice) -> Tensor:
+            nonlocal bands
+            planes = part(from_pixels(stored(y, x)))
+            bands = len(planes)
+            return planes.expand(1, 3, -1, -1)
+
+        def progress(pixels: int) -> None:
+            self._progress(pixels / passes)
+
+        target = self._folder / name
+        with target.open("wb") as file:
+            for rows in self._upscaler.bands(read, lq.height, lq.width, progress, size=self._size):
+                # A few at a time: they are copied more than once on their way.
+                for some in rows.split(_ROWS, -2):
+                    low, high = range_of(some)
+                    self._low, self._high = min(self._low, low), max(self._high, high)
+                    planes = some[0].cpu().clamp(0, 1)
+                    gray = planes.mean(0, keepdim=True) if bands == 1 else planes
+                    file.write(to_pixels(gray, DEPTHS[self._depth]).data)
+                del rows, some  # before the next ones are made
+        return _Raw(target, *self._size, bands, self._depth)
 
 
 def _check_room(target: Path, pixels: int) -> None:
@@ -199,15 +292,14 @@ def _resized(image: Any, native: Size, after: Size, depth: int) -> Any:
     return (resized * most).rint().cast(_TYPES[depth])
 
 
-def _encode(result: Any, header: Header, target: Path, format: Format, quality: int) -> None:
-    result = deep_images.described(result, icc=header.icc, exif=header.exif, dpi=header.dpi)
-    known: dict[str, dict[str, Any]] = {
-        "PNG": {},
-        "TIFF": {"compression": "deflate", "bigtiff": True},
-        "JPEG": {"Q": quality, "subsample_mode": "off"},
-        "WEBP": {"Q": quality, "lossless": quality == 100},
-        "AVIF": {"Q": quality, "subsample_mode": "off"},
-    }
-    if format.name not in known:
+def _encode(result: Any, details: Details, target: Path, format: Format, quality: int, bits: int) -> None:
+    if format.name not in deep_images.SUFFIXES:
         raise ImageError(f"{target.name} is too large for the memory: choose --format png or tiff")
-    result.write_to_file(str(target), **known[format.name])
+    dtype = np.dtype(deep_images.TYPES[result.format])
+    stored = 8 if dtype == np.uint8 else bits if bits in (10, 12) else 12
+    options = deep_images.saving(format.name, details, dtype, quality, stored)
+    if format.name == "TIFF":
+        options |= {"bigtiff": True, "predictor": "none"}
+    deep_images.described(result, details).write_to_file(str(target), **options)
+    with target.open("r+b") as file:
+        deep_images.completed(file, format.name, details)

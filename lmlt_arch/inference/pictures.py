@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,37 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from lmlt_arch.data.images import ALPHA_MODES, ImageError, has_deep_channels
-from lmlt_arch.inference import deep_images
+from lmlt_arch.data.images import ALPHA_MODES, ImageError, reason_of, with_true_key
+from lmlt_arch.inference import deep_images, tiff_files
+from lmlt_arch.inference.containers import describe_avif, describe_png
+from lmlt_arch.inference.details import Details, for_pillow, held, read_details
 
 Pixels = NDArray[Any]
 """uint8, uint16, or float32 in [0, 1]."""
 
-_ORIENTATION = 0x0112
-_EXIF_IFD, _EXIF_WIDTH, _EXIF_HEIGHT = 0x8769, 0xA002, 0xA003
-_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
-_AXIS = {_EXIF_WIDTH: 1, _EXIF_HEIGHT: 0}
-# Description, make, model, software, date, artist, copyright: a TIFF keeps these among the tags that say how
-# it is laid out, and those belong to the old file.
-_DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
 _SIGNATURES = 64  # bytes of a file that tell what it is
-_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# Kinds that Pillow does not know.
+_OTHER_KINDS = tuple(
+    (kind, re.compile(signature, re.DOTALL))
+    for kind, signature in (
+        ("HEIC", rb"....ftyp(hei|hev|mif1|msf1)"),
+        ("a video", rb"....ftyp(isom|iso\d|mp4|M4V|qt  |avc1|3g|dash)|\x1aE\xdf\xa3|RIFF....AVI "),
+        ("JPEG XL", rb"\xff\x0a|....JXL "),
+        ("OpenEXR", rb"v/1\x01"),
+        ("Radiance HDR", rb"#\?R"),
+        ("PDF", rb"%PDF"),
+        ("SVG or XML", rb"\s*<(svg|\?xml)"),
+        ("HTML", rb"(?i)\s*<(!doctype )?html"),
+        ("a raw photograph", rb"FUJIFILM|IIRO|IIU\0|\0MRM|....ftypcrx"),
+        ("a ZIP archive", rb"PK\x03\x04"),
+    )
+)
+# What rounding and resizing leave outside of [0, 1]; more is another unit.
+_OVERSHOOT = 0.05
+# Pillow turns a TIFF itself, and each decoder an AVIF.
+_TURNED_HERE = ("png", "jpg", "webp", "bmp")
+# Pillow does not know each kind of TIFF.
+_RARE: dict[bool, tuple[type[Exception], ...]] = {True: (UnidentifiedImageError,), False: ()}
 
 DEFAULT_MAX_PIXELS = 2**28
 DEFAULT_QUALITY = 95
@@ -38,7 +55,7 @@ class Format:
     Attributes:
         name: Pillow's name.
         suffix: of new files.
-        depths: bits per channel; 32 is float.
+        depths: bits per channel; 32 is float, and 16 of an AVIF are stored as 10 or 12.
         alpha: whether it holds transparency.
         largest: longest side in pixels.
     """
@@ -59,7 +76,7 @@ FORMATS = {
     "webp": Format("WEBP", ".webp", (8,), alpha=True, largest=16383),
     "tiff": Format("TIFF", ".tif", (8, 16, 32), alpha=True),
     "bmp": Format("BMP", ".bmp", (8,), alpha=False),
-    "avif": Format("AVIF", ".avif", (8,), alpha=True, largest=65536),
+    "avif": Format("AVIF", ".avif", (8, 16), alpha=True, largest=65536),
 }
 _BY_SUFFIX = {
     **{entry.suffix: name for name, entry in FORMATS.items()},
@@ -80,18 +97,16 @@ class Picture:
     Attributes:
         color: (H, W, 3) RGB or (H, W, 1) gray.
         alpha: (H, W), 0 is transparent; the same type as `color`.
-        icc: colour profile.
-        exif: EXIF data, without an orientation.
-        dpi: horizontal and vertical resolution.
+        details: what belongs to it besides its pixels.
         format: key of `FORMATS`.
+        bits: of the 16 per channel, how many the file had; an AVIF has 10 or 12.
     """
 
     color: Pixels
     alpha: Pixels | None = None
-    icc: bytes | None = None
-    exif: bytes | None = None
-    dpi: tuple[float, float] | None = None
+    details: Details = field(default_factory=Details)
     format: str = "png"
+    bits: int = 16
 
     @property
     def depth(self) -> int:
@@ -138,16 +153,30 @@ def format_of(path: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of an image before its pixels are decoded; sizes are those of the upright image."""
+    """What is known of an image before its pixels are decoded.
+
+    Attributes:
+        height: of the upright image.
+        width: likewise.
+        format: key of `FORMATS`.
+        bits: per channel; 16 also where a TIFF has float.
+        orientation: of EXIF, 1 to 8.
+        details: what belongs to it besides its pixels.
+        tiff: the layout of a TIFF.
+    """
 
     height: int
     width: int
     format: str
-    deep: bool
+    bits: int
     orientation: int
-    exif: bytes | None = field(repr=False)
-    icc: bytes | None = field(repr=False)
-    dpi: tuple[float, float] | None = None
+    details: Details = field(repr=False)
+    tiff: tiff_files.Layout | None = field(default=None, repr=False)
+
+    @property
+    def deep(self) -> bool:
+        """Whether channels have more than 8 bits."""
+        return self.bits > 8
 
 
 def read_header(source: Path | bytes, name: str, *, max_pixels: float = DEFAULT_MAX_PIXELS) -> Header:
@@ -162,15 +191,18 @@ def read_header(source: Path | bytes, name: str, *, max_pixels: float = DEFAULT_
         ImageError: not an image, of a format that is not known, animated, or too large.
     """
     beginning = source[:_SIGNATURES] if isinstance(source, bytes) else _beginning(source)
-    with _decoding(name):
-        try:
-            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-        except UnidentifiedImageError:
-            if beginning.startswith(_TIFF_SIGNATURES):
-                return _limited(_header_of_rare_tiff(source, name), name, max_pixels)
-            raise
-        with image:
-            return _limited(_header(image, beginning, name), name, max_pixels)
+    with _decoding(name, beginning):
+        if beginning.startswith(tiff_files.SIGNATURES):
+            header = _header_of_tiff(tiff_files.read_layout(source, name))
+        else:
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                header = _header(image, source, name)
+    if header.width * header.height > max_pixels:
+        raise ImageError(
+            f"{name} has {header.width} x {header.height} pixels, more than the {max_pixels:,.0f} allowed; "
+            "if it is to be trusted, raise the limit with --max-pixels"
+        )
+    return header
 
 
 def _beginning(path: Path) -> bytes:
@@ -184,64 +216,28 @@ def _beginning(path: Path) -> bytes:
     return beginning
 
 
-def _header_of_rare_tiff(source: Path | bytes, name: str) -> Header:
-    height, width, orientation, icc, dpi = deep_images.read_tiff_header(source, name)
-    if orientation >= 5:
+def _header_of_tiff(layout: tiff_files.Layout) -> Header:
+    height, width = layout.height, layout.width
+    if layout.orientation >= 5:
         height, width = width, height
-    return Header(height, width, "tiff", deep=True, orientation=orientation, exif=None, icc=icc, dpi=dpi)
+    bits = 16 if layout.deep else 8
+    return Header(height, width, "tiff", bits, layout.orientation, layout.details, layout)
 
 
-def _limited(header: Header, name: str, max_pixels: float) -> Header:
-    if header.width * header.height > max_pixels:
-        raise ImageError(
-            f"{name} has {header.width} x {header.height} pixels, more than the {max_pixels:,.0f} allowed; "
-            "if it is to be trusted, raise the limit with --max-pixels"
-        )
-    return header
-
-
-def _header(image: Image.Image, beginning: bytes, name: str) -> Header:
+def _header(image: Image.Image, source: Path | bytes, name: str) -> Header:
     known = _BY_NAME.get(image.format or "")
     if known is None:
         raise ImageError(f"{name} is {image.format}: convert it to one of {', '.join(FORMATS)} first")
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise ImageError(f"{name} has {getattr(image, 'n_frames', 1)} frames: split it into single images")
-    exif = _exif_before_pixels(image)
-    orientation = exif.pop(_ORIENTATION, 1)
-    if orientation not in range(1, 9):
-        orientation = 1
+    described = None
+    if known in ("png", "avif"):
+        described = (describe_png if known == "png" else describe_avif)(source, name)
+    details, orientation = read_details(image, described)
     width, height = image.size
-    if known == "tiff":
-        # Stored ones: releases of Pillow differ in whether those of a TIFF are upright before it is loaded.
-        tags = getattr(image, "tag_v2", {})
-        width, height = (int(tags[tag]) for tag in (_TIFF_WIDTH, _TIFF_HEIGHT))
-        kept = {tag: exif[tag] for tag in _DESCRIPTIVE if tag in exif}
-        exif = Image.Exif()
-        exif.update(kept)
     if orientation >= 5:
         height, width = width, height
-    dpi = image.info.get("dpi")
-    return Header(
-        height=height,
-        width=width,
-        format=known,
-        deep=has_deep_channels(image, beginning),
-        orientation=orientation,
-        exif=exif.tobytes() if len(exif) else None,
-        icc=image.info.get("icc_profile") or None,
-        dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
-    )
-
-
-def _exif_before_pixels(image: Image.Image) -> Image.Exif:
-    exif = Image.Exif()
-    # Damaged EXIF data are no reason to refuse the pixels.
-    with contextlib.suppress(Exception):
-        if image.format != "PNG":
-            return image.getexif()
-        # Pillow would decode all of the image to look behind it too.
-        exif.load(image.info.get("exif", b""))
-    return exif
+    return Header(height, width, known, described.bits if described else 8, orientation, details)
 
 
 def decode_picture(data: bytes, name: str, *, max_pixels: float = DEFAULT_MAX_PIXELS) -> Picture:
@@ -258,21 +254,47 @@ def decode_picture(data: bytes, name: str, *, max_pixels: float = DEFAULT_MAX_PI
         ImageError: the file cannot be used; the message says why.
     """
     header = read_header(data, name, max_pixels=max_pixels)
-    icc = header.icc
-    if header.deep:
-        pixels = deep_images.decode(data, name)
-    else:
-        with _decoding(name), Image.open(io.BytesIO(data)) as image:
+    details = header.details
+    pixels, upright = None, header.format not in _TURNED_HERE
+    if not header.deep:
+        with (
+            _decoding(name, data),
+            contextlib.suppress(*_RARE[header.tiff is not None]),
+            Image.open(io.BytesIO(data)) as image,
+        ):
             if image.mode in ("CMYK", "LAB"):
-                icc = None
+                details = replace(details, icc=None)
             pixels = _channels(_srgb(image) if image.mode == "CMYK" else image)
-    # Pillow turns a TIFF itself.
-    if header.deep or header.format != "tiff":
+    if pixels is None:
+        pixels = deep_images.decode(data, name, layout=header.tiff, bits=header.bits)
+        upright = header.format == "avif"
+    if not upright:
         pixels = _upright(pixels, header.orientation)
-    if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
+    if pixels.dtype == np.float32:
+        details = details.noting(*check_range(float(pixels.min()), float(pixels.max()), name))
+    picture = Picture(pixels, details=details, format=header.format, bits=header.bits)
+    return picture.with_pixels(np.clip(pixels, 0, 1) if pixels.dtype == np.float32 else pixels)
+
+
+def check_range(low: float, high: float, name: str) -> list[str]:
+    """Judge the range of float values, of which black is 0 and white 1.
+
+    Returns:
+        What to note.
+
+    Raises:
+        ImageError: these are other values.
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ImageError(f"{name} has values that are not finite")
-    details = Picture(pixels, icc=icc, exif=header.exif, dpi=header.dpi, format=header.format)
-    return details.with_pixels(pixels)
+    if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
+        raise ImageError(
+            f"{name} has values from {low:.6g} to {high:.6g}: black must be 0 and white 1, so scale them to "
+            "that range, or convert it to 16 bits, first"
+        )
+    if low < 0 or high > 1:
+        return [f"its values from {low:.6g} to {high:.6g} are clipped to 0..1"]
+    return []
 
 
 def read_bytes(path: Path) -> bytes:
@@ -295,6 +317,8 @@ def prepared(picture: Picture, chosen: Format, encoding: Encoding, name: str) ->
     """
     if picture.alpha is not None and encoding.background is not None:
         picture = _on_background(picture, encoding.background)
+    if picture.alpha is not None and not chosen.alpha and _is_opaque(picture):
+        picture = replace(picture, alpha=None)
     if picture.alpha is not None and not chosen.alpha:
         raise ImageError(
             f"{name} is transparent, which {chosen.name} cannot hold: choose another --format, or a "
@@ -331,47 +355,56 @@ def depth_for(chosen: Format, wanted: int | None, present: int) -> int:
 
 
 def encode_picture(picture: Picture, chosen: Format, quality: int = DEFAULT_QUALITY) -> bytes:
-    """Encode a picture that `prepared` has made fit, at the depth that it has."""
-    pixels = picture.pixels()
-    exif = _exif_for(picture)
+    """Encode a picture that `prepared` has made fit, at the depth that it has.
+
+    Raises:
+        ImageError: what it needs is not installed.
+    """
+    pixels, details = picture.pixels(), details_for(picture, chosen)
     if picture.depth > 8:
-        return deep_images.encode(pixels, chosen.name, icc=picture.icc, exif=exif, dpi=picture.dpi)
-    icc = picture.icc
-    if pixels.shape[-1] < 3 and chosen.name in ("WEBP", "AVIF") and icc and icc[16:20] == b"GRAY":
-        icc = None  # they hold no gray
-    details: dict[str, Any] = {"icc_profile": icc, "exif": exif, "dpi": picture.dpi}
-    if chosen.name == "JPEG":
-        details |= {"quality": quality, "subsampling": 0}
-    elif chosen.name == "AVIF":
-        details |= {"quality": quality, "subsampling": "4:4:4"}
-    elif chosen.name == "WEBP":
-        details |= {"quality": quality, "lossless": quality == 100, "exact": True}
-    elif chosen.name == "TIFF":
-        details |= {"compression": "tiff_adobe_deflate", "exif": None, "tiffinfo": _descriptive(picture)}
+        bits = picture.bits if picture.bits in (10, 12) else 12
+        return deep_images.encode(pixels, chosen.name, details, bits=bits, quality=quality)
+    known: dict[str, dict[str, Any]] = {
+        "JPEG": {"quality": quality, "subsampling": 0},
+        "AVIF": {"quality": quality, "subsampling": "4:4:4"},
+        "WEBP": {"quality": quality, "lossless": quality == 100, "exact": True},
+        "TIFF": {"compression": "tiff_adobe_deflate"},
+    }
     buffer = io.BytesIO()
-    given = {key: value for key, value in details.items() if value is not None}
-    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(
-        buffer, chosen.name, **given
-    )
+    image = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+    image.save(buffer, chosen.name, **known.get(chosen.name, {}), **for_pillow(details, chosen.name))
+    if chosen.name == "TIFF":
+        tiff_files.add_tags(buffer, exif=details.exif, xmp=details.xmp, resolution=details.dpi is not None)
     return buffer.getvalue()
+
+
+def details_for(picture: Picture, chosen: Format) -> Details:
+    """What of the details a format can hold; notes tell the rest."""
+    gray = picture.color.shape[-1] == 1 and chosen.name not in ("WEBP", "AVIF")
+    return held(picture.details, chosen.name, size=picture.size, gray=gray)
 
 
 class _decoding:
     """Decoders raise nearly anything when fed with damaged data: all of it becomes an `ImageError`."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, beginning: bytes) -> None:
+        self._name, self._beginning = name, beginning
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, UnidentifiedImageError):
+            for known, signature in _OTHER_KINDS:
+                if signature.match(self._beginning):
+                    raise ImageError(
+                        f"{self._name} is {known}: convert it to one of {', '.join(FORMATS)} first"
+                    ) from error
             raise ImageError(f"{self._name} is not an image, or a damaged one") from error
         if isinstance(error, Image.DecompressionBombError):
             raise ImageError(f"{self._name}: {error} The limit is PIL.Image.MAX_IMAGE_PIXELS.") from error
-        if isinstance(error, Exception) and not isinstance(error, ImageError):
-            raise ImageError(f"{self._name} is damaged: {' '.join(str(error).split())}") from error
+        if isinstance(error, Exception) and not isinstance(error, (ImageError, MemoryError)):
+            raise ImageError(f"{self._name} is damaged: {reason_of(error)}") from error
 
 
 def _channels(image: Image.Image) -> Pixels:
@@ -379,7 +412,7 @@ def _channels(image: Image.Image) -> Pixels:
     transparent = image.mode in ALPHA_MODES or "transparency" in image.info
     gray = image.mode in ("1", "L", "LA")
     mode = ("LA" if gray else "RGBA") if transparent else ("L" if gray else "RGB")
-    pixels = np.asarray(image.convert(mode))
+    pixels = np.asarray(with_true_key(image).convert(mode))
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
@@ -407,6 +440,12 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
     return pixels
 
 
+def _is_opaque(picture: Picture) -> bool:
+    assert picture.alpha is not None
+    most = 1 if picture.depth == 32 else np.iinfo(picture.alpha.dtype).max
+    return bool(picture.alpha.min() == most)
+
+
 def _on_background(picture: Picture, background: tuple[int, int, int]) -> Picture:
     assert picture.alpha is not None
     most = 1.0 if picture.depth == 32 else float(np.iinfo(picture.color.dtype).max)
@@ -416,22 +455,3 @@ def _on_background(picture: Picture, background: tuple[int, int, int]) -> Pictur
     if picture.depth < 32:
         mixed = np.rint(mixed)
     return replace(picture, color=mixed.astype(picture.color.dtype), alpha=None)
-
-
-def _descriptive(picture: Picture) -> dict[int, Any]:
-    exif = Image.Exif()
-    exif.load(picture.exif or b"")
-    return {tag: exif[tag] for tag in _DESCRIPTIVE if tag in exif}
-
-
-def _exif_for(picture: Picture) -> bytes | None:
-    """EXIF data, in which the size of the image is that of this one."""
-    if picture.exif is None:
-        return None
-    exif = Image.Exif()
-    exif.load(picture.exif)
-    inner = exif.get_ifd(_EXIF_IFD)
-    for tag, axis in _AXIS.items():
-        if tag in inner:
-            inner[tag] = picture.size[axis]
-    return exif.tobytes()

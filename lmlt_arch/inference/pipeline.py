@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
 
-from torch import Tensor
-
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.export.errors import ExportError
 from lmlt_arch.files import OutputError, make_folder, write_atomic
@@ -26,13 +24,14 @@ from lmlt_arch.inference.pictures import (
     check_size,
     decode_picture,
     depth_for,
+    details_for,
     encode_picture,
     format_of,
     prepared,
     read_bytes,
     read_header,
 )
-from lmlt_arch.inference.upscaler import Upscaler, resized, to_pixels
+from lmlt_arch.inference.upscaler import Enlarged, Upscaler, far_outside, resized, to_pixels
 
 Size = tuple[int, int]
 """Height and width."""
@@ -52,6 +51,7 @@ class Result:
         before: size of the input.
         after: size of the output.
         error: why it failed; names the file.
+        notes: what of the input is not in the output, or not as it was.
     """
 
     job: Job
@@ -59,6 +59,7 @@ class Result:
     before: Size | None = None
     after: Size | None = None
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ class Plan:
     picture: Picture | None
 
 
-Large = Callable[[Plan], None]
-"""Enlarges an input that is too large for memory."""
+Large = Callable[[Plan], tuple[str, ...]]
+"""Enlarges an input that is too large for memory, and tells what to note."""
 
 
 def enlarge_files(
@@ -142,12 +143,12 @@ def enlarge_files(
                 elif group[0].picture is None:
                     yield work.attempt(group[0], partial(large, group[0]))
                 else:
-                    for plan, planes in work.enlarge(group):
-                        if isinstance(planes, Result):
-                            yield planes
+                    for plan, output in work.enlarge(group):
+                        if isinstance(output, Result):
+                            yield output
                         else:
-                            work.outgoing.take(planes.numel())
-                            written.append(encoders.submit(work.write, plan, planes))
+                            work.outgoing.take(output.planes.numel())
+                            written.append(encoders.submit(work.write, plan, output))
                 while written and written[0].done():
                     yield written.popleft().result()
             decoding.result()
@@ -243,7 +244,7 @@ class _Work:
             self.incoming.give(pixels)
             return _failed(plan, str(error) or f"{name}: not enough memory to decode it")
 
-    def enlarge(self, plans: list[Plan]) -> Iterator[tuple[Plan, Tensor | Result]]:
+    def enlarge(self, plans: list[Plan]) -> Iterator[tuple[Plan, Enlarged | Result]]:
         """Run the network on inputs of one size."""
         pictures = [plan.picture for plan in plans if plan.picture is not None]
         images = [picture.pixels() for picture in pictures]
@@ -264,19 +265,19 @@ class _Work:
                 self.incoming.give(plan.before[0] * plan.before[1])
         yield from zip(plans, outputs, strict=True)
 
-    def write(self, plan: Plan, planes: Tensor) -> Result:
+    def write(self, plan: Plan, output: Enlarged) -> Result:
         """Resize, round, encode and write."""
-        taken = planes.numel()
+        taken = output.planes.numel()
         try:
-            return self.attempt(plan, lambda: self._write(plan, planes))
+            return self.attempt(plan, lambda: self._write(plan, output))
         finally:
             self.outgoing.give(taken)
 
-    def _write(self, plan: Plan, planes: Tensor) -> None:
+    def _write(self, plan: Plan, output: Enlarged) -> tuple[str, ...]:
         picture, encoding = plan.picture, self._settings.encoding
         assert picture is not None
         depth = depth_for(plan.format, encoding.depth, picture.depth)
-        result = picture.with_pixels(to_pixels(resized(planes, *plan.after), DEPTHS[depth]))
+        result = picture.with_pixels(to_pixels(resized(output.planes, *plan.after), DEPTHS[depth]))
         try:
             data = encode_picture(result, plan.format, encoding.quality)
         except ImageError:
@@ -286,15 +287,17 @@ class _Work:
             raise ImageError(f"{plan.job.target} cannot be encoded: {why(error)}") from error
         make_folder(plan.job.target.parent)
         write_atomic(plan.job.target, data)
+        excess = far_outside(output.low, output.high)
+        return (*details_for(result, plan.format).notes, *([excess] if excess else []))
 
-    def attempt(self, plan: Plan, action: Callable[[], None]) -> Result:
-        """The result of an action on a file.
+    def attempt(self, plan: Plan, action: Callable[[], tuple[str, ...]]) -> Result:
+        """The result of an action on a file, which gives what to note.
 
         Raises:
             OutputError: the disk is full, so that all others would fail too.
         """
         try:
-            action()
+            notes = action()
         except OutputError as error:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -303,7 +306,7 @@ class _Work:
             return _failed(plan, str(error))
         except (MemoryError, RuntimeError) as error:
             return _failed(plan, f"{plan.job.source}: {why(error)}")
-        return Result(plan.job, "done", plan.before, plan.after)
+        return Result(plan.job, "done", plan.before, plan.after, notes=notes)
 
 
 def why(error: Exception) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -37,7 +37,9 @@ _SHARE_OF_MEMORY = 0.5
 # Larger tiles are no faster, and smaller ones finish sooner what a progress bar shows.
 _LARGEST_TILE = {"cpu": 512, "cuda": 2048, "mps": 1024}
 _MOST_TOGETHER = 16
-# Of a row of tiles, for each pixel of the result: the row, what of it fades into the next, and one more copy.
+# What sharp edges overshoot [0, 1] by; a network that goes further has met what it was never trained on.
+_USUAL_EXCESS = 1.0
+# Of a row of tiles, for each pixel of the result: the row, what of the one above fades into it, some room.
 _BYTES_IN_A_ROW = 24
 
 
@@ -95,7 +97,7 @@ class Upscaler:
         sized = isinstance(runner, ExportedRunner) and runner.any_size
         self.any_size = sized or isinstance(runner, EncoderRunner)
         self.scale = runner.network.upscaling_factor if isinstance(runner, EncoderRunner) else runner.scale
-        self._ensemble = ensemble
+        self._ensemble, self._notice = ensemble, notice
         self._runner: Runner = EnsembleRunner(runner) if ensemble and not self.any_size else runner
         tiling = self._automatic(overlap) if tile == "auto" else self._fixed(tile, overlap)
         self._tiles = TiledNetwork(self._runner, tiling, runner.statistics, notice)
@@ -217,8 +219,10 @@ class Upscaler:
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
             raise ValueError(f"expected an image (H, W), (H, W, 3) or (H, W, 4), got {image.shape}")
         pixels = image[..., None] if image.ndim == 2 else image
-        (planes,) = self.enlarge_planes([pixels])
-        result = to_pixels(planes, pixels.dtype)
+        (enlarged,) = self.enlarge_planes([pixels])
+        if excess := far_outside(enlarged.low, enlarged.high):
+            self._notice(excess)
+        result = to_pixels(enlarged.planes, pixels.dtype)
         return result[..., 0] if image.ndim == 2 else result
 
     def enlarge_planes(
@@ -227,7 +231,7 @@ class Upscaler:
         progress: Progress = lambda pixels: None,
         *,
         size: Size | None = None,
-    ) -> list[Tensor]:
+    ) -> "list[Enlarged]":
         """Enlarge images of one size as one batch.
 
         Transparency is enlarged by the network too. Colours that nobody sees do not bleed into those that are
@@ -239,11 +243,11 @@ class Upscaler:
             size: height and width of the output; only networks of any scale heed it.
 
         Returns:
-            (channels, H * scale, W * scale) each, or of that size; float32 in [0, 1], on the CPU.
+            One for each image, of `scale` times its size, or of that size.
         """
         planes = [from_pixels(pixels) for pixels in images]
         parts = [part for image in planes for part in _parts(image)]
-        outputs = iter(self.enlarge(torch.stack(parts), progress, size=size).clamp(0, 1).cpu())
+        outputs = iter(self.enlarge(torch.stack(parts), progress, size=size).cpu())
         return [_assembled(image, outputs) for image in planes]
 
     def _fixed(self, tile: int, overlap: int) -> Tiling:
@@ -264,6 +268,20 @@ class Upscaler:
         return Tiling(size, overlap, runner.scale, multiple, together)
 
 
+class Enlarged(NamedTuple):
+    """What a network made of an image.
+
+    Attributes:
+        planes: (channels, H, W), float32 in [0, 1], on the CPU.
+        low: the least value before it was clamped.
+        high: the greatest.
+    """
+
+    planes: Tensor
+    low: float
+    high: float
+
+
 def _parts(planes: Tensor) -> list[Tensor]:
     """What the network is to enlarge of an image, as RGB: the colours, and alpha if it varies."""
     color, alpha = split(planes)
@@ -273,17 +291,32 @@ def _parts(planes: Tensor) -> list[Tensor]:
     return [*parts, alpha.expand(3, -1, -1)] if _varies(alpha) else parts
 
 
-def _assembled(planes: Tensor, outputs: Iterator[Tensor]) -> Tensor:
+def _assembled(planes: Tensor, outputs: Iterator[Tensor]) -> Enlarged:
     """The enlarged image, from what the network made of its parts."""
     color, alpha = split(planes)
-    enlarged = next(outputs)
+    output = next(outputs)
+    low, high = range_of(output)
+    enlarged = output.clamp(0, 1)
     if len(color) == 1:
         enlarged = enlarged.mean(0, keepdim=True)
-    if alpha is None:
-        return enlarged
-    if _varies(alpha):
-        return torch.cat([enlarged, next(outputs).mean(0, keepdim=True)])
-    return torch.cat([enlarged, alpha[:, :1, :1].expand(1, *enlarged.shape[-2:])])
+    if alpha is not None and _varies(alpha):
+        enlarged = torch.cat([enlarged, next(outputs).clamp(0, 1).mean(0, keepdim=True)])
+    elif alpha is not None:
+        enlarged = torch.cat([enlarged, alpha[:, :1, :1].expand(1, *enlarged.shape[-2:])])
+    return Enlarged(enlarged, low, high)
+
+
+def range_of(planes: Tensor) -> tuple[float, float]:
+    """Least and greatest value."""
+    low, high = planes.aminmax()
+    return float(low), float(high)
+
+
+def far_outside(low: float, high: float) -> str | None:
+    """What to say of a network's values that lie far outside of [0, 1], if they do."""
+    if low >= -_USUAL_EXCESS and high <= 1 + _USUAL_EXCESS:
+        return None
+    return "the network gave values far outside of 0 to 1, and they are clipped: look at the result"
 
 
 def _varies(alpha: Tensor) -> bool:

@@ -14,6 +14,7 @@ from PIL import Image
 from lmlt_arch import LMLT, Upscaler
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.files import OutputError
+from lmlt_arch.inference.details import Details
 from lmlt_arch.inference.large import enlarge_large
 from lmlt_arch.inference.pictures import DEPTHS, FORMATS, Encoding, Picture, decode_picture, encode_picture
 from lmlt_arch.inference.upscaler import to_pixels
@@ -42,14 +43,15 @@ def test_equals_the_way_through_memory(tmp_path: Path, format: str, depth: int, 
     pixels = (draw.uniform(0.1, 1, (37, 90, channels)) * most).astype(DEPTHS[depth])
     exif = Image.Exif()
     exif[0x010F] = "Maker"
-    picture = replace(Picture(pixels, format=format, dpi=(300, 300), exif=exif.tobytes()).with_pixels(pixels))
+    details = Details(exif=exif.tobytes(), xmp=b"<x/>", dpi=(300, 300))
+    picture = replace(Picture(pixels, details=details, format=format).with_pixels(pixels))
     result = enlarged(tmp_path, Upscaler(Nearest(), tile=32, overlap=8), picture, (74, 180))
     np.testing.assert_allclose(
         result.pixels(), pixels.repeat(2, 0).repeat(2, 1), atol=1e-7 if depth == 32 else 0
     )
-    assert result.dpi == pytest.approx((300, 300), rel=1e-3)
-    if format == "png":
-        assert b"Maker" in (result.exif or b"")
+    assert result.details.dpi == pytest.approx((300, 300), rel=1e-3)
+    assert b"Maker" in (result.details.exif or b"")
+    assert result.details.xmp == b"<x/>"
 
 
 def test_with_a_network_and_hidden_colours(tmp_path: Path, checkpoint: Path, photo: Image.Image) -> None:
@@ -58,8 +60,8 @@ def test_with_a_network_and_hidden_colours(tmp_path: Path, checkpoint: Path, pho
     picture = Picture(pixels).with_pixels(pixels)
     upscaler = Upscaler(checkpoint, tile=128)
     result = enlarged(tmp_path, upscaler, picture, (300, 400)).pixels()
-    (planes,) = upscaler.enlarge_planes([pixels])
-    expected = to_pixels(planes, np.uint8)
+    (output,) = upscaler.enlarge_planes([pixels])
+    expected = to_pixels(output.planes, np.uint8)
     seen = expected[..., 3] > 0
     difference = np.abs(result.astype(int) - expected)
     np.testing.assert_array_equal(result[..., 3], expected[..., 3])

@@ -5,6 +5,7 @@ import itertools
 import os
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from lmlt_arch.data.images import ImageError
+from lmlt_arch.inference.color_profiles import Colors
+from lmlt_arch.inference.details import Details
 from lmlt_arch.inference.pictures import (
     DEPTHS,
     FORMATS,
@@ -21,6 +24,7 @@ from lmlt_arch.inference.pictures import (
     check_size,
     decode_picture,
     depth_for,
+    details_for,
     encode_picture,
     prepared,
     read_header,
@@ -38,10 +42,14 @@ KINDS = [
 ALWAYS_COLOR = ("webp", "avif")
 
 
+XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
+
+
 def exif() -> bytes:
     data = Image.Exif()
     data[0x010F] = "Maker"
     data.get_ifd(0x8769)[0xA002] = 5
+    data.get_ifd(0x8825)[1] = "N"
     return data.tobytes()
 
 
@@ -55,7 +63,8 @@ def picture(format: str, depth: int, channels: int) -> Picture:
     most = 1 if depth == 32 else 2**depth - 1
     pixels = (values if depth == 32 else np.rint(values * most)).astype(DEPTHS[depth])
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    blank = Picture(pixels, icc=profile if channels > 2 else None, exif=exif(), dpi=(300, 150), format=format)
+    details = Details(profile if channels > 2 else None, exif(), XMP, (300, 150), (("Comment", "a word"),))
+    blank = Picture(pixels, details=details, format=format)
     return blank.with_pixels(pixels)
 
 
@@ -69,19 +78,34 @@ def test_round_trip(name: str, depth: int, channels: int) -> None:
         expected = np.concatenate([expected[..., :1]] * 3 + [expected[..., 1:]], -1)
     assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
     if name in ("jpg", "avif"):
-        assert np.abs(got.astype(int) - expected.astype(int)).max() <= 6
+        assert np.abs(got.astype(int) - expected.astype(int)).max() <= (6 if depth == 8 else 48)
     else:
         np.testing.assert_array_equal(got, expected)
+    notes = " ".join(details_for(before, FORMATS[name]).notes)
+    assert ("EXIF" in notes, "XMP" in notes, "profile" in notes) == (name == "bmp",) * 2 + (
+        name == "bmp" and channels > 2,
+    )
+    assert ("dots per inch" in notes) == (name in ("webp", "avif"))
+    assert ("texts" in notes) == (name not in ("png", "jpg"))
     if name != "bmp":
-        assert after.icc == before.icc
-    if name not in ("webp", "avif"):
-        assert after.dpi == pytest.approx((300, 150), rel=1e-3)
-    if name != "bmp" and (name, depth) not in (("tiff", 16), ("tiff", 32)):
+        assert after.details.icc == before.details.icc
+        assert after.details.xmp == XMP
         data = Image.Exif()
-        data.load(after.exif or b"")
+        data.load(after.details.exif or b"")
         assert data[0x010F] == "Maker"
-        if name != "tiff":
-            assert data.get_ifd(0x8769)[0xA002] == 34, "EXIF data must tell the width of this image"
+        assert data.get_ifd(0x8769)[0xA002] == 34, "EXIF data must tell the width of this image"
+        assert data.get_ifd(0x8825)[1] == "N"
+    if name not in ("webp", "avif"):
+        assert after.details.dpi == pytest.approx((300, 150), rel=1e-3)
+    if name in ("png", "jpg"):
+        assert after.details.texts == before.details.texts
+    assert after.details.notes == ()
+
+
+@pytest.mark.parametrize(("name", "depth", "channels"), KINDS)
+def test_nothing_is_invented(name: str, depth: int, channels: int) -> None:
+    bare = replace(picture(name, depth, channels), details=Details())
+    assert decode_picture(encode_picture(bare, FORMATS[name]), "it").details == Details()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -106,7 +130,7 @@ def test_orientation(orientation: int, deep: bool) -> None:
     header, got = read_header(content, "it"), decode_picture(content, "it")
     assert (header.height, header.width) == got.size == upright.shape[:2]
     np.testing.assert_array_equal(got.color >> 8 if deep else got.color, upright)
-    assert got.exif is None or b"\x01\x12" not in got.exif
+    assert got.details.exif is None or b"\x01\x12" not in got.details.exif
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -124,10 +148,11 @@ def test_orientation_of_tiff(orientation: int, depth: int) -> None:
 
 
 def test_gray_profiles_stay_with_gray_images() -> None:
-    profile = b"\0" * 16 + b"GRAY" + b"\0" * 108
-    gray = Picture(np.full((4, 4, 1), 9, np.uint8), icc=profile)
-    assert decode_picture(encode_picture(gray, FORMATS["png"]), "it").icc == profile
-    assert decode_picture(encode_picture(gray, FORMATS["webp"]), "it").icc is None
+    profile = Colors(curve=(1.8,)).profile(gray=True)
+    gray = Picture(np.full((4, 4, 1), 9, np.uint8), details=Details(icc=profile))
+    assert decode_picture(encode_picture(gray, FORMATS["png"]), "it").details.icc == profile
+    assert decode_picture(encode_picture(gray, FORMATS["webp"]), "it").details.icc is None
+    assert "profile is left out" in details_for(gray, FORMATS["webp"]).notes[0]
 
 
 def saved(image: Image.Image, format: str, **options: Any) -> bytes:

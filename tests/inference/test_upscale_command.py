@@ -139,6 +139,7 @@ def test_a_list_and_results_for_machines(lmlt: Command, here: Path, monkeypatch:
         "size": [40, 30],
         "output_size": [80, 60],
         "error": None,
+        "notes": [],
     }
     assert by_name["in/broken.png"]["status"] == "failed"
     assert "in/broken.png is damaged" in by_name["in/broken.png"]["error"]
@@ -236,8 +237,20 @@ def bad_inputs() -> Iterator[tuple[str, Callable[[Path], Any], list[str], int, s
     yield "zero bytes", write("in/a.png", ""), [*ok, *model], 1, "in/a.png is empty"
     yield "zeros", write("in/a.png", bytes(999)), [*ok, *model], 1, "in/a.png is not an image"
     yield "text as image", write("in/a.png", "hello"), [*ok, *model], 1, "in/a.png is not an image"
-    yield "a html page", write("in/x.jpg", "<html>"), ["in/x.jpg", "-o", "out", *model], 1, "x.jpg is not an"
-    yield "a pdf", write("in/x.pdf", "%PDF-1.4"), ["in/x.pdf", "-o", "out", *model], 1, "in/x.pdf is not an"
+    yield (
+        "a html page",
+        write("in/x.jpg", "<html>"),
+        ["in/x.jpg", "-o", "out", *model],
+        1,
+        "x.jpg is HTML: convert",
+    )
+    yield (
+        "a pdf",
+        write("in/x.pdf", "%PDF-1.4"),
+        ["in/x.pdf", "-o", "out", *model],
+        1,
+        "in/x.pdf is PDF: convert",
+    )
     yield "huge", nothing, [*ok, *model, "--max-pixels", "1199"], 1, "40 x 30 pixels, more than the 1,199"
     yield (
         "folder as file",

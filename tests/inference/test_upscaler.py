@@ -59,7 +59,7 @@ def test_equals_the_network(checkpoint: Path, photo: Image.Image) -> None:
 
 def test_rounded_once() -> None:
     """Resizing works on what the network computed, not on 8 bits of it."""
-    planes = Upscaler(Nearest()).enlarge_planes([np.array([[[1], [2]]], np.uint8)])[0]
+    planes = Upscaler(Nearest()).enlarge_planes([np.array([[[1], [2]]], np.uint8)])[0].planes
     shrunk = to_pixels(resized(planes, 1, 1), np.uint16)
     assert shrunk.item() == round(1.5 / 255 * 65535)
 
@@ -71,8 +71,8 @@ def test_images_of_one_size_run_together() -> None:
     assert upscaler.batch(4, 20) == 1
     images = [np.full((8, 8, 3), number, np.uint8) for number in range(9)]
     runner.batches.clear()
-    for number, planes in enumerate(upscaler.enlarge_planes(images)):
-        assert (to_pixels(planes, np.uint8) == number).all()
+    for number, output in enumerate(upscaler.enlarge_planes(images)):
+        assert (to_pixels(output.planes, np.uint8) == number).all()
     assert [shape[0] for shape in runner.batches] == [4, 4, 1]
 
 

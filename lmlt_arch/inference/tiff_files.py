@@ -1,0 +1,278 @@
+"""TIFF: what its directory says before anything is decoded, and tags that encoders do not write.
+
+Decoders are lenient: what lies behind the end of a file becomes black, channels of unknown meaning become
+transparency. So the directory is judged here, the same for every decoder.
+"""
+
+import io
+import math
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from lmlt_arch.data.images import ImageError
+from lmlt_arch.inference.containers import opened
+from lmlt_arch.inference.details import Details
+
+SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
+_STRIPS, _CHANNELS, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 277, 278, 279
+_RESOLUTION = (282, 283, 296)
+_ORIENTATION, _ICC = 274, 34675
+_IPTC = (33723, 34377)
+_CALIBRATION = (301, 318, 319)  # transfer function, white point, primaries
+_PLANAR, _TILES, _TILE_BYTES, _EXTRA, _SAMPLES = 284, 324, 325, 338, 339
+_XMP, _EXIF, _GPS, _INTEROPERABILITY, _DNG = 700, 0x8769, 0x8825, 0xA005, 50706
+# White is zero, black is zero, RGB, palette, CMYK, YCbCr, Lab: colors that each has.
+_COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
+_SUPPORTED = {(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (16, 3), (32, 3)}
+_KINDS = {1: "unsigned", 2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
+_PREMULTIPLIED, _STRAIGHT = 1, 2
+
+# Description, make, model, software, date, artist, copyright: a TIFF keeps these among the tags that say how
+# it is laid out, and those belong to the old file.
+_DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the directory of a TIFF says.
+
+    Attributes:
+        height: as stored, before the orientation is applied.
+        width: likewise.
+        orientation: of EXIF, 1 to 8.
+        details: what belongs to it besides its pixels.
+        colors: how many channels they are; they come first. 4 are CMYK.
+        alpha: which channel is transparency.
+        white_is_zero: whether white is 0 and black the greatest value.
+        unknown: how many channels have no stated meaning.
+        deep: whether channels have more than 8 bits.
+    """
+
+    height: int
+    width: int
+    orientation: int
+    details: Details
+    colors: int
+    alpha: int | None
+    white_is_zero: bool
+    unknown: int
+    deep: bool
+
+
+def read_layout(source: Path | bytes, name: str) -> Layout:
+    """Judge the directory of a TIFF.
+
+    Raises:
+        ImageError: damaged, cut short, of several pages, or of a kind that no decoder here knows.
+    """
+    with opened(source) as file:
+        size = file.seek(0, io.SEEK_END)
+        header, (tags, *more) = _directories(file, name)
+        if more:
+            raise ImageError(f"{name} has {1 + len(more)} frames: split it into single images")
+        if _DNG in tags:
+            raise ImageError(f"{name} is a raw photograph (DNG): develop it into an image first")
+        _check_kind(tags, name)
+        height, width = _one(tags, _HEIGHT, 0), _one(tags, _WIDTH, 0)
+        count, colors = _one(tags, _CHANNELS, 1), _COLORS[_one(tags, _PHOTOMETRIC, 1)]
+        if min(height, width) < 1 or count < colors:
+            raise ImageError(f"{name} is damaged: {width} x {height} pixels of {count} channels")
+        _check_stored(tags, height, width, size, name)
+        meanings = (*_many(tags, _EXTRA), *([0] * count))[: count - colors]
+        alphas = [number for number, meaning in enumerate(meanings) if meaning in (_PREMULTIPLIED, _STRAIGHT)]
+        unknown = len(meanings) - len(alphas[:1])
+        turned = _one(tags, _ORIENTATION, 1)
+        return Layout(
+            height=height,
+            width=width,
+            orientation=turned if turned in range(1, 9) else 1,
+            details=_details(file, header, tags, unknown),
+            colors=colors,
+            alpha=colors + alphas[0] if alphas else None,
+            white_is_zero=_one(tags, _PHOTOMETRIC, 1) == 0,
+            unknown=unknown,
+            deep=_one(tags, _BITS, 1) > 8,
+        )
+
+
+def _details(file: BinaryIO, header: bytes, tags: ImageFileDirectory_v2, unknown: int) -> Details:
+    notes = [f"{unknown} of its channels, of no stated meaning, left out"] if unknown else []
+    exif: bytes | None = None
+    try:
+        exif = _exif(file, header, tags)
+    except Exception:  # they are no reason to refuse the pixels
+        notes.append("its EXIF data are damaged and left out")
+    if any(tag in tags for tag in _IPTC):
+        notes.append("its IPTC and Photoshop data are left out")
+    if any(tag in tags for tag in _CALIBRATION) and _ICC not in tags:
+        notes.append("its calibration of colors (primaries, white, curves) is left out")
+    unit = _one(tags, _RESOLUTION[2], 2)
+    per_inch = [float(tags.get(tag, 0)) * (2.54 if unit == 3 else 1) for tag in _RESOLUTION[:2]]
+    icc, xmp = tags.get(_ICC), tags.get(_XMP)
+    return Details(
+        icc=icc if isinstance(icc, bytes) else None,
+        exif=exif,
+        xmp=xmp if isinstance(xmp, bytes) else None,
+        dpi=(per_inch[0], per_inch[1]) if unit in (2, 3) and min(per_inch) > 0 else None,
+        notes=tuple(notes),
+    )
+
+
+def _exif(file: BinaryIO, header: bytes, tags: ImageFileDirectory_v2) -> bytes | None:
+    """EXIF data of their own, without the tags that say how the file is laid out."""
+    exif = Image.Exif()
+    for tag in _DESCRIPTIVE:
+        if tag in tags:
+            exif[tag] = tags[tag]
+    for tag in (_EXIF, _GPS):
+        if tag in tags:
+            file.seek(tags[tag])
+            inner = ImageFileDirectory_v2(header, group=tag)
+            inner.load(file)
+            exif[tag] = {key: value for key, value in inner.items() if key != _INTEROPERABILITY}
+    return exif.tobytes() if len(exif) else None
+
+
+def _directories(file: BinaryIO, name: str) -> tuple[bytes, list[ImageFileDirectory_v2]]:
+    """The file's header and its directories, one a page."""
+    file.seek(0)
+    header = file.read(8)
+    header += file.read(8) if b"+" in header[2:4] else b""
+    found: list[ImageFileDirectory_v2] = []
+    seen, tags = set[int](), ImageFileDirectory_v2(header)
+    while (place := tags.next) and place not in seen:
+        seen.add(place)
+        file.seek(place)
+        tags.load(file)
+        found.append(tags)
+        tags = _following(tags, header)
+    if not found:
+        raise ImageError(f"{name} is damaged: it has no directory")
+    return header, found
+
+
+def _following(tags: ImageFileDirectory_v2, header: bytes) -> ImageFileDirectory_v2:
+    following = ImageFileDirectory_v2(header)
+    following.next = tags.next
+    return following
+
+
+def _many(tags: ImageFileDirectory_v2, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
+    values = tags.get(tag, default)
+    return tuple(values) if isinstance(values, tuple) else (values,)
+
+
+def _one(tags: ImageFileDirectory_v2, tag: int, default: int) -> int:
+    return (*_many(tags, tag), default)[0]
+
+
+def _check_kind(tags: ImageFileDirectory_v2, name: str) -> None:
+    bits, kinds = _many(tags, _BITS, (1,)), _many(tags, _SAMPLES, (1,))
+    pair = (bits[0], 1 if kinds[0] == 4 else kinds[0])  # 4 is "undefined"
+    if len({*bits}) > 1 or len({*kinds}) > 1 or pair not in _SUPPORTED:
+        sizes = " and ".join(str(size) for size in sorted({*bits}))
+        raise ImageError(
+            f"{name} has channels of {sizes} {_KINDS.get(kinds[0], 'unknown')} bits: convert it to gray or "
+            "RGB with 8 or 16 bits or float"
+        )
+    photometric = _one(tags, _PHOTOMETRIC, 1)
+    if photometric not in _COLORS:
+        raise ImageError(f"{name} has colors of TIFF's kind {photometric}: convert it to gray or RGB first")
+
+
+def _check_stored(tags: ImageFileDirectory_v2, height: int, width: int, size: int, name: str) -> None:
+    """Refuse pixels that the file does not hold: decoders make them black."""
+    count, apart = _one(tags, _CHANNELS, 1), _one(tags, _PLANAR, 1) == 2
+    if _TILES in tags:
+        starts, lengths = _many(tags, _TILES), _many(tags, _TILE_BYTES)
+        parts = math.ceil(width / max(1, _one(tags, 322, 0))) * math.ceil(height / max(1, _one(tags, 323, 0)))
+    else:
+        starts, lengths = _many(tags, _STRIPS), _many(tags, _STRIP_BYTES)
+        parts = math.ceil(height / max(1, _one(tags, _ROWS_PER_STRIP, height)))
+    parts *= count if apart else 1
+    cut = any(start + length > size for start, length in zip(starts, lengths, strict=False))
+    if cut or len(starts) < parts or any(start >= size for start in starts):
+        raise ImageError(f"{name} is damaged: it is cut short, or its directory is wrong")
+    needed = height * math.ceil(width * _one(tags, _BITS, 1) * (1 if apart else count) / 8)
+    needed *= count if apart else 1
+    subsampled = _one(tags, _PHOTOMETRIC, 1) == 6
+    if _one(tags, _COMPRESSION, 1) == 1 and lengths and not subsampled and sum(lengths) < needed:
+        raise ImageError(f"{name} is damaged: it holds {sum(lengths):,} of {needed:,} bytes of pixels")
+
+
+def add_tags(file: BinaryIO, *, exif: bytes | None, xmp: bytes | None, resolution: bool) -> None:
+    """Give a TIFF of one page, just written, what its encoder left out, by a second directory at its end.
+
+    Args:
+        file: open for reading and writing.
+        exif: EXIF data; their descriptions, EXIF and GPS directories are added.
+        xmp: XMP data.
+        resolution: whether it has one; otherwise what the encoder wrote in its place goes.
+    """
+    file.seek(0)
+    head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    large = struct.unpack(order + "H", head[2:4])[0] == 43
+    # How a number of entries, an entry and a place in the file are written.
+    number, entry, place = ("Q", "HHQ8s", "Q") if large else ("H", "HHL4s", "L")
+    at = 8 if large else 4
+    file.seek(struct.unpack_from(order + place, head, at)[0])
+    count = struct.unpack(order + number, file.read(struct.calcsize(number)))[0]
+    size = struct.calcsize(order + entry)
+    entries: dict[int, tuple[int, int, bytes]] = {}
+    for _ in range(count):
+        tag, kind, items, value = struct.unpack(order + entry, file.read(size))
+        entries[tag] = (kind, items, value)
+    if not resolution:
+        entries = {tag: rest for tag, rest in entries.items() if tag not in _RESOLUTION}
+    end = file.seek(0, io.SEEK_END)
+    file.write(bytes(-end % 8))
+    prefix = head[:2] + struct.pack(order + "HHHQ", 43, 8, 0, 0) if large else head[:4] + bytes(4)
+    for tag, kind, data in _added(prefix, exif, xmp, file.tell):
+        start = file.tell()
+        room = 8 if large else 4
+        if kind == 4:  # a directory
+            entries[tag] = (kind, 1, struct.pack(order + "L", start).ljust(room, b"\0"))
+        elif len(data) <= room:
+            entries[tag] = (kind, len(data), data.ljust(room, b"\0"))
+            continue
+        else:
+            entries[tag] = (kind, len(data), struct.pack(order + place, start))
+        file.write(data + bytes(-len(data) % 8))
+    start = file.tell()
+    file.write(struct.pack(order + number, len(entries)))
+    for tag, (kind, items, value) in sorted(entries.items()):
+        file.write(struct.pack(order + entry, tag, kind, items, value))
+    file.write(struct.pack(order + place, 0))
+    file.seek(at)
+    file.write(struct.pack(order + place, start))
+
+
+def _added(
+    prefix: bytes, exif: bytes | None, xmp: bytes | None, place: Callable[[], int]
+) -> Iterator[tuple[int, int, bytes]]:
+    """Tags, their types, and their bytes, which are to lie where `place` says."""
+    if xmp:
+        yield _XMP, 1, xmp
+    if not exif:
+        return
+    values = Image.Exif()
+    values.load(exif)
+    for tag in _DESCRIPTIVE:
+        if isinstance(values.get(tag), str):
+            yield tag, 2, values[tag].encode("utf-8", "replace") + b"\0"
+    for tag in (_EXIF, _GPS):
+        inner = ImageFileDirectory_v2(prefix, group=tag)
+        for key, value in values.get_ifd(tag).items():
+            if key != _INTEROPERABILITY:
+                inner[key] = value
+        if inner:
+            yield tag, 4, inner.tobytes(place())

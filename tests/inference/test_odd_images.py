@@ -1,0 +1,466 @@
+"""Images of kinds that are easily mistaken: each is refused, noted, or as another decoder sees it."""
+
+import io
+import struct
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from nearest_runner import Nearest
+from odd_images import HEIGHT, WIDTH, Pixels, avif, chunk, colors, png, saved, tiff
+from PIL import Image, ImageCms
+
+from lmlt_arch import Upscaler
+from lmlt_arch.data.images import ImageError, decode_image
+from lmlt_arch.inference.color_profiles import CURVES, PRIMARIES, Colors
+from lmlt_arch.inference.large import enlarge_large
+from lmlt_arch.inference.pictures import (
+    FORMATS,
+    Encoding,
+    Picture,
+    decode_picture,
+    details_for,
+    encode_picture,
+    prepared,
+    read_header,
+)
+
+pyvips = pytest.importorskip("pyvips")
+
+HALF = np.full((HEIGHT, WIDTH, 1), 128)
+
+
+def with_alpha(depth: int, alpha: Pixels = HALF) -> Pixels:
+    pixels = colors(depth)
+    scaled = alpha / 255 if depth == 32 else alpha * (257 if depth == 16 else 1)
+    return np.concatenate([pixels, scaled.astype(pixels.dtype)], -1)
+
+
+def from_disk(data: bytes, folder: Path, suffix: str) -> tuple[Picture, tuple[str, ...]]:
+    """What comes out of the way for images larger than memory, at the size of the input."""
+    source, target = folder / f"in{suffix}", folder / f"out{suffix}"
+    source.write_bytes(data)
+    header = read_header(source, "it")
+    runner = Nearest(scale=1)
+    notes = enlarge_large(
+        source,
+        target,
+        Upscaler(runner),
+        after=(header.height, header.width),
+        format=FORMATS[header.format],
+        encoding=Encoding(quality=100),
+    )
+    return decode_picture(target.read_bytes(), "result"), notes
+
+
+KEPT: dict[str, tuple[bytes, Pixels]] = {
+    "gray of 16 bits with a transparent one": (
+        png(colors(16)[..., 0], 16, 0, chunk(b"tRNS", struct.pack(">H", int(colors(16)[3, 5, 0])))),
+        np.stack([colors(16)[..., 0], np.where(np.arange(WIDTH) == 5, 0, 65535) + 0 * HALF[..., 0]], -1),
+    ),
+    **{
+        f"gray of {bits} bits with a transparent one": (
+            png(np.mgrid[:HEIGHT, :WIDTH][1] % 2**bits, bits, 0, chunk(b"tRNS", struct.pack(">H", 1))),
+            np.stack(
+                [
+                    np.mgrid[:HEIGHT, :WIDTH][1] % 2**bits * (255 // (2**bits - 1)),
+                    np.where(np.mgrid[:HEIGHT, :WIDTH][1] % 2**bits == 1, 0, 255),
+                ],
+                -1,
+            ),
+        )
+        for bits in (1, 2, 4)
+    },
+    "white is zero, 16 bits": (tiff(colors(16)[..., 0], t262=0), 65535 - colors(16)[..., :1]),
+    "white is zero, float": (tiff(colors(32)[..., 0], t262=0), 1 - colors(32)[..., :1]),
+    **{
+        f"straight transparency of {depth} bits": (tiff(with_alpha(depth), t338=2), with_alpha(depth))
+        for depth in (8, 16, 32)
+    },
+    **{
+        f"premultiplied transparency of {depth} bits": (
+            tiff(
+                np.concatenate([colors(depth) // 2, with_alpha(depth)[..., 3:]], -1).astype(
+                    colors(depth).dtype
+                ),
+                t338=1,
+            ),
+            np.concatenate([colors(depth) // 2 * (255 / 128), with_alpha(depth)[..., 3:]], -1),
+        )
+        for depth in (8, 16)
+    },
+    **{
+        f"{count} channels of no meaning, {depth} bits": (
+            tiff(
+                np.concatenate([colors(depth)] + [with_alpha(depth)[..., 3:]] * count, -1), t338=[0] * count
+            ),
+            colors(depth),
+        )
+        for depth in (8, 16, 32)
+        for count in (1, 2)
+    },
+    "gray with a channel of no meaning": (
+        tiff(np.stack([colors(8)[..., 0], HALF[..., 0].astype(np.uint8)], -1), t338=0),
+        colors(8)[..., :1],
+    ),
+    "no meaning, then transparency": (
+        tiff(
+            np.concatenate([colors(16), with_alpha(16)[..., 3:] // 3, with_alpha(16)[..., 3:]], -1),
+            t338=[0, 2],
+        ),
+        with_alpha(16),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_channels_are_what_the_file_says(kind: str, tmp_path: Path) -> None:
+    data, expected = KEPT[kind]
+    got = decode_picture(data, "it")
+    # Premultiplied 8 bits lose half a step.
+    tolerance = {1: 2, 2: 2, 4: 1e-6}[got.color.itemsize]
+    np.testing.assert_allclose(got.pixels().astype(float), expected, atol=tolerance)
+    assert ("of no stated meaning" in "".join(got.details.notes)) == ("no meaning" in kind)
+    through, notes = from_disk(data, tmp_path, ".png" if data.startswith(b"\x89") else ".tif")
+    seen = got.alpha > 0 if got.alpha is not None else np.ones(got.size, bool)
+    np.testing.assert_allclose(
+        through.pixels()[seen].astype(float), got.pixels()[seen].astype(float), atol=tolerance
+    )
+    assert notes == got.details.notes
+
+
+def test_two_decoders_agree() -> None:
+    """Of every kind that both know."""
+    for data in [data for data, _ in KEPT.values()] + [tiff(colors(8)), png(colors(8), 8, 2)]:
+        header = read_header(data, "it")
+        if header.deep or (header.tiff and header.tiff.unknown) or b"\x52\x01" in data[:140]:
+            continue
+        other = pyvips.Image.new_from_buffer(data, "").numpy()
+        np.testing.assert_array_equal(decode_picture(data, "it").pixels(), other.reshape(HEIGHT, WIDTH, -1))
+
+
+def zstd(image: Image.Image) -> bytes:
+    return saved(image, "TIFF", compression="zstd")
+
+
+def not_numbers(value: float) -> bytes:
+    pixels = colors(32)
+    pixels[7, 9, 1] = value
+    return tiff(pixels)
+
+
+REFUSED: dict[str, tuple[bytes, str]] = {
+    "zstd, 16 bits": (
+        zstd(Image.fromarray(colors(16)[..., 0])),
+        "of a kind that is not supported here .*ZSTD.*another compression",
+    ),
+    **{
+        f"cut, {depth} bits, {cut}": (tiff(colors(depth), cut=cut), "damaged: it is cut short")
+        for depth in (8, 16, 32)
+        for cut in (0.5, 0.66, 0.99)
+    },
+    "too few bytes": (tiff(colors(16), t279=100), "damaged: it holds 100 of 3,840 bytes"),
+    "too few strips": (tiff(colors(16), t278=4), "damaged: it is cut short"),
+    **{
+        f"{pages} pages, {depth} bits": (tiff(colors(depth), pages=pages), f"{pages} frames: split")
+        for depth in (8, 16, 32)
+        for pages in (2, 3)
+    },
+    "double": (tiff(colors(32).astype(np.float64)), "64 floating-point bits: convert it to gray or RGB"),
+    "signed": (tiff(colors(16).astype(np.int16)), "16 signed bits"),
+    "32 bits": (tiff(colors(16).astype(np.uint32)), "32 unsigned bits"),
+    "a filter array": (tiff(colors(16)[..., 0], t262=32803), "colors of TIFF's kind 32803"),
+    "raw photograph": (tiff(colors(16), t50706=1), "a raw photograph"),
+    "0 to 255": (tiff(colors(32) * 255), "values from 0 to .*: black must be 0 and white 1"),
+    "elevations": (tiff(colors(32)[..., 0] * 3000 - 400), "values from -400 to"),
+    "high dynamic range": (tiff(colors(32) * 4), "values from 0 to"),
+    **{f"{value}": (not_numbers(value), "not finite") for value in (np.nan, np.inf, -np.inf)},
+    "PQ in AVIF": (avif(9, 16), r"high dynamic range \(PQ\).* convert it to standard"),
+    "HLG in AVIF": (avif(9, 18), r"high dynamic range \(HLG\)"),
+    "PQ in PNG": (png(colors(16), 16, 2, chunk(b"cICP", bytes([9, 16, 0, 1]))), r"dynamic range \(PQ\)"),
+    "narrow range": (
+        png(colors(8), 8, 2, chunk(b"cICP", bytes([1, 1, 0, 0]))),
+        "unusual kind .*narrow range",
+    ),
+    "logarithmic": (png(colors(8), 8, 2, chunk(b"cICP", bytes([1, 9, 0, 1]))), "unusual kind"),
+    "HEIC": (b"\0\0\0\x18ftypheic" + bytes(99), "is HEIC: convert it to one of png"),
+    "JPEG XL": (b"\xff\x0a" + bytes(99), "is JPEG XL: convert"),
+    "a video": (b"\0\0\0\x18ftypisom" + bytes(99), "is a video: convert"),
+    "a page": (b"<!DOCTYPE html><html>", "is HTML: convert"),
+    "OpenEXR": (b"v/1\x01" + bytes(99), "is OpenEXR"),
+}
+
+
+@pytest.mark.parametrize(("data", "says"), REFUSED.values(), ids=REFUSED)
+def test_refused_on_both_ways(data: bytes, says: str, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=f"^it .*{says}") as caught:
+        decode_picture(data, "it")
+    assert " object at 0x" not in str(caught.value)
+    with pytest.raises(ImageError, match=says):
+        from_disk(data, tmp_path, ".tif")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
+
+
+def test_slightly_outside_is_noted(tmp_path: Path) -> None:
+    data = tiff((colors(32) * 1.05 - 0.02).astype(np.float32))
+    assert "are clipped to 0..1" in decode_picture(data, "it").details.notes[0]
+    assert decode_picture(data, "it").color.min() == 0
+    assert "are clipped to 0..1" in from_disk(data, tmp_path, ".tif")[1][0]
+
+
+def test_errors_of_one_file_are_not_those_of_the_next() -> None:
+    bad = saved(Image.fromarray(colors(8)), "PNG")
+    deep = bytearray(encode_picture(Picture(colors(16)), FORMATS["png"]))
+    deep[80] ^= 1
+    for _ in range(2):
+        with pytest.raises(ImageError) as first:
+            decode_picture(zstd(Image.fromarray(colors(16)[..., 0])), "first")
+        with pytest.raises(ImageError) as second:
+            decode_picture(bytes(deep), "second")
+        assert "ZSTD" in str(first.value)
+        assert "ZSTD" not in str(second.value)
+        assert len(str(second.value)) < 120
+    decode_picture(bad, "whole")
+
+
+def in_srgb(picture: Picture) -> Pixels:
+    """As a program that heeds profiles shows it."""
+    image = Image.fromarray(picture.color.squeeze())
+    if picture.details.icc is None:
+        return np.asarray(image)
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(picture.details.icc))
+    assert str(profile.profile.version) == "4.3"
+    mode = "RGB" if picture.color.shape[2] == 3 else "L"
+    shown = ImageCms.profileToProfile(
+        image, profile, ImageCms.createProfile("sRGB"), renderingIntent=1, outputMode="RGB"
+    )
+    return np.asarray(shown if mode == "RGB" else shown.convert("L"))
+
+
+def light(stored: Pixels, curve: tuple[float, ...]) -> Pixels:
+    if len(curve) == 1:
+        return stored ** curve[0]
+    g, a, b, c, d = curve
+    return np.where(stored >= d, (a * stored + b) ** g, c * stored)
+
+
+def expected_srgb(stored: Pixels, primaries: int, curve: tuple[float, ...]) -> Pixels:
+    """By matrices, without profiles; white is D65 on both sides."""
+
+    def to_xyz(number: int) -> Pixels:
+        *points, white = (np.array([x / y, 1, (1 - x - y) / y]) for x, y in PRIMARIES[number])
+        matrix = np.stack(points, 1)
+        return matrix * np.linalg.solve(matrix, white)
+
+    linear = light(stored / 255, curve) @ (np.linalg.inv(to_xyz(1)) @ to_xyz(primaries)).T
+    linear = linear.clip(0, 1)
+    shown = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return shown * 255
+
+
+def muted() -> Pixels:
+    """Colors that all spaces have."""
+    return (colors(8) // 4 + 90).astype(np.uint8)
+
+
+def gamma(value: int) -> bytes:
+    return chunk(b"gAMA", struct.pack(">I", value))
+
+
+def chromaticities(number: int) -> bytes:
+    red, green, blue, white = PRIMARIES[number]
+    return chunk(b"cHRM", struct.pack(">8I", *(round(v * 1e5) for v in (*white, *red, *green, *blue))))
+
+
+@pytest.mark.parametrize(
+    ("extra", "primaries", "curve"),
+    [
+        (chunk(b"cICP", bytes([12, 13, 0, 1])), 12, CURVES[13]),
+        (chunk(b"cICP", bytes([9, 1, 0, 1])), 9, CURVES[1]),
+        (chunk(b"cICP", bytes([1, 8, 0, 1])), 1, (1.0,)),
+        (chunk(b"cICP", bytes([9, 13, 0, 1])) + chunk(b"sRGB", b"\0"), 9, CURVES[13]),
+        (gamma(100000), 1, (1.0,)),
+        (gamma(55556) + chromaticities(9), 9, (1.8,)),
+        (chromaticities(12), 12, CURVES[13]),
+        (chunk(b"cICP", bytes([1, 13, 0, 1])), 1, CURVES[13]),
+        (gamma(45455) + chromaticities(1), 1, CURVES[13]),
+        (chunk(b"sRGB", b"\0") + gamma(100000), 1, CURVES[13]),
+        (gamma(0) + chunk(b"cHRM", bytes(32)), 1, CURVES[13]),
+    ],
+)
+def test_colors_described_by_numbers(
+    extra: bytes, primaries: int, curve: tuple[float, ...], tmp_path: Path
+) -> None:
+    data = png(muted(), 8, 2, extra)
+    picture = decode_picture(data, "it")
+    assert (picture.details.icc is None) == ((primaries, curve) == (1, CURVES[13]))
+    expected = expected_srgb(muted(), primaries, curve)
+    assert np.abs(in_srgb(picture).astype(float) - expected).max() < 2.5
+    for name in ("png", "jpg", "webp", "tiff", "avif"):
+        written = decode_picture(encode_picture(picture, FORMATS[name]), "it")
+        assert written.details.icc == picture.details.icc
+    assert from_disk(data, tmp_path, ".png")[0].details.icc == picture.details.icc
+    lost = [note for note in details_for(picture, FORMATS["bmp"]).notes if "profile" in note]
+    assert bool(lost) == (picture.details.icc is not None)
+
+
+def test_gray_has_a_curve_of_its_own() -> None:
+    picture = decode_picture(png(muted()[..., 0], 8, 0, gamma(100000)), "it")
+    expected = expected_srgb(np.repeat(muted()[..., :1], 3, 2), 1, (1.0,))[..., 0]
+    assert np.abs(in_srgb(picture).astype(float) - expected).max() < 2.5
+
+
+def test_colors_of_avif() -> None:
+    assert decode_picture(avif(1, 13), "it").details.icc is None
+    assert decode_picture(avif(2, 2), "it").details.icc is None
+    assert decode_picture(avif(12, 13), "it").details.icc == Colors(PRIMARIES[12]).profile(gray=False)
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_bits_of_avif_stay(bits: int, tmp_path: Path) -> None:
+    picture = Picture(colors(16), bits=bits)
+    data = encode_picture(picture, FORMATS["avif"], 100)
+    assert pyvips.Image.new_from_buffer(data, "").get("bits-per-sample") == bits
+    again = decode_picture(data, "it")
+    assert (again.depth, again.bits) == (16, bits)
+    assert np.abs(again.color.astype(int) - picture.color).max() < 3 * 2 ** (16 - bits)
+    white = decode_picture(encode_picture(Picture(0 * colors(16) + 65535, bits=bits), FORMATS["avif"]), "it")
+    assert white.color.min() >= 65535 - 2 ** (16 - bits), "white is white, but for what is lost"
+    through, _ = from_disk(data, tmp_path, ".avif")
+    assert through.bits == bits
+    assert np.abs(through.color.astype(int) - again.color).max() < 3 * 2 ** (16 - bits)
+    sixteen = decode_picture(encode_picture(again, FORMATS["png"]), "it")
+    np.testing.assert_array_equal(sixteen.color, again.color)
+
+
+def exif_that_cannot_be_written() -> bytes:
+    """The width is a word."""
+    return b"Exif\0\0II*\0" + struct.pack("<LHHHL4sL", 8, 1, 256, 2, 4, b"abc\0", 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (
+            saved(Image.fromarray(colors(8)), "JPEG", exif=exif_that_cannot_be_written()),
+            "EXIF data are damaged",
+        ),
+        (
+            png(colors(8), 8, 2, chunk(b"iCCP", b"x\0\0" + zlib.compress(b"nonsense" * 20))),
+            "profile is damaged",
+        ),
+        (png(colors(8), 8, 2, chunk(b"cHRM", struct.pack(">8I", *[30000] * 8))), "description of colors"),
+        (png(colors(8), 8, 2, chunk(b"zTXt", b"Long\0\0not compressed")), None),
+        (tiff(colors(8), t33723=1), "IPTC"),
+        (tiff(colors(8), t301=[1, 2, 3]), "calibration"),
+    ],
+)
+def test_pixels_never_fail_for_what_is_beside_them(data: bytes, says: str | None, tmp_path: Path) -> None:
+    picture = decode_picture(data, "it")
+    assert picture.size == (HEIGHT, WIDTH)
+    assert [says in note for note in picture.details.notes] == [True] if says else not picture.details.notes
+    suffix = {b"\xff": ".jpg", b"\x89": ".png"}.get(data[:1], ".tif")
+    assert from_disk(data, tmp_path, suffix)[1] == picture.details.notes
+
+
+def test_details_that_are_too_large_for_jpeg() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "x" * 70_000
+    picture = decode_picture(saved(Image.fromarray(colors(8)), "WEBP", exif=exif, xmp=b"x" * 70_000), "it")
+    notes = details_for(picture, FORMATS["jpg"]).notes
+    assert [word in note for word, note in zip(("EXIF", "XMP"), notes, strict=True)] == [True, True]
+    assert decode_picture(encode_picture(picture, FORMATS["jpg"]), "it").details.exif is None
+
+
+def test_texts_of_png(tmp_path: Path) -> None:
+    chunks = (
+        chunk(b"tEXt", b"Title\0hello"),
+        chunk(b"zTXt", b"Long\0\0" + zlib.compress(b"x" * 999)),
+        chunk(b"iTXt", b"Other\0\0\0de\0t\0" + "Grün".encode()),
+    )
+    expected = (("Title", "hello"), ("Long", "x" * 999), ("Other", "Grün"))
+    for bits in (8, 16):
+        data = png(colors(bits), bits, 2, *chunks)
+        picture = decode_picture(data, "it")
+        assert picture.details.texts == expected
+        assert decode_picture(encode_picture(picture, FORMATS["png"]), "it").details.texts == expected
+        assert from_disk(data, tmp_path, ".png")[0].details.texts == expected
+
+
+def test_resolution_is_only_what_the_file_says(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    for data, suffix in (
+        (saved(Image.fromarray(colors(8)), "JPEG", exif=exif), ".jpg"),
+        (tiff(colors(32)), ".tif"),
+        (png(colors(16), 16, 2), ".png"),
+        (saved(Image.fromarray(colors(8)), "BMP", dpi=(0, 0)), ".bmp"),
+    ):
+        assert decode_picture(data, "it").details.dpi is None
+        if suffix in (".tif", ".png"):
+            assert from_disk(data, tmp_path, suffix)[0].details.dpi is None
+
+
+def test_an_opaque_picture_is_not_transparent(tmp_path: Path) -> None:
+    opaque = with_alpha(8, np.full_like(HALF, 255))
+    picture = decode_picture(saved(Image.fromarray(opaque), "PNG"), "it")
+    assert picture.alpha is not None
+    assert prepared(picture, FORMATS["png"], Encoding(), "it").alpha is not None
+    assert prepared(picture, FORMATS["jpg"], Encoding(), "it").alpha is None
+    deep = Picture(colors(32), alpha=np.ones((HEIGHT, WIDTH), np.float32))
+    assert prepared(deep, FORMATS["jpg"], Encoding(), "it").alpha is None
+    with pytest.raises(ImageError, match="transparent, which JPEG"):
+        prepared(replace(deep, alpha=deep.alpha * 0.99), FORMATS["jpg"], Encoding(), "it")
+    Image.fromarray(opaque).save(tmp_path / "in.png")
+    enlarge_large(
+        tmp_path / "in.png",
+        tmp_path / "out.jpg",
+        Upscaler(Nearest(scale=1)),
+        after=(HEIGHT, WIDTH),
+        format=FORMATS["jpg"],
+        encoding=Encoding(quality=100),
+    )
+    assert Image.open(tmp_path / "out.jpg").mode == "RGB"
+
+
+class Wild(Nearest):
+    """A network that has met something it does not know."""
+
+    def __call__(self, lq: Any) -> Any:
+        return super().__call__(lq) * 9 - 3
+
+
+def test_values_far_outside_are_noted(tmp_path: Path) -> None:
+    said: list[str] = []
+    upscaler = Upscaler(Wild(), notice=said.append)
+    upscaler(colors(8))
+    assert "far outside of 0 to 1" in said[0]
+    Image.fromarray(colors(8)).save(tmp_path / "in.png")
+    notes = enlarge_large(
+        tmp_path / "in.png",
+        tmp_path / "out.png",
+        upscaler,
+        after=(2 * HEIGHT, 2 * WIDTH),
+        format=FORMATS["png"],
+        encoding=Encoding(),
+    )
+    assert said == list(notes)
+    Upscaler(Nearest(), notice=said.append)(colors(8))
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("format", ["WEBP", "PNG", "TIFF", "GIF"])
+def test_training_refuses_moving_images(format: str) -> None:
+    frames = [Image.fromarray(colors(8)), Image.fromarray(255 - colors(8))]
+    data = saved(frames[0], format, save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageError, match="it has 2 frames: split"):
+        decode_image(data, name="it")
+
+
+def test_training_sees_transparency_of_few_bits() -> None:
+    data = png(np.mgrid[:HEIGHT, :WIDTH][1] % 4, 2, 0, chunk(b"tRNS", struct.pack(">H", 1)))
+    with pytest.raises(ImageError, match="has transparent pixels"):
+        decode_image(data, name="it")
