@@ -29,6 +29,7 @@ from lmlt_arch.inference.pictures import (
     Header,
     check_range,
     depth_for,
+    depth_notes,
     read_header,
 )
 from lmlt_arch.inference.upscaler import Upscaler, far_outside, from_pixels, range_of, split, to_pixels
@@ -91,6 +92,7 @@ def enlarge_large(
             with deep_images.told(pyvips, f"the result for {source}"):
                 _encode(result, details, whole, format, encoding.quality, header.bits)
             whole.replace(target)
+            notes += depth_notes(format, encoding.depth, lq.depth)
             return (*details.notes, *notes, *work.notes())
     except OSError as error:
         raise output_error(target, error) from error

@@ -354,6 +354,15 @@ def depth_for(chosen: Format, wanted: int | None, present: int) -> int:
     return wanted
 
 
+def depth_notes(chosen: Format, wanted: int | None, present: int) -> list[str]:
+    """What to note where a format holds fewer bits per channel than there are, and nobody asked for fewer."""
+    depth = depth_for(chosen, wanted, present)
+    if wanted is not None or depth == present:
+        return []
+    values = "float values" if present == 32 else "16 bits"
+    return [f"its {values} become {depth} bits: {chosen.name} holds no more"]
+
+
 def encode_picture(picture: Picture, chosen: Format, quality: int = DEFAULT_QUALITY) -> bytes:
     """Encode a picture that `prepared` has made fit, at the depth that it has.
 

@@ -24,6 +24,7 @@ from lmlt_arch.inference.pictures import (
     check_size,
     decode_picture,
     depth_for,
+    depth_notes,
     details_for,
     encode_picture,
     format_of,
@@ -287,8 +288,9 @@ class _Work:
             raise ImageError(f"{plan.job.target} cannot be encoded: {why(error)}") from error
         make_folder(plan.job.target.parent)
         write_atomic(plan.job.target, data)
+        fewer = depth_notes(plan.format, encoding.depth, picture.depth)
         excess = far_outside(output.low, output.high)
-        return (*details_for(result, plan.format).notes, *([excess] if excess else []))
+        return (*details_for(result, plan.format).notes, *fewer, *([excess] if excess else []))
 
     def attempt(self, plan: Plan, action: Callable[[], tuple[str, ...]]) -> Result:
         """The result of an action on a file, which gives what to note.

@@ -22,6 +22,7 @@ from lmlt_arch.inference.pictures import (
     Encoding,
     Picture,
     decode_picture,
+    depth_notes,
     details_for,
     encode_picture,
     prepared,
@@ -373,6 +374,20 @@ def test_details_that_are_too_large_for_jpeg() -> None:
     notes = details_for(picture, FORMATS["jpg"]).notes
     assert [word in note for word, note in zip(("EXIF", "XMP"), notes, strict=True)] == [True, True]
     assert decode_picture(encode_picture(picture, FORMATS["jpg"]), "it").details.exif is None
+
+
+def test_fewer_bits_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "in.tif").write_bytes(tiff(colors(32)))
+    settings: dict[str, Any] = {"after": (HEIGHT, WIDTH), "encoding": Encoding()}
+    for name, says in (
+        ("png", "its float values become 16 bits: PNG"),
+        ("jpg", "become 8 bits"),
+        ("tiff", None),
+    ):
+        upscaler, target = Upscaler(Nearest(scale=1)), tmp_path / f"out.{name}"
+        notes = enlarge_large(tmp_path / "in.tif", target, upscaler, format=FORMATS[name], **settings)
+        assert [says in note for note in notes] == [True] if says else notes == ()
+    assert depth_notes(FORMATS["jpg"], 8, 16) == [], "as asked for"
 
 
 def test_texts_of_png(tmp_path: Path) -> None:
