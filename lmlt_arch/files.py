@@ -1,6 +1,7 @@
 """Writing files whole or not at all."""
 
 import errno
+import hashlib
 import os
 import zipfile
 from collections.abc import Iterator
@@ -8,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TEMPORARY_SUFFIX = ".tmp"
+
+# Bytes of a name: most file systems take 255, and those that encrypt names 143.
+_LONG = 100
 
 _ARCHIVE = b"PK\x03\x04"
 
@@ -49,7 +53,7 @@ def writing(path: Path, *, suffix: str = TEMPORARY_SUFFIX) -> Iterator[Path]:
     Raises:
         OutputError: If the disk is full, the folder is not writable, and so on; it names the file.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
+    temporary = path.with_name(f".{shortened(path.name)}.{os.getpid()}{suffix}")
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -62,6 +66,13 @@ def writing(path: Path, *, suffix: str = TEMPORARY_SUFFIX) -> Iterator[Path]:
             raise
     except OSError as error:
         raise output_error(path, error) from error
+
+
+def shortened(name: str) -> str:
+    """A name to which more can be added: a long one is cut, and told apart by a checksum."""
+    if len(os.fsencode(name)) <= _LONG:
+        return name
+    return f"{name[: _LONG // 4]}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
 
 
 def is_archive(path: Path) -> bool:

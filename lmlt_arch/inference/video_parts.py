@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lmlt_arch.files import TEMPORARY_SUFFIX, make_folder, output_error, write_atomic
+from lmlt_arch.files import TEMPORARY_SUFFIX, make_folder, output_error, shortened, write_atomic
 
 _JOB = "job.json"
 
@@ -42,7 +42,7 @@ class Parts:
     """
 
     def __init__(self, target: Path, job: Mapping[str, Any]) -> None:
-        self.folder = target.with_name(f".{target.name}.parts")
+        self.folder = target.with_name(f".{shortened(target.name)}.parts")
         self.finished: list[Part] = []
         make_folder(self.folder)
         said = json.dumps(job, sort_keys=True, indent=1)

@@ -109,6 +109,12 @@ def test_png_round_trip_at_every_level(photo: Image.Image) -> None:
     assert sizes[0] > sizes[1] > sizes[9]
 
 
+@pytest.mark.parametrize("name", [255 * "n", 127 * "é", 101 * "n"])
+def test_names_as_long_as_they_may_be(tmp_path: Path, name: str) -> None:
+    write_atomic(tmp_path / name, b"new")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b"new")]
+
+
 def test_list_images(tmp_path: Path) -> None:
     for name in ("b.PNG", "a/z.jpeg", "a/b/c.webp", ".hidden/x.png", ".y.png", "notes.txt", "a.tif"):
         path = tmp_path / name
