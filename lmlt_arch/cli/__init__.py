@@ -1,7 +1,6 @@
 """The `lmlt` command: one module per subcommand, each with `add_parser` and `run`."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +19,8 @@ from lmlt_arch.cli import (
     raw,
     upscale,
 )
+from lmlt_arch.cli.streams import give_up_output, standard_streams
+from lmlt_arch.files import OutputError
 from lmlt_arch.hook import checkout
 
 
@@ -48,15 +49,28 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns its exit status (0 done, 1 failed, 2 usage, 130 interrupted)."""
+    with standard_streams():
+        try:
+            try:
+                return _run(argv)
+            finally:
+                # Not later, when nobody could be told.
+                sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read the output has seen enough.
+            give_up_output()
+            return 1
+        except OutputError as error:
+            print(f"lmlt: error: {error}", file=sys.stderr)
+            give_up_output()
+            return 1
+        except KeyboardInterrupt:
+            print("lmlt: interrupted", file=sys.stderr)
+            return 130
+
+
+def _run(argv: Sequence[str] | None) -> int:
     args = build_parser().parse_args(argv)
     checkout.see_as_torchrun()
-    try:
-        status: int = args.run(args)
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; Python would complain again when it closes it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("lmlt: interrupted", file=sys.stderr)
-        return 130
+    status: int = args.run(args)
     return status

@@ -69,6 +69,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(args: argparse.Namespace) -> int:
     """Compare, and write the picture, the page, or both."""
     from lmlt_arch.checkpoint import CheckpointError
+    from lmlt_arch.data.files import why_no_file
     from lmlt_arch.data.images import ImageError
     from lmlt_arch.evaluation.errors import DataError, UsageError
     from lmlt_arch.evaluation.outputs import check_outputs
@@ -84,7 +85,11 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"-o {args.output}: the picture is a PNG, so its name must end in .png")
         if args.crops < 1 or (args.tile is not None and args.tile < 1) or not args.html_limit > 0:
             raise UsageError("--crops, --tile and --html-limit must be above 0")
-        check_outputs(outputs, [*args.images, *(args.gt or [])])
+        given = [*args.images, *(args.gt or [])]
+        check_outputs(outputs, given)
+        for path in given:
+            if not path.is_dir() and (reason := why_no_file(path)) is not None:
+                raise ImageError(f"{path} {reason}")
         sheets = _compare(args)
         if args.output:
             write_atomic(args.output, draw_sheets(sheets))

@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     """Degrade a folder and name the images that could not be used."""
     import torch
 
+    from lmlt_arch.data.files import look_through, passed_over
     from lmlt_arch.files import OutputError
     from realsr.degradation import OptionError
     from realsr.degrade_folder import Request, UsageError, degrade_folder
@@ -86,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
     except (OutputError, OSError) as error:
         print(f"lmlt degrade: error: {error}", file=sys.stderr)
         return 1
+    for note in passed_over(args.source, look_through(args.source).others):
+        print(f"lmlt degrade: {note}", file=sys.stderr)
     if report.written:
         shown = "" if report.tiles == report.written else f", the first {report.tiles} on the contact sheet"
         print(f"{report.written} images degraded to {args.output}{shown}")

@@ -98,6 +98,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Prepare one data set and say where it lies."""
+    from lmlt_arch.data.files import look_through, passed_over
     from lmlt_arch.data.prepare import prepare
     from lmlt_arch.data.prepare_options import PrepareOptions, UsageError
     from lmlt_arch.files import OutputError
@@ -130,6 +131,8 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("lmlt prepare: interrupted; the same command continues", file=sys.stderr)
         return 130
+    for note in passed_over(args.source, look_through(args.source).others):
+        print(f"lmlt prepare: {note}", file=sys.stderr)
     _print_report(report, lmdb=args.lmdb, raw=args.raw)
     return 1 if report.failures else 0
 

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmlt_arch.cli.streams import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -97,7 +99,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
     video = parser.add_argument_group("videos")
     video.add_argument("--crf", type=int, default=16, help="quality, lower is better (default: 16)")
-    video.add_argument("--codec", default="libx264", help="encoder of FFmpeg (default: libx264)")
+    video.add_argument(
+        "--codec", help="encoder of FFmpeg (default: libx264; in .webm, which cannot hold it, libvpx-vp9)"
+    )
 
     network = parser.add_argument_group("network")
     network.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
@@ -127,8 +131,8 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         return _run(args)
-    except (CheckpointError, ExportError, FileNotFoundError, ImportError, ValueError) as error:
-        print(f"lmlt upscale: error: {error}", file=sys.stderr)
+    except (CheckpointError, ExportError, ImportError, OSError, ValueError) as error:
+        print(f"lmlt upscale: error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except OutputError as error:
         print(f"lmlt upscale: error: {error}; what is done is kept, start again to go on", file=sys.stderr)
@@ -139,6 +143,7 @@ def _run(args: argparse.Namespace) -> int:
     from PIL import Image
 
     from lmlt_arch.inference.jobs import UsageError, find_jobs, is_video
+    from lmlt_arch.inference.pipeline import Result
     from lmlt_arch.inference.processes import Processes
     from lmlt_arch.inference.upscaler import Upscaler
 
@@ -152,8 +157,11 @@ def _run(args: argparse.Namespace) -> int:
     warnings.filterwarnings("ignore", module="PIL")
     start = time.perf_counter()
     inputs = [part for text in args.inputs for part in (_listed() if text == "-" else [text])]
-    jobs = find_jobs(inputs, args.output, format=args.format, ending=args.suffix)
+    work = find_jobs(inputs, args.output, format=args.format, ending=args.suffix)
     processes = Processes.from_environment()
+    show = processes.rank == 0
+    for note in work.notes if show else ():
+        _notice(note)
     upscaler = Upscaler(
         args.model,
         key=args.key,
@@ -167,10 +175,10 @@ def _run(args: argparse.Namespace) -> int:
         notice=_notice,
     )
     results = []
-    images = [job for job in jobs if not is_video(job.source)]
-    videos = [job for job in jobs if is_video(job.source)]
-    show = processes.rank == 0
+    images = [job for job in work.jobs if not is_video(job.source)]
+    videos = [job for job in work.jobs if is_video(job.source)]
     for result in itertools.chain(
+        (Result(job, "failed", error=reason) for job, reason in processes.share(work.refused)),
         _images(args, processes.share(images), upscaler, show=show),
         _videos(args, processes.share(videos), upscaler, show=show),
     ):
@@ -242,15 +250,15 @@ def _videos(
 
     from lmlt_arch.export.errors import ExportError
     from lmlt_arch.files import OutputError
-    from lmlt_arch.inference.pipeline import Result, why
-    from lmlt_arch.inference.video import VideoError, upscale_video
+    from lmlt_arch.inference.pipeline import Result, settle, why
+    from lmlt_arch.inference.video import VideoError, upscale_video, usual_codec
 
     resize = _resizing(args.outscale, args.size)
     for job in jobs:
-        if job.target.is_file() and not args.overwrite:
-            yield Result(job, "skipped")
+        if (settled := settle(job, overwrite=args.overwrite)) is not None:
+            yield settled
             continue
-        with tqdm(desc=job.source.name, unit="frame", disable=None if show else True) as bar:
+        with tqdm(desc=one_line(job.source.name), unit="frame", disable=None if show else True) as bar:
 
             def progress(done: int, total: int | None, bar: "tqdm[Any]" = bar) -> None:
                 bar.total = total
@@ -264,7 +272,7 @@ def _videos(
                     batch=min(_FRAMES, upscaler.batch(720, 1280)),
                     size=None if resize is None else _swapped(resize),
                     crf=args.crf,
-                    codec=args.codec,
+                    codec=args.codec or usual_codec(job.target),
                     overwrite=args.overwrite,
                     progress=progress,
                     identity=_identity(args),
@@ -289,7 +297,7 @@ def _frames(upscaler: "Upscaler", resize: Callable[[Size], Size] | None, lq: "Te
 def _notice(message: str) -> None:
     from tqdm import tqdm
 
-    tqdm.write(f"lmlt upscale: {message}", file=sys.stderr)
+    tqdm.write(f"lmlt upscale: {one_line(message)}", file=sys.stderr)
 
 
 def _identity(args: argparse.Namespace) -> str:
@@ -304,7 +312,10 @@ def _swapped(resize: Callable[[Size], Size]) -> Callable[[int, int], Size]:
 
 
 def _listed() -> list[str]:
-    return [line for line in sys.stdin.read().split("\n") if line.strip()]
+    from lmlt_arch.inference.jobs import read_list
+
+    bytes_of = getattr(sys.stdin, "buffer", None)
+    return read_list(sys.stdin.read().encode() if bytes_of is None else bytes_of.read())
 
 
 def _as_json(result: "Result") -> dict[str, Any]:
@@ -327,8 +338,9 @@ def _report(args: argparse.Namespace, results: "list[Result]", seconds: float) -
         counts = {"done": len(done), "skipped": skipped, "failed": len(failed), "seconds": round(seconds, 3)}
         print(json.dumps(counts))
         return
-    for result in failed:
-        print(f"lmlt upscale: {result.error}", file=sys.stderr)
+    # Of names that clash, which nobody has read, all say the same: once is enough.
+    for error, _ in dict.fromkeys((result.error or "", result.before and result.job) for result in failed):
+        print(f"lmlt upscale: {one_line(error)}", file=sys.stderr)
     _print_notes(done)
     words = [f"{len(done)} enlarged to {args.output} in {seconds:.1f} s"]
     if skipped:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath, PurePosixPath
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -42,8 +45,23 @@ def image_list(path: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[PurePosixPath]:
-    """The images below a folder, at any depth, sorted, as paths relative to it.
+@dataclass(frozen=True)
+class Found:
+    """What is below a folder.
+
+    Attributes:
+        images: paths relative to it, sorted.
+        others: how many files are no images, by suffix; those with a leading dot are `hidden`.
+        unreadable: folders that cannot be looked into, and why.
+    """
+
+    images: list[PurePosixPath] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    unreadable: list[OSError] = field(default_factory=list)
+
+
+def look_through(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Found:
+    """Look for images below a folder, at any depth.
 
     Hidden files and folders (leading dot) are passed over, and links to a folder above them.
 
@@ -52,19 +70,64 @@ def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"no such folder: {folder}")
-    found = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    found = Found()
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=found.unreadable.append):
         above = {*(place := Path(parent).resolve()).parents, place}
         folders[:] = [
             name for name in folders if not name.startswith(".") and Path(parent, name).resolve() not in above
         ]
         relative = Path(parent).relative_to(folder)
-        found += [
-            PurePosixPath(relative.as_posix(), name)
-            for name in names
-            if not name.startswith(".") and Path(name).suffix.lower() in suffixes
-        ]
-    return sorted(found)
+        for name in names:
+            kind = kind_of(PurePosixPath(name))
+            if kind in suffixes:
+                found.images.append(PurePosixPath(relative.as_posix(), name))
+            else:
+                found.others[kind] += 1
+    found.images.sort()
+    return found
+
+
+def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[PurePosixPath]:
+    """The images below a folder, at any depth, sorted, as paths relative to it; see :func:`look_through`.
+
+    Raises:
+        NotADirectoryError: If there is no such folder.
+        OSError: A folder cannot be looked into, or what has the name of an image is a pipe or a device.
+    """
+    found = look_through(folder, suffixes)
+    if found.unreadable:
+        raise found.unreadable[0]
+    for name in found.images:
+        if (reason := why_no_file(folder / name)) is not None:
+            raise OSError(f"{folder / name} {reason}: move it away")
+    return found.images
+
+
+def kind_of(path: PurePath) -> str:
+    """What a file is by its name: its suffix, `hidden` with a leading dot, or `without suffix`."""
+    return "hidden" if path.name.startswith(".") else path.suffix.lower() or "without suffix"
+
+
+def why_no_file(path: Path) -> str | None:
+    """Why a path is not to be opened: reading a pipe waits for a writer, a device may have no end.
+
+    Returns:
+        Words for a message; None for a file, and for what is not there, of which opening it tells.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return None
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+    return f"is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file"
+
+
+def passed_over(folder: Path, others: Counter[str]) -> list[str]:
+    """One line that counts a folder's files of other kinds, if there are any."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
+    return [f"{folder}: passed over, being of other kinds: {kinds}"] if kinds else []
 
 
 def flat_name(relative: PurePosixPath) -> str:

@@ -180,6 +180,8 @@ def make_plan(options: PrepareOptions) -> Plan:
 
     output = options.output
     prefix = _prefix(options)
+    if Path(options.lq_name).name != options.lq_name or "\\" in options.lq_name:
+        raise UsageError(f"--lq-name must be a plain name, not a path: {options.lq_name}")
     lq_base = f"{prefix}{options.lq_name}"
     ending = "_sub" if grid else ""
     hr_name = f"{prefix}HR_sub" if grid else f"{prefix}HR_mod{mod}"

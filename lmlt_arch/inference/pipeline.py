@@ -1,6 +1,7 @@
 """Decoding, network and encoding of many images at the same time."""
 
 import errno
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
 
+from lmlt_arch.data.files import why_no_file
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.export.errors import ExportError
 from lmlt_arch.files import OutputError, make_folder, write_atomic
@@ -40,6 +42,8 @@ Size = tuple[int, int]
 # Pixels that may wait decoded for the network, and enlarged for their encoding.
 _WAITING = 64_000_000
 _ENCODERS = 4
+# Bytes that file systems take.
+_LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -211,11 +215,9 @@ class _Work:
     def _plan(self, job: Job) -> Plan | Result:
         """Look at a file, and refuse at once what could not be written."""
         settings = self._settings
+        if (settled := settle(job, overwrite=settings.overwrite)) is not None:
+            return settled
         try:
-            if job.target.is_dir():
-                return Result(job, "failed", error=f"{job.target} is a folder")
-            if job.target.exists() and not settings.overwrite:
-                return Result(job, "skipped")
             name = str(job.source)
             header = read_header(job.source, name, max_pixels=settings.max_pixels)
             before = (header.height, header.width)
@@ -225,8 +227,6 @@ class _Work:
             depth_for(chosen, settings.encoding.depth, 8)
         except ImageError as error:
             return Result(job, "failed", error=str(error))
-        except OSError as error:  # a name that is too long, for instance
-            return Result(job, "failed", error=f"{job.target}: {error.strerror or error}")
         return Plan(job, before, after, chosen, None)
 
     def _is_large(self, plan: Plan) -> bool:
@@ -309,6 +309,23 @@ class _Work:
         except (MemoryError, RuntimeError) as error:
             return _failed(plan, f"{plan.job.source}: {why(error)}")
         return Result(plan.job, "done", plan.before, plan.after, notes=notes)
+
+
+def settle(job: Job, *, overwrite: bool) -> Result | None:
+    """What becomes of a job without its file being read; None if it is to be read."""
+    try:
+        if job.target.is_dir():
+            return Result(job, "failed", error=f"{job.target} is a folder")
+        if job.target.exists() and not overwrite:
+            return Result(job, "skipped")
+    except OSError as error:  # a name that is too long, for instance
+        return Result(job, "failed", error=f"{job.target}: {error.strerror or error}")
+    # Not every file system says so before the file is written, which may be hours of video later.
+    if (length := len(os.fsencode(job.target.name))) > _LONGEST_NAME:
+        mend = f"name too long, {length} bytes and not {_LONGEST_NAME}: rename the input, or shorten --suffix"
+        return Result(job, "failed", error=f"{job.target}: {mend}")
+    reason = why_no_file(job.source)
+    return None if reason is None else Result(job, "failed", error=f"{job.source} {reason}")
 
 
 def why(error: Exception) -> str:

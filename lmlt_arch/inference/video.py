@@ -33,14 +33,21 @@ from torch import Tensor
 
 from lmlt_arch.inference.video_outcome import CONTAINERS, VideoError, VideoReport
 
-__all__ = ["OUTPUT_SUFFIXES", "VIDEO_SUFFIXES", "VideoError", "VideoReport", "upscale_video"]
+__all__ = ["OUTPUT_SUFFIXES", "VIDEO_SUFFIXES", "VideoError", "VideoReport", "upscale_video", "usual_codec"]
 
 OUTPUT_SUFFIXES = frozenset(CONTAINERS)
 VIDEO_SUFFIXES = OUTPUT_SUFFIXES | {
     *(".3gp", ".avi", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".wmv")
 }
 
+USUAL_CODEC, CODEC_OF_WEBM = "libx264", "libvpx-vp9"
+
 SizeRule = tuple[int, int] | Callable[[int, int], tuple[int, int]]
+
+
+def usual_codec(target: Path) -> str:
+    """The encoder to take for a file where none is asked for."""
+    return CODEC_OF_WEBM if target.suffix.lower() == ".webm" else USUAL_CODEC
 
 
 def upscale_video(
@@ -51,7 +58,7 @@ def upscale_video(
     batch: int = 1,
     size: SizeRule | None = None,
     crf: int = 16,
-    codec: str = "libx264",
+    codec: str = USUAL_CODEC,
     overwrite: bool = False,
     progress: Callable[[int, int | None], None] | None = None,
     identity: str = "",

@@ -1,5 +1,6 @@
 """`lmlt prepare` on real files, its outputs read by stock BasicSR."""
 
+import os
 import random
 import subprocess
 from collections.abc import Callable
@@ -305,6 +306,7 @@ def test_mismatching_pairs_are_all_named(
         ("no such folder: nowhere", ["--scale", 2, "--lq", "nowhere"]),
         ("one folder for each scale", ["--scale", 2, 4, "--lq", "."]),
         ("plain name", ["--scale", 2, "--name", "a/b"]),
+        ("plain name", ["--scale", 2, "--lq-name", "../../b"]),
         ("not be negative", ["--scale", 2, "--crop-size", 64, "--thresh-size", -1]),
     ],
 )
@@ -316,6 +318,20 @@ def test_usage_errors(
     assert words in error
     assert len(error.splitlines()) == 1
     assert [p.name for p in photos.parent.iterdir()] == [photos.name]
+
+
+def test_other_files_are_counted_and_pipes_not_opened(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.gif", "b.gif", "Thumbs.db"):
+        (photos / name).touch()
+    assert prepare(photos, "--scale", 2) == 0
+    kinds = f"lmlt prepare: {photos}: passed over, being of other kinds: 1 .db, 2 .gif\n"
+    assert kinds in capsys.readouterr().err
+    os.mkfifo(photos / "pipe.png")
+    assert prepare(photos, "--scale", 2) == 1
+    said = f"lmlt prepare: error: {photos / 'pipe.png'} is a pipe, not a file: move it away\n"
+    assert capsys.readouterr().err == said
 
 
 def test_inputs_are_safe_from_outputs(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

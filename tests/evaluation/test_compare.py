@@ -232,6 +232,12 @@ def test_folder_without_permission(tmp_path: Path, capsys: pytest.CaptureFixture
     assert f"cannot write {closed / 'out.png'}: Permission denied" in capsys.readouterr().err
 
 
+def test_a_pipe_is_not_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert main(["compare", str(tmp_path / "pipe.png"), "--model", "net.pth", "-o", "out.png"]) == 1
+    assert "pipe.png is a pipe, not a file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("missing", ["IMAGE", "--model"])
 def test_usage(missing: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = {"IMAGE": ["compare", "--model", "a.pth"], "--model": ["compare", "image.png"]}[missing]

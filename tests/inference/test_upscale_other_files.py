@@ -49,6 +49,37 @@ def test_videos_beside_images(
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["skipped"] == 2
 
 
+def test_a_webm_needs_no_codec(
+    tmp_path: Path,
+    photo: Image.Image,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    av = pytest.importorskip("av")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    with av.open("in/film.webm", "w") as container:
+        stream = container.add_stream("libvpx", rate=10)
+        stream.width, stream.height = 16, 12
+        container.mux(stream.encode(av.VideoFrame.from_image(photo.resize((16, 12)))))
+        container.mux(stream.encode())
+    command = ["upscale", "in", "-o", "out", "--model", str(checkpoint)]
+    assert main(command) == 0
+    with av.open("out/film.webm") as container:
+        assert container.streams.video[0].codec_context.name == "vp9"
+        assert [frame.width for frame in container.decode(video=0)] == [32]
+    capsys.readouterr()
+    assert main([*command, "--overwrite", "--codec", "libx264"]) == 1
+    assert "cannot hold libx264" in capsys.readouterr().err
+    long = f"in/{250 * 'n'}.avi"
+    (tmp_path / "in" / "film.webm").rename(long)
+    assert main(["upscale", long, "-o", "out", "--model", str(checkpoint), "--suffix", "_x2"]) == 1
+    assert "name too long" in capsys.readouterr().err
+    (tmp_path / long).rename(f"in/{240 * 'n'}.webm")
+    assert main(command) == 0
+
+
 @pytest.mark.slow
 def test_an_onnx_file(tmp_path: Path, photo: Image.Image, checkpoint: Path) -> None:
     pytest.importorskip("onnxruntime")

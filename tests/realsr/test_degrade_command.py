@@ -166,6 +166,9 @@ def test_wrong_folders(
     ):
         assert degrade(folder, output, option_file) == 2
         assert message in capsys.readouterr().err
+    os.mkfifo(empty / "pipe.png")
+    assert degrade(empty, tmp_path / "out", option_file) == 1
+    assert "pipe.png is a pipe, not a file: move it away" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert degrade(photo_folder, tmp_path / "file" / "out", option_file) == 1
     assert "cannot write" in capsys.readouterr().err

@@ -1,0 +1,92 @@
+"""Standard input, output and error as a command finds them: closed, full, or of few letters."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from lmlt_arch.files import OutputError
+
+
+class _Stream:
+    """A standard stream, all of it but what happens where it cannot be written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Output(_Stream):
+    """Standard output: what is printed is a result, and its loss an error."""
+
+    def write(self, text: str) -> int:
+        with _told():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _told():
+            self._stream.flush()
+
+
+class _Errors(_Stream):
+    """Standard error: the work matters more than what is said of it."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+@contextmanager
+def standard_streams() -> Iterator[None]:
+    """Streams that can be relied on: closed ones are open to nowhere, and any name can be printed."""
+    _open_closed()
+    before = sys.stdout, sys.stderr
+    if hasattr(sys.stdout, "reconfigure"):
+        # As standard error is: a name in other letters than these is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = _Output(sys.stdout), _Errors(sys.stderr)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def _open_closed() -> None:
+    """Without this, files that are opened later would take the numbers of closed streams, and their text."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def give_up_output() -> None:
+    """Drop what standard output could not take: Python would complain again when it closes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def one_line(text: str) -> str:
+    """A text with its line breaks and whatever else a terminal would not show as letters written out."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
