@@ -10,7 +10,9 @@ What is kept of a video, and where it ends:
 * Colours: primaries, transfer (PQ and HLG too), matrix and range are those of the source, and what the frames
   were converted with. A source that does not say its matrix has the one that players take for its size
   (BT.601 up to 1024x576, else BT.709); the result says so, for players would take another for its size.
-  Mastering display data and dynamic HDR metadata cannot be copied; the report says so.
+  Where an encoder or a container cannot say the matrix or the range (motion JPEG, ProRes), frames are made
+  for those that players will take; primaries and transfer that are not said there are named. Mastering
+  display data, dynamic HDR metadata and transparency cannot be kept; the report says so. Floats are refused.
 * Depth and chroma: 10 bits stay 10 bits and 4:2:0, 4:2:2, 4:4:4 stay so where the encoder can. A size that
   4:2:0 cannot express (an odd width or height) is encoded as 4:4:4: nothing is padded or cut.
 * Rotation and sample aspect ratio are copied as metadata; sizes are those of the stored frames. A `size` of
@@ -19,7 +21,8 @@ What is kept of a video, and where it ends:
   no later step can undo, and the choice of a deinterlacer is not this package's.
 * Damaged videos are refused: before the work begins if the file ends early, and when it is met if a frame
   cannot be decoded, naming how many frames were whole. A frame whose damage the decoder could conceal is
-  used, and the report counts them.
+  used, and the report counts them; likewise errors that FFmpeg logs and goes on from, such as a picture whose
+  checksum is wrong or a part of the file that cannot be read.
 
 Work is saved every few seconds of video beside the target in `.NAME.parts`, and a run that was ended, however
 abruptly, goes on from there.

@@ -6,6 +6,7 @@ codes of 8 bits, whatever the depth. Chroma of half the width lies on the even c
 of MPEG-2, H.264, HEVC and AV1; of half the height, between two lines.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,9 @@ _WEIGHTS = {
     7: (0.212, 0.087),  # SMPTE 240M
     9: (0.2627, 0.0593),  # BT.2020, non-constant luminance
 }
-_RGB, _BT709, _UNSPECIFIED, _BT601 = 0, 1, 2, 6
+_RGB, _BT709, _BT601 = 0, 1, 6
+UNSPECIFIED = 2
+"""Of primaries, transfers and matrices alike."""
 
 # libswscale's SWS_BICUBIC and SWS_ACCURATE_RND, the latter without a name before PyAV 18.
 _EXACT = 0x4 | 0x40000
@@ -55,13 +58,20 @@ def colour_of(frame: VideoFrame) -> Colour:
     """The colours of a frame, with a matrix by its size where it does not say.
 
     Raises:
-        ValueError: a matrix that cannot be inverted channel by channel, such as ICtCp.
+        ValueError: a matrix that cannot be inverted channel by channel, such as ICtCp; XYZ, or floats.
     """
+    if frame.format.name.startswith("xyz") or bit_depth(frame.format) > 16:
+        raise ValueError(
+            f"its pixel format, {frame.format.name}, is not supported; convert it to RGB or YUV first"
+        )
     matrix = frame.colorspace
-    if _is_rgb(frame.format) or matrix in (_RGB, _UNSPECIFIED):
+    if _is_rgb(frame.format) or matrix in (_RGB, UNSPECIFIED):
         matrix = _BT709 if frame.width > 1024 or frame.height > 576 else _BT601
     if matrix not in _WEIGHTS:
-        raise ValueError(f"its colour matrix, number {matrix} of ITU-T H.273, is not supported")
+        raise ValueError(
+            f"its colour matrix, number {matrix} of ITU-T H.273, is not supported; "
+            "convert it to BT.709 or BT.2020nc first"
+        )
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
     if len(frame.format.components) < 3 and not frame.format.has_palette:
         full = frame.color_range != ColorRange.MPEG  # gray that does not say
@@ -94,13 +104,13 @@ class ToRGB:
         pixels = frame.format
         bits = bit_depth(pixels)
         if _is_rgb(pixels):
-            if not (pixels.name.startswith("gbrp") and pixels.name.endswith("le")):
-                frame, bits = _converted(self._reformatter, frame, "gbrp"), 8
+            if not re.fullmatch(r"gbra?p(\d+le)?", pixels.name):
+                frame, bits = self._simpler(frame, "gbrp")
             planes = _planes(frame)
             return _tensor([planes[i] for i in _GBR]) / (2**bits - 1)
         if len(pixels.components) < 3:
-            if not pixels.name.startswith("gray"):
-                frame, bits = _converted(self._reformatter, frame, "gray"), 8
+            if not re.fullmatch(r"gray(\d+le)?", pixels.name):
+                frame, bits = self._simpler(frame, "gray")
             y = _luma(_tensor(_planes(frame)[:1]) * 2 ** (16 - bits), bits, colour.full)
             return y.clamp(0, 1).expand(3, -1, -1)
         codes = self._codes(frame)
@@ -111,6 +121,11 @@ class ToRGB:
         b = y + 2 * (1 - blue) * u
         g = (y - red * r - blue * b) / (1 - red - blue)
         return torch.stack([r, g, b]).clamp_(0, 1)
+
+    def _simpler(self, frame: VideoFrame, layout: str) -> tuple[VideoFrame, int]:
+        """The frame with its components one after the other, in as many bits as hold them, 8 or 16."""
+        bits = 8 if bit_depth(frame.format) <= 8 else 16
+        return _converted(self._reformatter, frame, layout if bits == 8 else f"{layout}16le"), bits
 
     def _codes(self, frame: VideoFrame) -> Tensor:
         """Luma and chroma at full size, in codes of 16 bits: those of fewer bits shifted to the left."""
@@ -178,7 +193,12 @@ class FromRGB:
         frame = VideoFrame(width, height, planar_yuv(self._subsampling, self._bits))
         for memory, plane in zip(_planes(frame), planes, strict=True):
             memory[:] = plane.cpu().numpy()
-        return _converted(self._reformatter, frame, self._pixels)
+        frame = _converted(self._reformatter, frame, self._pixels)
+        # Some encoders ask the frame and not their settings.
+        frame.color_primaries, frame.color_trc = self._colour.primaries, self._colour.transfer
+        frame.colorspace = self._colour.matrix
+        frame.color_range = ColorRange.JPEG if self._colour.full else ColorRange.MPEG
+        return frame
 
 
 def planar_yuv(subsampling: tuple[int, int], bits: int) -> str:

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import torch
 from av.codec.codec import Codec, UnknownCodecError
 from av.codec.context import Flags, ThreadType
 from av.container import OutputContainer
@@ -18,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
-from lmlt_arch.inference.video_colour import Colour, bit_depth, planar_yuv, subsampling
+from lmlt_arch.inference.video_colour import Colour, FromRGB, bit_depth, colour_of, planar_yuv, subsampling
 from lmlt_arch.inference.video_outcome import VideoError
 from lmlt_arch.inference.video_parts import Part
 
@@ -137,6 +138,33 @@ def _chroma_of(pixels: VideoFormat) -> tuple[int, int]:
         return 2, 2
     across, down = subsampling(pixels)
     return (1, 1) if across == 1 else (2, min(down, 2))
+
+
+def colour_told(encoding: Encoding, container: str) -> Colour:
+    """How players will take the numbers of an encoder's frames, by what it and the container write.
+
+    Args:
+        encoding: what the encoder is told.
+        container: FFmpeg's name of it.
+
+    Returns:
+        The colours of a gray frame that went through both; those of the encoding if none comes back.
+    """
+    file = io.BytesIO()
+    gray = FromRGB(encoding.pixels, encoding.colour)
+    frame = gray.frame(
+        [plane[0] for plane in gray.planes(torch.full((1, 3, encoding.height, encoding.width), 0.5))]
+    )
+    try:
+        with av.open(file, "w", format=container) as written:
+            stream = encoding.add_to(written)
+            frame.pts, frame.time_base = 0, encoding.time_base
+            written.mux([*stream.encode(frame), *stream.encode(None)])
+        file.seek(0)
+        with av.open(file, "r") as read:
+            return next((colour_of(frame) for frame in read.decode(video=0)), encoding.colour)
+    except (FFmpegError, ValueError):
+        return encoding.colour
 
 
 class PartWriter:

@@ -25,10 +25,10 @@ from lmlt_arch.inference.video_source import SourceVideo, demuxed, open_video
 
 # Cover pictures that Matroska takes, by FFmpeg's names of the codecs.
 _PICTURES = {"mjpeg": "jpeg", "png": "png"}
-# Tags that describe the file or the stream that was, not what it shows.
+# Tags that describe the file or the stream that was, or what is lost of it, not what it shows.
 _STALE_TAGS = {
     *("encoder", "major_brand", "minor_version", "compatible_brands", "duration", "bps"),
-    *("number_of_frames", "number_of_bytes", "vendor_id"),
+    *("number_of_frames", "number_of_bytes", "vendor_id", "alpha_mode"),
 }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmlt_arch.inference.video_colour import FromRGB, ToRGB
-from lmlt_arch.inference.video_encoder import Encoding, PartWriter, choose_pixels
+from lmlt_arch.inference.video_colour import UNSPECIFIED, FromRGB, ToRGB
+from lmlt_arch.inference.video_encoder import Encoding, PartWriter, choose_pixels, colour_told
 from lmlt_arch.inference.video_join import check_container, join, streams_to_copy
-from lmlt_arch.inference.video_outcome import VideoError, VideoReport, naming
+from lmlt_arch.inference.video_losses import Losses
+from lmlt_arch.inference.video_outcome import CONTAINERS, VideoError, VideoReport, naming
 from lmlt_arch.inference.video_parts import Parts
-from lmlt_arch.inference.video_source import Losses, SourceVideo, inspect_video, read_frames
+from lmlt_arch.inference.video_source import SourceVideo, inspect_video, read_frames
 from lmlt_arch.inference.video_threads import ahead, behind
 
 # Batches that wait between decoding and network, and between network and encoding.
@@ -138,13 +139,23 @@ def _plan(video: SourceVideo, target: Path, size: tuple[int, int], codec: str, c
         aspect=aspect,
     )
     check_container(video, target, encoding)
+    told = colour_told(encoding, CONTAINERS[target.suffix.lower()])
+    # Of what cannot be said, numbers are made as they will be taken.
+    encoding = replace(encoding, colour=replace(video.colour, matrix=told.matrix, full=told.full))
     copied, notes = streams_to_copy(video, target, encoding)
+    for kind, number, kept in (
+        ("primaries", video.colour.primaries, told.primaries),
+        ("transfer", video.colour.transfer, told.transfer),
+    ):
+        if number not in (UNSPECIFIED, kept):
+            notes.append(
+                f"not kept: color {kind}, number {number} of ITU-T H.273, which {codec} in {target.suffix} "
+                "does not say"
+            )
     notes += [f"not kept: {lost}" for lost in video.lost]
     if less is not None:
         notes.append(less)
-    if any(component.is_alpha for component in video.pixels.components):
-        notes.append("not kept: transparency")
-    return Plan(encoding, FromRGB(pixels, video.colour), copied, notes)
+    return Plan(encoding, FromRGB(pixels, encoding.colour), copied, notes)
 
 
 def _join(parts: Parts, target: Path, video: SourceVideo, plan: Plan) -> list[str]:

@@ -3,13 +3,12 @@
 import math
 import struct
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-from av.codec.context import ThreadType
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
@@ -20,6 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from lmlt_arch.inference.video_colour import Colour, colour_of
+from lmlt_arch.inference.video_losses import Losses, logged_errors
 from lmlt_arch.inference.video_outcome import VideoError, reason
 
 # Side data of frames that no encoder takes from here, by what people call it.
@@ -70,30 +70,6 @@ class SourceVideo:
     aspect: Fraction | None
     display_matrix: tuple[int, ...] | None
     lost: list[str]
-
-
-@dataclass
-class Losses:
-    """What was met on the way through a video and is not in the result.
-
-    Attributes:
-        concealed: frames that were damaged.
-        moved: frames whose timestamp was missing, or not after the one before.
-    """
-
-    concealed: list[int] = field(default_factory=list)
-    moved: int = 0
-
-    def notes(self) -> list[str]:
-        """One line each."""
-        notes = []
-        if self.concealed:
-            notes.append(
-                f"damaged frames, mended by the decoder: {len(self.concealed)}, first {self.concealed[0]}"
-            )
-        if self.moved:
-            notes.append(f"frames whose time was missing or not after the one before: {self.moved}")
-        return notes
 
 
 @dataclass(frozen=True)
@@ -155,7 +131,7 @@ def inspect_video(path: Path) -> SourceVideo:
         try:
             colour = colour_of(first)
         except ValueError as error:
-            raise VideoError(f"{path}: {error}; convert it to BT.709 or BT.2020nc first") from error
+            raise VideoError(f"{path}: {error}") from error
         assert stream.time_base is not None
         return SourceVideo(
             path=path,
@@ -170,7 +146,10 @@ def inspect_video(path: Path) -> SourceVideo:
             aspect=stream.sample_aspect_ratio or None,
             display_matrix=_display_matrix(first),
             # Asked of one frame only: a frame that was asked is freed late, by the garbage collector.
-            lost=[name for kind, name in _LOST.items() if first.side_data.get(kind) is not None],
+            lost=[
+                *(name for kind, name in _LOST.items() if first.side_data.get(kind) is not None),
+                *(["transparency"] if _is_transparent(stream, first) else []),
+            ],
         )
 
 
@@ -187,9 +166,13 @@ def read_frames(
     Raises:
         VideoError: damage, a change of size, interlaced frames, or other frames than the known ones.
     """
-    with open_video(source.path) as container:
+    with logged_errors(losses.errors), open_video(source.path) as container:
         stream = video_stream(container, source.path)
-        stream.thread_type = ThreadType.AUTO
+        # All in this thread: others would wait for Python's lock to log an error, and this one for them.
+        # A network takes longer than any decoder.
+        stream.codec_context.thread_count = 1
+        # Checksums that a stream may have: PNG's, and that of each picture of HEVC.
+        stream.codec_context.options = {"err_detect": "crccheck"}
         count = 0
         for timed in _decoded(container, stream, source.path, losses):
             frame = timed.frame
@@ -293,6 +276,12 @@ def _said_duration(container: InputContainer, stream: VideoStream) -> float:
     if container.format.name == "avi" and stream.time_base is not None:
         return float(stream.frames * stream.time_base)
     return 0.0
+
+
+def _is_transparent(stream: VideoStream, frame: VideoFrame) -> bool:
+    """Whether there is alpha in a stream's frames, or beside them: decoders of VP8 and VP9 pass it over."""
+    said = {name.lower(): value for name, value in stream.metadata.items()}.get("alpha_mode", "0")
+    return said != "0" or any(component.is_alpha for component in frame.format.components)
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:

@@ -22,6 +22,8 @@ from small_videos import (
     write_video,
 )
 
+from lmlt_arch.inference.video_colour import colour_of
+
 PATCH = (0.8, 0.3, 0.15)
 
 
@@ -78,6 +80,73 @@ def test_colours_of_rgb(tmp_path: Path, codec: str, pixels: str) -> None:
     assert after.colours[2:] == (6, 1)
     codes = [plane.mean() for plane in planes(after.frames[0])]
     assert np.abs(colour_of_codes(codes, 6, full=False, bits=bits) - PATCH).max() <= 2 / 255
+
+
+@pytest.mark.parametrize("pixels", ["rgb48be", "rgba64be", "gbrap16le", "gray16be", "ya16be", "gbrp12le"])
+def test_deep_colours_reach_the_network(tmp_path: Path, pixels: str) -> None:
+    """Every bit of them, in whatever order of bytes and components they are stored."""
+    values = (40123, 20011, 9999) if "gray" not in pixels and "ya" not in pixels else (30001,) * 3
+    packed = np.tile(np.array(values, np.uint16), (16, 16, 1))
+    given = av.VideoFrame.from_ndarray(packed, format="rgb48le")
+    if "gray" in pixels or "ya" in pixels:
+        given = av.VideoFrame.from_ndarray(packed[..., 0].copy(), format="gray16le")
+    frame = given.reformat(format=pixels, src_color_range=2, dst_color_range=2)
+    seen: list[Tensor] = []
+
+    def watched(images: Tensor) -> Tensor:
+        seen.append(images)
+        return twice(images)
+
+    source = tmp_path / ("in.mkv" if pixels.endswith("le") else "in.mov")
+    write_video(source, [frame], codec="ffv1" if pixels.endswith("le") else "png", options={}, color_range=2)
+    report = upscale_video(source, tmp_path / "out.mkv", watched)
+    expected = torch.tensor(values).view(3, 1, 1) / 65535
+    assert (seen[0] - expected).abs().max() < (2e-4 if pixels == "gbrp12le" else 1e-6)
+    assert ("not kept: transparency" in report.notes) == ("a" in pixels.replace("gray", ""))
+
+
+@pytest.mark.parametrize("pixels", ["gbrpf32le", "grayf32le", "xyz12le"])
+def test_numbers_that_are_no_codes_of_rgb_are_refused(pixels: str) -> None:
+    frame = av.VideoFrame(16, 16, pixels)
+    with pytest.raises(ValueError, match=f"its pixel format, {pixels}, is not supported; convert it"):
+        colour_of(frame)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "told"),
+    [
+        ("out.mov", "prores_ks", (9, 16, 9, 1)),
+        ("out.mkv", "mjpeg", (9, 16, 5, 2)),
+        ("out.webm", "libvpx", (9, 16, 5, 1)),
+    ],
+)
+def test_what_cannot_be_said_of_the_result_is_not_done(
+    tmp_path: Path, name: str, codec: str, told: tuple[int, ...]
+) -> None:
+    """ProRes has no full range, motion JPEG no matrix but BT.601's: colours are those that players see."""
+    codes = codes_of(PATCH, 9, full=True)
+    source, target = tmp_path / "in.mkv", tmp_path / name
+    write_video(
+        source,
+        [plain_frame(codes, 64, 48)],
+        colorspace=9,
+        color_range=2,
+        color_primaries=9,
+        color_trc=16,
+    )
+    upscale_video(source, target, twice, codec=codec, crf=4)
+    with av.open(str(target)) as container:
+        frame = next(container.decode(video=0))
+    seen = (frame.color_primaries, frame.color_trc, frame.colorspace, frame.color_range)
+    assert seen == told
+    bits = 10 if "10" in frame.format.name else 8
+    found = colour_of_codes(
+        [plane.mean() for plane in planes(frame)],
+        9 if told[2] == 9 else 6,
+        full=told[3] == 2,
+        bits=bits,
+    )
+    assert np.abs(found - PATCH).max() <= 3 / 255
 
 
 def test_colours_of_gray(tmp_path: Path) -> None:
@@ -157,3 +226,16 @@ def test_what_cannot_be_kept_is_named(tmp_path: Path) -> None:
     frame = plain_frame([100, 120, 130, 200], 64, 48, "yuva420p")
     write_video(source, [frame], codec="ffv1", options={})
     assert upscale_video(source, target, twice, overwrite=True).notes == ("not kept: transparency",)
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_transparency_beside_the_frames_is_named(tmp_path: Path, codec: str) -> None:
+    source, target = tmp_path / "in.webm", tmp_path / "out.webm"
+    frame = plain_frame([100, 120, 130, 200], 64, 48, "yuva420p")
+    write_video(source, [frame], codec=codec, options={"auto-alt-ref": "0"})
+    with av.open(str(source)) as container:
+        assert container.streams.video[0].metadata["alpha_mode"] == "1"
+    report = upscale_video(source, target, twice, codec="libvpx-vp9")
+    assert report.notes == ("not kept: transparency",)
+    with av.open(str(target)) as container:
+        assert "alpha_mode" not in {name.lower() for name in container.streams.video[0].metadata}

@@ -14,6 +14,7 @@ from lmlt_arch.inference.video import VideoError, upscale_video
 
 pytest.importorskip("av")
 import av
+import av.logging
 from small_videos import moving_frames, read_video, twice, write_video
 
 
@@ -92,6 +93,32 @@ def test_damage_in_the_middle_is_told_with_its_place(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match=r"in\.mp4: damaged after (1\d|20) whole frames"):
         upscale_video(source, target, twice)
     assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("codec", "options", "first"),
+    [
+        ("ffv1", {"slicecrc": "1"}, "ffv1: "),
+        ("libx265", {"x265-params": "log-level=none:hash=1:crf=10"}, "hevc: Verifying checksum for frame"),
+    ],
+)
+def test_damage_that_a_checksum_shows_is_counted(
+    tmp_path: Path, codec: str, options: dict[str, str], first: str
+) -> None:
+    source = tmp_path / "in.mkv"
+    write_video(source, noisy(6), codec=codec, options=options)
+    assert upscale_video(source, tmp_path / "0.mkv", twice).notes == ()
+    with av.open(str(source)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][3]
+    damaged = bytearray(source.read_bytes())
+    damaged[packet.pos + packet.size // 2] ^= 255
+    source.write_bytes(damaged)
+    # A second time, though it is the last error that was met.
+    for name in ("1.mkv", "2.mkv"):
+        (note,) = upscale_video(source, tmp_path / name, twice).notes
+        assert note.startswith("damaged, frames may be wrong or missing; errors met: ")
+        assert f", first '{first}" in note
+    assert av.logging.get_level() is None
 
 
 @pytest.mark.parametrize(
