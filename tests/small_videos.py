@@ -18,7 +18,7 @@ from lmlt_arch.inference.video_colour import bit_depth
 
 _FORMATS = {
     **{".mkv": "matroska", ".mp4": "mp4", ".mov": "mov", ".webm": "webm"},
-    **{".ts": "mpegts", ".avi": "avi", ".flv": "flv"},
+    **{".ts": "mpegts", ".avi": "avi", ".flv": "flv", ".wmv": "asf", ".ogv": "ogg"},
 }
 TIME_BASE = Fraction(1, 30000)
 

@@ -22,7 +22,8 @@ What is kept of a video, and where it ends:
 * Damaged videos are refused: before the work begins if the file ends early, and when it is met if a frame
   cannot be decoded, naming how many frames were whole. A frame whose damage the decoder could conceal is
   used, and the report counts them; likewise errors that FFmpeg logs and goes on from, such as a picture whose
-  checksum is wrong or a part of the file that cannot be read.
+  checksum is wrong or a part of the file that cannot be read, and places of a broadcast where frames are
+  missing. A change of size or colours on the way is refused.
 
 Work is saved every few seconds of video beside the target in `.NAME.parts`, and a run that was ended, however
 abruptly, goes on from there.

@@ -21,7 +21,8 @@ from av.video.stream import VideoStream
 from lmlt_arch.inference.video_encoder import Encoding
 from lmlt_arch.inference.video_outcome import CONTAINERS, VideoError, reason
 from lmlt_arch.inference.video_parts import Part
-from lmlt_arch.inference.video_source import SourceVideo, demuxed, open_video
+from lmlt_arch.inference.video_source import SourceVideo
+from lmlt_arch.inference.video_whole import demuxed, open_video
 
 # Cover pictures that Matroska takes, by FFmpeg's names of the codecs.
 _PICTURES = {"mjpeg": "jpeg", "png": "png"}

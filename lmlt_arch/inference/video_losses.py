@@ -15,11 +15,13 @@ class Losses:
         concealed: frames that were damaged.
         moved: frames whose timestamp was missing, or not after the one before.
         errors: what FFmpeg logged as errors.
+        gaps: frames before which others are missing.
     """
 
     concealed: list[int] = field(default_factory=list)
     moved: int = 0
     errors: list[str] = field(default_factory=list)
+    gaps: list[int] = field(default_factory=list)
 
     def notes(self) -> list[str]:
         """One line each."""
@@ -32,6 +34,10 @@ class Losses:
             notes.append(
                 f"damaged, frames may be wrong or missing; errors met: {len(self.errors)}, "
                 f"first {self.errors[0]!r}"
+            )
+        if self.gaps:
+            notes.append(
+                f"places where frames are missing: {len(self.gaps)}, first before frame {self.gaps[0]}"
             )
         if self.moved:
             notes.append(f"frames whose time was missing or not after the one before: {self.moved}")

@@ -1,19 +1,14 @@
 """Reading a video: what it is, whether it is whole, and its frames in order."""
 
-import math
 import struct
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-import av
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.packet import Packet
 from av.sidedata.sidedata import SideData
-from av.stream import Disposition, Stream
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -21,6 +16,7 @@ from av.video.stream import VideoStream
 from lmlt_arch.inference.video_colour import Colour, colour_of
 from lmlt_arch.inference.video_losses import Losses, logged_errors
 from lmlt_arch.inference.video_outcome import VideoError, reason
+from lmlt_arch.inference.video_whole import count_packets, demuxed, open_video, video_stream
 
 # Side data of frames that no encoder takes from here, by what people call it.
 _LOST = {
@@ -33,10 +29,12 @@ _LOST = {
     "STEREO3D": "stereoscopic 3D layout",
     "SPHERICAL": "spherical projection",
 }
-# Seconds that a container's own length may be beyond its last frame.
-_DURATION_SLACK = 0.25
-# Seconds that decoding times may go back, in a recording that was disturbed.
-_JUMP = 1.0
+
+
+# Containers of broadcasts and discs, whose frames follow each other at one rate: some are missing where the
+# time to the next is longer than both of these. Elsewhere a picture may stand as long as it likes.
+_STEADY = ("mpeg", "mpegts")
+_GAP_FRAMES, _GAP_SECONDS = 3, Fraction(1, 5)
 
 
 @dataclass(frozen=True)
@@ -81,57 +79,18 @@ class TimedFrame:
     duration: int
 
 
-def open_video(path: Path) -> InputContainer:
-    """Open a file for reading.
-
-    Raises:
-        VideoError: it is missing, empty, or nothing that FFmpeg reads.
-    """
-    if not path.is_file():
-        raise VideoError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise VideoError(f"{path}: the file is empty")
-    try:
-        # An absolute path is never taken for a URL; what the file itself refers to must be a file, too.
-        return av.open(
-            str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace"
-        )
-    except OSError as error:
-        raise VideoError(f"{path}: cannot be read ({reason(error)})") from error
-    except FFmpegError as error:
-        raise VideoError(
-            f"{path}: not a video, or its beginning or end is missing ({reason(error)})"
-        ) from error
-
-
-def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The stream to enlarge: the first that is no cover picture.
-
-    Raises:
-        VideoError: there is none.
-    """
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
-            return stream
-    raise VideoError(f"{path}: holds no video stream that FFmpeg can decode")
-
-
 def inspect_video(path: Path) -> SourceVideo:
     """Read a file through once, without decoding more than a frame.
 
     Raises:
         VideoError: no video, cut short, interlaced, or of a colour matrix that is not supported.
     """
-    packets = _count_packets(path)
+    packets = count_packets(path)
     with open_video(path) as container:
         stream = video_stream(container, path)
         first = next((timed.frame for timed in _decoded(container, stream, path, Losses())), None)
         if first is None:
             raise VideoError(f"{path}: holds no frame that can be decoded")
-        try:
-            colour = colour_of(first)
-        except ValueError as error:
-            raise VideoError(f"{path}: {error}") from error
         assert stream.time_base is not None
         return SourceVideo(
             path=path,
@@ -142,7 +101,7 @@ def inspect_video(path: Path) -> SourceVideo:
             width=first.width,
             height=first.height,
             pixels=first.format,
-            colour=colour,
+            colour=_colour(first, path),
             aspect=stream.sample_aspect_ratio or None,
             display_matrix=_display_matrix(first),
             # Asked of one frame only: a frame that was asked is freed late, by the garbage collector.
@@ -181,6 +140,10 @@ def read_frames(
                     f"{source.path}: changes from {source.width}x{source.height} to "
                     f"{frame.width}x{frame.height} after {count} frames; split it there first"
                 )
+            if _colour(frame, source.path) != source.colour:
+                raise VideoError(
+                    f"{source.path}: changes its colours after {count} frames; split it there first"
+                )
             if count >= len(known):
                 yield timed
             elif timed.pts != known[count]:
@@ -199,9 +162,13 @@ def _decoded(
     assert stream.time_base is not None
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     usual = max(1, round(1 / (rate * stream.time_base)))
+    longest = max(_GAP_FRAMES * usual, round(_GAP_SECONDS / stream.time_base))
+    steady = container.format.name in _STEADY
     count, last = 0, None
     try:
         for packet in demuxed(container, stream):
+            if packet.is_corrupt:
+                losses.errors.append(f"{container.format.name}: a packet after frame {count} is damaged")
             for frame in packet.decode():
                 if frame.interlaced_frame:
                     raise VideoError(
@@ -214,68 +181,19 @@ def _decoded(
                     losses.moved += 1
                 if frame.is_corrupt:
                     losses.concealed.append(count)
+                if steady and last is not None and pts - last > longest:
+                    losses.gaps.append(count)
                 yield TimedFrame(frame, pts, frame.duration or usual)
                 count, last = count + 1, pts
     except FFmpegError as error:
         raise VideoError(f"{path}: damaged after {count} whole frames ({reason(error)})") from error
 
 
-def demuxed(container: InputContainer, *streams: Stream) -> "Iterator[Packet[Any]]":
-    """The packets of some streams, at the end an empty one of each."""
+def _colour(frame: VideoFrame, path: Path) -> Colour:
     try:
-        yield from container.demux(*streams)
-    except IndexError:
-        # Having given all packets, PyAV stumbles over streams that appeared after the beginning.
-        return
-
-
-def _count_packets(path: Path) -> int:
-    """Packets of the video stream, having made sure that the file is whole and of one piece."""
-    with open_video(path) as container:
-        stream = video_stream(container, path)
-        count, seen, end, last, cut = 0, 0, 0.0, -math.inf, False
-        try:
-            for packet in demuxed(container, *container.streams):
-                if not packet.size:
-                    continue
-                if packet.pts is not None:
-                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-                if packet.stream_index == stream.index:
-                    seen += 1
-                    count += not packet.is_discard
-                    cut = packet.is_corrupt
-                    decoded_at = last if packet.dts is None else float(packet.dts * packet.time_base)
-                    if decoded_at < last - _JUMP:
-                        raise VideoError(
-                            f"{path}: its clock jumps from {last:.1f} back to {decoded_at:.1f} seconds after "
-                            f"{count - 1} frames, as in files put together; enlarge the pieces one by one"
-                        )
-                    last = decoded_at
-        except FFmpegError as error:
-            raise VideoError(f"{path}: damaged after {count} frames ({reason(error)})") from error
-        duration = _said_duration(container, stream)
-        cut = cut or seen < _said_packets(container, stream) or end < duration - _DURATION_SLACK
-    if cut:
-        whole = f" of {duration:.1f}" if duration else ""
-        raise VideoError(
-            f"{path}: cut short, it ends after {end:.1f}{whole} seconds and {count} frames; get it anew, or "
-            "make what there is a file of its own: ffmpeg -i IN -c copy OUT"
-        )
-    return count
-
-
-def _said_packets(container: InputContainer, stream: VideoStream) -> int:
-    """How many packets a file's own table has; 0 if it has none."""
-    return len(stream.index_entries) if "mov" in container.format.name else 0
-
-
-def _said_duration(container: InputContainer, stream: VideoStream) -> float:
-    """How many seconds a file's beginning promises; 0 if it says nothing that can be relied on."""
-    if "matroska" in container.format.name or container.format.name == "flv":
-        return (container.duration or 0) / av.time_base
-    if container.format.name == "avi" and stream.time_base is not None:
-        return float(stream.frames * stream.time_base)
-    return 0.0
+        return colour_of(frame)
+    except ValueError as error:
+        raise VideoError(f"{path}: {error}") from error
 
 
 def _is_transparent(stream: VideoStream, frame: VideoFrame) -> bool:
