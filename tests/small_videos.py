@@ -107,6 +107,8 @@ def write_video(
     attachment: bytes | None = None,
     chapters: Sequence[dict[str, Any]] = (),
     cover: av.VideoFrame | None = None,
+    tags: dict[str, str] | None = None,
+    stream_tags: dict[str, str] | None = None,
     **context: Any,
 ) -> None:
     """Write frames, and other streams beside them.
@@ -127,14 +129,17 @@ def write_video(
         attachment: a font.
         chapters: as PyAV wants them.
         cover: a picture that stands for the video.
+        tags: of the file.
+        stream_tags: of the video.
         context: attributes of the encoder, such as colours.
     """
     times = times or [round(i / rate / time_base) for i in range(len(frames))]
     with av.open(str(path), "w", format=_FORMATS[path.suffix], options=container_options or {}) as container:
-        container.metadata["title"] = "A small film"
+        container.metadata.update({"title": "A small film", **(tags or {})})
         video = container.add_stream(
             codec, rate, width=frames[0].width, height=frames[0].height, time_base=time_base
         )
+        video.metadata.update(stream_tags or {})
         video.codec_context.pix_fmt = frames[0].format.name
         video.codec_context.options = {"crf": "4"} if options is None else options
         for attribute, value in context.items():

@@ -18,6 +18,7 @@ from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
+from lmlt_arch.data.files import some_of
 from lmlt_arch.inference.video_encoder import Encoding
 from lmlt_arch.inference.video_outcome import CONTAINERS, VideoError, reason
 from lmlt_arch.inference.video_parts import Part
@@ -31,6 +32,8 @@ _STALE_TAGS = {
     *("encoder", "major_brand", "minor_version", "compatible_brands", "duration", "bps"),
     *("number_of_frames", "number_of_bytes", "vendor_id", "alpha_mode"),
 }
+# What muxers say of streams in their own way.
+_TECHNICAL_TAGS = {"filename", "handler_name", "language", "mimetype"}
 
 
 def check_container(source: SourceVideo, target: Path, encoding: Encoding) -> None:
@@ -60,6 +63,8 @@ def streams_to_copy(source: SourceVideo, target: Path, encoding: Encoding) -> tu
             # What is never to be read, such as MP4's track for chapters, which are copied as such.
             if stream.index == source.index or stream.discard == Discard.all:
                 continue
+            if stream.type == "data" and "timecode" in stream.metadata:
+                continue  # the video's tags have it too, of which the muxer makes such a stream
             called = " ".join(
                 filter(None, (stream.type, str(stream.index), _codec_name(stream), stream.language))
             )
@@ -94,7 +99,7 @@ def join(
         copied: numbers of the source's streams to copy.
 
     Returns:
-        One line for each stream of which the container refused some packets.
+        One line for each stream of which the container refused some packets, and one on tags that it lacks.
     """
     name = CONTAINERS[target.suffix.lower()]
     with (
@@ -126,7 +131,20 @@ def join(
                 if stream is video or isinstance(error, OSError):
                     raise
                 refused[f"{stream.type} {stream.index}"] += 1
-    return [f"left out: {count} damaged packets of {name}" for name, count in refused.items()]
+    lost = _tags(source.path, [source.index, *copied]) - _tags(written)
+    return [
+        *(f"left out: {count} damaged packets of {name}" for name, count in refused.items()),
+        *([f"left out: tags that {target.suffix} cannot hold: {some_of(sorted(lost))}"] if lost else []),
+    ]
+
+
+def _tags(path: Path, streams: Sequence[int] | None = None) -> set[str]:
+    """Names of the lasting tags of a file and its streams."""
+    with open_video(path) as container:
+        of = [stream.metadata for stream in container.streams if streams is None or stream.index in streams]
+        return {
+            name.lower() for tags in (container.metadata, *of) for name in _lasting(tags)
+        } - _TECHNICAL_TAGS
 
 
 def _options(name: str, original: InputContainer, first: Part) -> dict[str, str]:

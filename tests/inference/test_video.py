@@ -206,6 +206,23 @@ class TestOtherStreams:
         assert after.chapters == [(0, Fraction(1, 2), "Before"), (Fraction(1, 2), 1, "After")]
         assert after.attachments == [bytes(range(200))]
 
+    def test_tags_that_the_container_cannot_hold_are_named(self, tmp_path: Path) -> None:
+        source = tmp_path / "in.mkv"
+        tags = {"artist": "One", "mood": "calm", "weather": "fair"}
+        write_video(source, moving_frames(3), tags=tags, stream_tags={"lens": "50 mm"})
+        assert upscale_video(source, tmp_path / "out.mkv", twice).notes == ()
+        report = upscale_video(source, tmp_path / "out.mp4", twice)
+        assert report.notes == ("left out: tags that .mp4 cannot hold: lens, mood, weather",)
+
+    def test_a_timecode_is_kept_and_not_called_lost(self, tmp_path: Path) -> None:
+        source = tmp_path / "in.mov"
+        write_video(source, moving_frames(3), stream_tags={"timecode": "01:02:03:04"})
+        for name in ("out.mov", "out.mp4", "out.mkv"):
+            assert upscale_video(source, tmp_path / name, twice).notes == ()
+            with av.open(str(tmp_path / name)) as container:
+                tags = container.streams.video[0].metadata
+            assert {key.lower(): value for key, value in tags.items()}["timecode"] == "01:02:03:04"
+
     def test_chapters_of_mp4_are_copied(self, tmp_path: Path) -> None:
         source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
         chapter = {
