@@ -8,7 +8,6 @@ from pathlib import Path
 
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.sidedata.sidedata import SideData
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -16,20 +15,8 @@ from av.video.stream import VideoStream
 from lmlt_arch.inference.video_colour import Colour, colour_of
 from lmlt_arch.inference.video_losses import Losses, logged_errors
 from lmlt_arch.inference.video_outcome import VideoError, reason
+from lmlt_arch.inference.video_side_data import lost, side_data
 from lmlt_arch.inference.video_whole import count_packets, demuxed, open_video, video_stream
-
-# Side data of frames that no encoder takes from here, by what people call it.
-_LOST = {
-    "A53_CC": "closed captions inside the video stream",
-    "MASTERING_DISPLAY_METADATA": "HDR mastering display data",
-    "CONTENT_LIGHT_LEVEL": "HDR content light level",
-    "DYNAMIC_HDR_PLUS": "HDR10+ metadata",
-    "DYNAMIC_HDR_VIVID": "HDR Vivid metadata",
-    "DOVI_METADATA": "Dolby Vision metadata",
-    "STEREO3D": "stereoscopic 3D layout",
-    "SPHERICAL": "spherical projection",
-}
-
 
 # Containers of broadcasts and discs, whose frames follow each other at one rate: some are missing where the
 # time to the next is longer than both of these. Elsewhere a picture may stand as long as it likes.
@@ -92,6 +79,7 @@ def inspect_video(path: Path) -> SourceVideo:
         if first is None:
             raise VideoError(f"{path}: holds no frame that can be decoded")
         assert stream.time_base is not None
+        beside = side_data(first)
         return SourceVideo(
             path=path,
             index=stream.index,
@@ -103,12 +91,8 @@ def inspect_video(path: Path) -> SourceVideo:
             pixels=first.format,
             colour=_colour(first, path),
             aspect=stream.sample_aspect_ratio or None,
-            display_matrix=_display_matrix(first),
-            # Asked of one frame only: a frame that was asked is freed late, by the garbage collector.
-            lost=[
-                *(name for kind, name in _LOST.items() if first.side_data.get(kind) is not None),
-                *(["transparency"] if _is_transparent(stream, first) else []),
-            ],
+            display_matrix=_display_matrix(beside.get("DISPLAYMATRIX")),
+            lost=[*lost(beside), *(["transparency"] if _is_transparent(stream, first) else [])],
         )
 
 
@@ -202,10 +186,9 @@ def _is_transparent(stream: VideoStream, frame: VideoFrame) -> bool:
     return said != "0" or any(component.is_alpha for component in frame.format.components)
 
 
-def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
-    """The frame's rotation, without the shift that belongs to its size."""
-    data = frame.side_data.get("DISPLAYMATRIX")
-    if not isinstance(data, SideData):
+def _display_matrix(data: bytes | None) -> tuple[int, ...] | None:
+    """A frame's rotation, without the shift that belongs to its size."""
+    if data is None:
         return None
-    a, b, u, c, d, v, _, _, w = struct.unpack("=9i", bytes(data))
+    a, b, u, c, d, v, _, _, w = struct.unpack("=9i", data)
     return a, b, u, c, d, v, 0, 0, w

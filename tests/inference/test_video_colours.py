@@ -1,10 +1,14 @@
 """The colours of videos: what reaches the network, and what comes back."""
 
+import gc
+import io
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageCms
 from torch import Tensor
 
 from lmlt_arch.inference.video import VideoError, upscale_video
@@ -226,6 +230,29 @@ def test_what_cannot_be_kept_is_named(tmp_path: Path) -> None:
     frame = plain_frame([100, 120, 130, 200], 64, 48, "yuva420p")
     write_video(source, [frame], codec="ffv1", options={})
     assert upscale_video(source, target, twice, overwrite=True).notes == ("not kept: transparency",)
+
+
+@pytest.mark.parametrize("codec", ["png", "mjpeg"])
+def test_a_profile_that_cannot_be_kept_is_named(tmp_path: Path, codec: str) -> None:
+    """PyAV frees what comes with a profile twice, and knows no EXIF data: neither stops the work."""
+    source, picture = tmp_path / "in.mov", io.BytesIO()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (64, 48), (200, 100, 50)).save(
+        picture, "PNG" if codec == "png" else "JPEG", icc_profile=profile, exif=exif
+    )
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream(codec, 30, width=64, height=48, time_base=Fraction(1, 30))
+        stream.codec_context.pix_fmt = "rgb24" if codec == "png" else "yuvj420p"
+        packet = av.Packet(picture.getvalue())
+        packet.stream, packet.time_base, packet.pts, packet.dts = stream, Fraction(1, 30), 0, 0
+        packet.is_keyframe = True
+        container.mux(packet)
+    report = upscale_video(source, tmp_path / "out.mkv", twice)
+    gc.collect()
+    assert report.notes == ("not kept: ICC color profile", "not kept: EXIF data inside the video stream")
+    assert read_video(tmp_path / "out.mkv").frames[0].rotation == -90
 
 
 @pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
