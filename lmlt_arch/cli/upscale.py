@@ -248,7 +248,6 @@ def _videos(
 ) -> "Iterator[Result]":
     from tqdm import tqdm
 
-    from lmlt_arch.export.errors import ExportError
     from lmlt_arch.files import OutputError
     from lmlt_arch.inference.pipeline import Result, settle, why
     from lmlt_arch.inference.video import VideoError, upscale_video, usual_codec
@@ -280,7 +279,8 @@ def _videos(
             except (OutputError, VideoError) as error:
                 yield Result(job, "failed", error=str(error))
                 continue
-            except (ExportError, MemoryError, RuntimeError) as error:
+            except Exception as error:
+                # Networks run out of memory, and PyAV raises nearly anything; the other films are no worse.
                 yield Result(job, "failed", error=f"{job.source}: {why(error)}")
                 continue
         for note in report.notes:

@@ -50,6 +50,9 @@ def naming(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        # Encoders have numbers of operating system errors too, for what is no matter of files.
+        if isinstance(error, FFmpegError) and str(error.filename).startswith("avcodec_"):
+            raise VideoError(f"{target}: the encoder refuses: {reason(error)}") from error
         kept = "; what is done is kept, the same command goes on from there"
         raise OutputError(f"{output_error(target, error)}{kept}") from error
     except FFmpegError as error:

@@ -232,6 +232,13 @@ def test_damaged_sound_is_left_out_and_counted(tmp_path: Path) -> None:
     assert len(read_video(target).packets["audio"]) == len(sound) - 1
 
 
+def test_what_the_encoder_refuses_is_not_called_a_full_disk(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    write_video(source, moving_frames(3), times=[0, 1000, 30000 * 4000000])
+    with pytest.raises(VideoError, match=r"out\.mkv: the encoder refuses: "):
+        upscale_video(source, target, twice, codec="mpeg4")
+
+
 class TestTarget:
     def test_that_exists_is_left_alone(self, film: Path, tmp_path: Path) -> None:
         target = tmp_path / "out.mp4"
