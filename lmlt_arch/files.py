@@ -1,18 +1,26 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and into a folder that one process may write into at a time."""
 
 import errno
 import hashlib
 import os
+import re
+import socket
+import time
+import warnings
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from lmlt_arch.locks import Lock, LockedError
 
 TEMPORARY_SUFFIX = ".tmp"
 
 # Bytes of a name: most file systems take 255, and those that encrypt names 143.
 _LONG = 100
-
+_TEMPORARY = re.compile(rf"\..+\.(\d+){re.escape(TEMPORARY_SUFFIX)}(\.\w+)?", re.DOTALL)
+_LOOK_AGAIN_S = 1.0
+_swept: set[Path] = set()
 _ARCHIVE = b"PK\x03\x04"
 
 
@@ -57,13 +65,17 @@ def writing(path: Path, *, suffix: str = TEMPORARY_SUFFIX) -> Iterator[Path]:
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        try:
-            temporary.touch()
-            yield temporary
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        if path.parent not in _swept:
+            _swept.add(path.parent)
+            sweep(path.parent.glob(f".*{TEMPORARY_SUFFIX}*"))
+        # Held, so that others can tell it from one of a killed process.
+        with Lock(temporary, wait=True):
+            try:
+                yield temporary
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
     except OSError as error:
         raise output_error(path, error) from error
 
@@ -73,6 +85,87 @@ def shortened(name: str) -> str:
     if len(os.fsencode(name)) <= _LONG:
         return name
     return f"{name[: _LONG // 4]}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+
+
+def sweep(paths: Iterable[Path]) -> None:
+    """Remove those of the paths that are temporary neighbours of killed processes.
+
+    `writing` does it for the folder of the first file that a process writes there. One that might be of a
+    living process stays: it is held, its number is that of a process here, or nothing can be held there.
+    """
+    for path in paths:
+        named = _TEMPORARY.fullmatch(path.name)
+        if named is None or not path.is_file() or _is_alive(int(named[1])):
+            continue
+        with suppress(OSError, LockedError):
+            lock = Lock(path)
+            lock.release(remove=lock.supported)
+
+
+def _is_alive(process: int) -> bool:
+    """Whether the number is that of another process on this machine."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass  # somebody else's
+    return True
+
+
+@contextmanager
+def exclusive(path: Path, work: str, mend: str, *, patience_s: float = 0) -> Iterator[None]:
+    """Hold a lock file for something that only one process may do at a time; a killed one holds it no more.
+
+    Where the file system has no locks, a warning says so. On Windows nothing is checked.
+
+    Args:
+        path: the lock file; in a folder that stays where it is.
+        work: what is done, for the message: "another {work}".
+        mend: what to do about that.
+        patience_s: how long to wait for a process on another machine: one that died with its machine is given
+            up by a file server only after a while.
+
+    Raises:
+        OutputError: another process holds it, or it cannot be made.
+    """
+    lock = _hold(path, work, mend, time.monotonic() + patience_s)
+    try:
+        if not lock.supported and os.name != "nt":
+            said = f"{path}: this file system has no locks, so nothing stops another {work}."
+            warnings.warn(said, stacklevel=3)
+        lock.note(f"{socket.gethostname()} {os.getpid()}\n")
+        yield
+    finally:
+        lock.release(remove=True)
+
+
+def _hold(path: Path, work: str, mend: str, end: float) -> Lock:
+    here = socket.gethostname()
+    make_folder(path.parent)
+    while True:
+        try:
+            return Lock(path)
+        except LockedError as error:
+            host, process = _holder(path)
+            if host in ("", here) or time.monotonic() >= end:
+                by = f": process {process} on {host}" if host else ""
+                said = f"another {work} is running{by} ({path} is locked). Mend: {mend}"
+                raise OutputError(said) from error
+        except OSError as error:
+            raise output_error(path, error) from error
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def _holder(path: Path) -> tuple[str, str]:
+    """Host and process that a lock file names; empty if it cannot be read."""
+    try:
+        host, process = path.read_text(encoding="utf-8", errors="replace").split()
+    except (OSError, ValueError):
+        return "", ""
+    return host, process
 
 
 def is_archive(path: Path) -> bool:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from lmlt_arch.files import OutputError, make_folder, output_error, write_atomic
 
@@ -109,33 +107,3 @@ class Journal:
 
 def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(record, separators=(",", ":")) + "\n"
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock file, so that two processes do not write the same data set; a crash releases it.
-
-    On Windows, which has no such locks, nothing is checked.
-
-    Raises:
-        OutputError: If another process holds it, or the file cannot be made.
-    """
-    make_folder(path.parent)
-    try:
-        file = path.open("a")
-    except OSError as error:
-        raise output_error(path, error) from error
-    with file:
-        _lock(file)
-        yield
-
-
-def _lock(file: IO[str]) -> None:
-    if sys.platform == "win32":
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OutputError(f"another lmlt prepare is writing this data set ({file.name} is locked)") from error

@@ -39,7 +39,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from lmlt_arch.data.journal import Entry, Journal, exclusive
+from lmlt_arch.data.journal import Entry, Journal
 from lmlt_arch.data.lmdb_store import LmdbImage, write_lmdb
 from lmlt_arch.data.prepare_options import Plan, PrepareOptions, make_plan
 from lmlt_arch.data.prepare_record import (
@@ -52,7 +52,7 @@ from lmlt_arch.data.prepare_record import (
 from lmlt_arch.data.prepare_sources import Failure, Source, find_sources
 from lmlt_arch.data.prepare_worker import process_source, start_worker
 from lmlt_arch.data.raw_conversion import EncodedImage, write_raw_lmdb
-from lmlt_arch.files import OutputError, write_atomic
+from lmlt_arch.files import OutputError, exclusive, write_atomic
 
 # Images handed to each worker ahead of time.
 QUEUE_PER_WORKER = 4
@@ -93,7 +93,8 @@ def prepare(options: PrepareOptions) -> Report:
     """
     plan = make_plan(options)
     sources, failures = find_sources(plan)
-    with exclusive(plan.journal.with_suffix(".lock")):
+    lock, mend = plan.journal.with_suffix(".lock"), "wait until it has ended, or give another -o or --name"
+    with exclusive(lock, f"lmlt prepare of {plan.hr_folder}", mend):
         wanted = [
             *(plan.lmdbs.values() if options.lmdb else ()),
             *(plan.raw_lmdbs.values() if options.raw else ()),
