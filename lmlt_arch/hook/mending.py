@@ -39,6 +39,7 @@ HOMES = (
     "mends_data",
     "mends_pairs",
     "mends_options",
+    "mends_runs",
 )
 
 applied: dict[str, str] = {}

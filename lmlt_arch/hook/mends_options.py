@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from lmlt_arch.hook.mending import OURS, Names, after_parsing, mend_after
+from lmlt_arch.hook.pipelines import starts_a_run
 from lmlt_arch.hook.registration import registered_class, runs_ours
 
 
@@ -130,7 +131,7 @@ def _check(given: argparse.Namespace, value_of: Any, *, is_train: bool) -> None:
             part[key] = value_of(value.strip())
     launch = launch_of(given.launcher, os.environ)
     mistakes += option_mistakes(content, is_train=is_train, launch=launch)
-    if _starts_a_run():
+    if starts_a_run():
         mistakes += file_mistakes({**content, "auto_resume": given.auto_resume, "rank": _rank()})
     if mistakes:
         raise OptionError(mistakes, given.opt, lines)
@@ -147,11 +148,3 @@ def _is_first_process() -> bool:
 def _rank() -> int:
     rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
     return int(rank) if rank.isdecimal() else 0
-
-
-def _starts_a_run() -> bool:
-    """Whether BasicSR's pipelines called, which go on to load what the file names."""
-    frame = sys._getframe(2)
-    while frame.f_globals.get("__package__") == __package__ and frame.f_back:
-        frame = frame.f_back
-    return "make_exp_dirs" in frame.f_globals

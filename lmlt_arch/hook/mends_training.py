@@ -15,6 +15,7 @@ import torch
 
 from lmlt_arch.hook import mending
 from lmlt_arch.hook.mending import ON_REQUEST, OURS, Names, mend_after, uses, wanted
+from lmlt_arch.hook.pipelines import caller
 from lmlt_arch.hook.registration import effective_model, holds_ours, runs_ours, sr_model_reads
 
 if TYPE_CHECKING:
@@ -31,11 +32,9 @@ def pipeline_that_runs_as_main(names: Names) -> None:
 
     @wraps(stock)
     def parse_options(*args: Any, **kwargs: Any) -> Any:
-        frame = sys._getframe(1)
-        while frame.f_globals.get("__package__") == __package__ and frame.f_back:
-            frame = frame.f_back
-        if "load_resume_state" in frame.f_globals:
-            mending.after("basicsr.train", frame.f_globals)
+        pipeline = caller()
+        if "load_resume_state" in pipeline:
+            mending.after("basicsr.train", pipeline)
         return stock(*args, **kwargs)
 
     names["parse_options"] = parse_options

@@ -1,0 +1,91 @@
+"""Mends that keep one process of two from destroying what the other writes."""
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lmlt_arch.files import TEMPORARY_SUFFIX, OutputError, exclusive, sweep
+from lmlt_arch.hook.mending import OURS, Names, after_parsing, mend_after
+from lmlt_arch.hook.pipelines import starts_a_run
+from lmlt_arch.hook.registration import runs_ours
+
+PATIENCE_S = 120
+"""How long a run that goes on by itself waits for one on another machine, as a requeued job's may be dead."""
+
+_ROOTS = ("experiments_root", "results_root")
+# A process runs one pipeline at a time.
+_running = ExitStack()
+
+
+@mend_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
+def one_run_per_name(names: Names) -> None:
+    """Two runs of one name destroy each other: the second renames the folder of the first, and both go on.
+
+    The first process of a run holds a lock beside its folder, which ends with the process, however it ends.
+    """
+
+    def hold(opt: dict[str, Any]) -> None:
+        if starts_a_run() and runs_ours(opt):
+            refusal = _agreed(opt, _refusal(opt) if opt.get("rank", 0) == 0 else "")
+            if refusal:
+                sys.exit(refusal if opt.get("rank", 0) == 0 else 1)
+
+    after_parsing(names, hold)
+
+
+@mend_after("basicsr.train", changes=("train_pipeline",), acts=OURS)
+def name_of_a_training_that_ended(names: Names) -> None:
+    """A process that lives on after a training, as a notebook does, would keep its name to itself."""
+    names["train_pipeline"] = _released(names["train_pipeline"])
+
+
+@mend_after("basicsr.test", changes=("test_pipeline",), acts=OURS)
+def name_of_a_test_that_ended(names: Names) -> None:
+    """A process that lives on after a test, as a notebook does, would keep its name to itself."""
+    names["test_pipeline"] = _released(names["test_pipeline"])
+
+
+def _refusal(opt: dict[str, Any]) -> str:
+    """Take the name of a run; why that is impossible, or nothing."""
+    _running.close()
+    path = opt.get("path") or {}
+    folder = next((Path(path[key]) for key in _ROOTS if path.get(key)), None)
+    if folder is None:
+        return ""
+    work = f"{'training' if opt.get('is_train') else 'test'} of {folder}"
+    mend = "wait until it has ended, end it, or give this run another name"
+    # Beside the folder, which is renamed when a run starts over.
+    lock = folder.with_name(f".{folder.name}.lock")
+    try:
+        _running.enter_context(
+            exclusive(lock, work, mend, patience_s=PATIENCE_S if opt.get("auto_resume") else 0)
+        )
+    except OutputError as error:
+        return str(error)
+    sweep(folder.rglob(f".*{TEMPORARY_SUFFIX}"))
+    return ""
+
+
+def _agreed(opt: dict[str, Any], refusal: str) -> str:
+    """What the first process has to say: the others wait for it, and leave with it."""
+    if not opt.get("dist") or not torch.distributed.is_initialized():
+        return refusal
+    said = [refusal]
+    torch.distributed.broadcast_object_list(said, src=0)
+    return said[0]
+
+
+def _released(pipeline: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(pipeline)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return pipeline(*args, **kwargs)
+        finally:
+            _running.close()
+
+    return run
