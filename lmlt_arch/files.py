@@ -115,6 +115,11 @@ def _is_alive(process: int) -> bool:
     return True
 
 
+def lock_beside(folder: Path) -> Path:
+    """The lock file of a folder, which must not lie in it where that may be renamed or replaced."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
 @contextmanager
 def exclusive(path: Path, work: str, mend: str, *, patience_s: float = 0) -> Iterator[None]:
     """Hold a lock file for something that only one process may do at a time; a killed one holds it no more.

@@ -67,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
     for target, images in zip(targets, found, strict=True):
         try:
             with progress_bar(target.name, "image", len(images)) as bar:
-                write_raw_lmdb(target, images, workers=args.workers, advance=bar.update)
+                write_raw_lmdb(
+                    target, images, workers=args.workers, advance=bar.update, replace=args.overwrite
+                )
         except (ImageError, OutputError, OSError) as error:
             return _fail(str(error), 1)
         print(f"{target}: {len(images)} images")

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmlt_arch.data.files import IMAGE_SUFFIXES, DataSetError
-from lmlt_arch.files import OutputError, make_folder
+from lmlt_arch.data.replacing import put_back, take_place
+from lmlt_arch.files import OutputError, exclusive, lock_beside, make_folder
 
 # What one commit may hold: its pages stay in memory until it is done.
 COMMIT_BYTES = 64 << 20
@@ -122,37 +123,48 @@ def band_key(key: str, number: int) -> bytes:
 
 
 def write_entries(
-    folder: Path, entries: Iterable[Entry], sizes: Sequence[int], *, advance: Callable[[], object]
+    folder: Path,
+    entries: Iterable[Entry],
+    sizes: Sequence[int],
+    *,
+    advance: Callable[[], object],
+    replace: bool = True,
 ) -> None:
     """Write a new LMDB folder, which takes the place of an older one once it is complete.
+
+    At every moment the older one or the new one is there, whole.
 
     Args:
         folder: The folder to make.
         entries: Its content, sorted by key.
         sizes: The length of each value.
         advance: Called after each entry, for a progress bar.
+        replace: Whether there may be an older one.
 
     Raises:
-        OutputError: If that fails; nothing of the new folder remains then.
+        OutputError: If that fails, or another process is writing it; nothing of the new folder remains then.
     """
     import lmdb
 
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    make_folder(temporary)
-    lines: list[str] = []
-    try:
-        _check_space(temporary, sum(sizes))
-        with lmdb.open(str(temporary), map_size=_map_size(sizes)) as environment:
-            _fill(environment, entries, lines, advance)
-        (temporary / "meta_info.txt").write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
-    except (OSError, lmdb.Error) as error:
-        raise OutputError(f"cannot write {folder}: {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    folder = folder.resolve()
+    with exclusive(lock_beside(folder), f"process that writes {folder}", "wait until it has ended"):
+        temporary = folder.with_name(f".{folder.name}.tmp")
+        try:
+            put_back(folder)
+            if folder.exists() and not (replace and folder.is_dir()):
+                raise FileExistsError("it is there already")
+            shutil.rmtree(temporary, ignore_errors=True)
+            make_folder(temporary)
+            lines: list[str] = []
+            _check_space(temporary, sum(sizes))
+            with lmdb.open(str(temporary), map_size=_map_size(sizes)) as environment:
+                _fill(environment, entries, lines, advance)
+            (temporary / "meta_info.txt").write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+            take_place(temporary, folder)
+        except (OSError, lmdb.Error) as error:
+            raise OutputError(f"cannot write {folder}: {error}") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _check_space(folder: Path, needed: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from operator import attrgetter
 from pathlib import Path
 
@@ -15,15 +15,17 @@ from lmlt_arch.data.prepare_sources import Failure, Source
 from lmlt_arch.files import TEMPORARY_SUFFIX, make_folder
 
 
-def open_journal(plan: Plan, *, overwrite: bool, lmdbs: Iterable[Path]) -> Journal:
+def open_journal(plan: Plan, *, overwrite: bool, lmdbs: Collection[Path]) -> Journal:
     """Continue an earlier run's journal, or start one in folders that hold nothing else.
 
-    `lmdbs` are the LMDB folders to be made.
+    `lmdbs` are the LMDB folders to be made: earlier ones stay until the new ones take their places.
     """
     options = plan.fingerprint()
     journal = Journal.read(plan.journal)
+    replaced: dict[str, str] = {}
     if journal is not None and overwrite:
-        _remove_all(plan, journal)
+        replaced = {folder.name: "" for folder in lmdbs if folder.name in journal.lmdbs}
+        _remove_all(plan, journal, keep=replaced)
         journal = None
     elif journal is not None and journal.options != options:
         before = journal.options
@@ -42,7 +44,7 @@ def open_journal(plan: Plan, *, overwrite: bool, lmdbs: Iterable[Path]) -> Journ
         for folder in plan.folders.values()
         if journal is None and folder.exists() and any(folder.iterdir())
     ]
-    made = journal.lmdbs if journal else ()
+    made = journal.lmdbs if journal else replaced
     strange += [folder for folder in lmdbs if folder.exists() and folder.name not in made]
     if strange:
         raise UsageError(
@@ -50,21 +52,21 @@ def open_journal(plan: Plan, *, overwrite: bool, lmdbs: Iterable[Path]) -> Journ
         )
     if journal is None:
         folders = {key: folder.relative_to(plan.output).as_posix() for key, folder in plan.folders.items()}
-        journal = Journal(plan.journal, options, folders)
+        journal = Journal(plan.journal, options, folders, lmdbs=replaced)
     journal.save()
     for folder in plan.folders.values():
         make_folder(folder)
     return journal
 
 
-def _remove_all(plan: Plan, journal: Journal) -> None:
-    """Delete everything that a journal records, and the journal."""
+def _remove_all(plan: Plan, journal: Journal, keep: Container[str]) -> None:
+    """Delete everything that a journal records but these LMDB folders; the next journal replaces it."""
     for entry in journal.entries.values():
         _remove_outputs(plan, journal, entry)
     for name in journal.lmdbs:
-        shutil.rmtree(plan.output / name, ignore_errors=True)
+        if name not in keep:
+            shutil.rmtree(plan.output / name, ignore_errors=True)
     plan.meta_info.unlink(missing_ok=True)
-    plan.journal.unlink()
 
 
 def _remove_outputs(plan: Plan, journal: Journal, entry: Entry) -> None:

@@ -76,7 +76,12 @@ def find_images(source: Path, *, filename_tmpl: str = "{}") -> list[EncodedImage
 
 
 def write_raw_lmdb(
-    folder: Path, images: Sequence[EncodedImage], *, workers: int, advance: Callable[[], object]
+    folder: Path,
+    images: Sequence[EncodedImage],
+    *,
+    workers: int,
+    advance: Callable[[], object],
+    replace: bool = True,
 ) -> None:
     """Decode images into a new raw LMDB, which takes the place of an older one once it is complete.
 
@@ -85,6 +90,7 @@ def write_raw_lmdb(
         images: The images, with distinct keys.
         workers: Threads that decode.
         advance: Called after each image, for a progress bar.
+        replace: Whether there may be an older one.
 
     Raises:
         ImageError: An image cannot be used.
@@ -93,7 +99,7 @@ def write_raw_lmdb(
     images = sorted(images, key=attrgetter("key"))
     sizes = [size for image in images for size in raw_sizes(*_sides(image))]
     with closing(_decoded(images, max(1, workers))) as entries:
-        write_entries(folder, entries, sizes, advance=advance)
+        write_entries(folder, entries, sizes, advance=advance, replace=replace)
 
 
 def _sides(image: EncodedImage) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lmlt_arch.files import TEMPORARY_SUFFIX, OutputError, exclusive, sweep
+from lmlt_arch.files import TEMPORARY_SUFFIX, OutputError, exclusive, lock_beside, sweep
 from lmlt_arch.hook.mending import OURS, Names, after_parsing, mend_after
 from lmlt_arch.hook.pipelines import starts_a_run
 from lmlt_arch.hook.registration import runs_ours
@@ -59,12 +59,9 @@ def _refusal(opt: dict[str, Any]) -> str:
         return ""
     work = f"{'training' if opt.get('is_train') else 'test'} of {folder}"
     mend = "wait until it has ended, end it, or give this run another name"
-    # Beside the folder, which is renamed when a run starts over.
-    lock = folder.with_name(f".{folder.name}.lock")
+    patience_s = PATIENCE_S if opt.get("auto_resume") else 0
     try:
-        _running.enter_context(
-            exclusive(lock, work, mend, patience_s=PATIENCE_S if opt.get("auto_resume") else 0)
-        )
+        _running.enter_context(exclusive(lock_beside(folder), work, mend, patience_s=patience_s))
     except OutputError as error:
         return str(error)
     sweep(folder.rglob(f".*{TEMPORARY_SUFFIX}"))
