@@ -38,9 +38,13 @@ from lmlt_arch.archs.attention import resolve_attn_type
 from lmlt_arch.archs.lte_arch import ANY_SCALE
 from lmlt_arch.archs.scale_conversion import head_scale
 from lmlt_arch.archs.upsample import UPSAMPLERS
+from lmlt_arch.checkpoint_limits import blocks_mistake, kind_mistake, storage_mistake
 from lmlt_arch.files import archive_damage, is_archive
 
 StateDict = dict[str, Tensor]
+
+# Of the windows that only a record tells, to whose multiples images are padded.
+_MAX_WINDOW = 1024
 
 # Tried in this order: the averaged weights are the ones that were validated.
 PARAM_KEYS = ("params_ema", "params")
@@ -77,6 +81,14 @@ def _count(state: Mapping[str, Tensor], prefix: str) -> int:
     return len(numbers)
 
 
+def _count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
+    """How many numbered blocks `prefix` has, which are all alike."""
+    mistake = blocks_mistake(state, prefix)
+    if mistake:
+        raise CheckpointError(f"incomplete or changed tensors ({mistake})")
+    return _count(state, prefix)
+
+
 def _ratio(hidden: int, dim: int) -> float:
     """A ratio for which `int(dim * ratio)` is `hidden` again."""
     ratio = hidden / dim
@@ -87,7 +99,7 @@ def _lmlt_kwargs(state: StateDict) -> dict[str, Any]:
     dim = state["to_feat.weight"].shape[0]
     return {
         "dim": dim,
-        "n_blocks": _count(state, "feats."),
+        "n_blocks": _count_blocks(state, "feats."),
         "ffn_scale": _ratio(state["feats.0.ccm.ccm.0.weight"].shape[0], dim),
         "low_to_high": "low_to_high" not in state,
     }
@@ -98,8 +110,16 @@ def _describe_lmlt(state: StateDict) -> Description:
     return Description(LMLT, {**_lmlt_kwargs(state), "upscaling_factor": scale})
 
 
+def _check_window(recorded: int) -> None:
+    if not 0 < recorded <= _MAX_WINDOW:
+        raise CheckpointError(
+            f"{RECORD} in it asks for windows of {recorded} pixels; the most are {_MAX_WINDOW}"
+        )
+
+
 def _describe_lmlt_variant(state: StateDict) -> Description:
     levels, window, pooling = state[RECORD].tolist()
+    _check_window(window)
     varied = {"levels": levels, "window": window, "pooling": POOLINGS[pooling]}
     return Description(LMLTVariant, {**_describe_lmlt(state).kwargs, **varied})
 
@@ -112,7 +132,7 @@ def _esc_kwargs(state: StateDict, kernel: str) -> dict[str, Any]:
         "dim": dim,
         "pdim": state[kernel].shape[0],
         "kernel_size": state[kernel].shape[-1],
-        "n_blocks": _count(state, "blocks."),
+        "n_blocks": _count_blocks(state, "blocks."),
         "conv_blocks": _count(state, "blocks.0.pconvs."),
         "window_size": (math.isqrt(table) + 1) // 2,
         "num_heads": heads,
@@ -131,6 +151,7 @@ def _describe_esc(state: StateDict) -> Description:
 
 def _describe_esc_variant(state: StateDict) -> Description:
     dynamic, bias, window_size, num_heads = state[RECORD].tolist()
+    _check_window(window_size)
     # What the table would tell, which only one kind of bias has.
     table = torch.empty(num_heads, (2 * window_size - 1) ** 2, device="meta")
     kwargs = _describe_esc({**state, "blocks.0.attn.relative_position_bias": table}).kwargs
@@ -223,6 +244,8 @@ def describe_state(state: StateDict) -> Description:
         if all(name in state for name in names):
             try:
                 return describe(state)
+            except CheckpointError:
+                raise
             except Exception as error:
                 raise CheckpointError(f"incomplete or changed tensors ({error!r:.200})") from error
     shown = ", ".join(list(state)[:4])
@@ -284,11 +307,16 @@ def load_state(path: str | Path, *, key: str | None = None) -> StateDict:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     with _reading(path):
-        if path.suffix.lower() == ".safetensors":
-            if key is not None:
-                raise CheckpointError(f"{path}: safetensors is one state dict; leave out key {key!r}")
-            return _select_state(load_file(path), path, None)
-        return _select_state(read_file(path), path, key)
+        if path.suffix.lower() != ".safetensors":
+            state = _select_state(read_file(path), path, key)
+        elif key is None:
+            state = _select_state(load_file(path), path, None)
+        else:
+            raise CheckpointError(f"{path}: safetensors is one state dict; leave out key {key!r}")
+        mistake = storage_mistake(state, path.stat().st_size)
+        if mistake:
+            raise CheckpointError(f"{path}: {mistake}")
+        return state
 
 
 def read_file(path: Path, *, mapped: bool = False) -> Any:
@@ -380,7 +408,9 @@ def load_model(
     attn_type = resolve_attn_type(attn_type)
     state = load_state(path, key=key)
     try:
-        network = describe_state(state).build(attn_type)
+        described = describe_state(state)
+        _check_fit(described, state, Path(path).stat().st_size)
+        network = described.build(attn_type)
         network.load_state_dict(state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -389,6 +419,24 @@ def load_model(
         listed = " ".join(str(error).split())
         raise CheckpointError(f"{path}: incomplete or changed tensors ({listed:.400})") from error
     return network.to(device).eval()
+
+
+def _check_fit(described: Description, state: StateDict, size: int) -> None:
+    """Compare names, shapes and dtypes before any memory is asked for.
+
+    Raises:
+        CheckpointError: a dtype that is not taken, or more tensors than a file of `size` bytes can hold.
+        Exception: others that constructors and `load_state_dict` raise, which lists what does not fit.
+    """
+    total = sum(tensor.nbytes for tensor in state.values())
+    if total > size:
+        raise CheckpointError(f"its tensors would take {total} bytes, and the file has {size}")
+    with torch.device("meta"):
+        skeleton = described.build()
+    mistake = kind_mistake(skeleton.state_dict(), state)
+    if mistake:
+        raise CheckpointError(mistake)
+    skeleton.load_state_dict(state, assign=True)
 
 
 def load_for_training(network: nn.Module, path: str | Path, *, key: str | None, strict: bool) -> list[str]:
@@ -421,6 +469,9 @@ def load_for_training(network: nn.Module, path: str | Path, *, key: str | None, 
         state = load_state(path)
         # The log of a training is BasicSR's.
         logging.getLogger("basicsr").info(f"{error}. Taking that.")
+    mistake = kind_mistake(network.state_dict(), state)
+    if mistake:
+        raise CheckpointError(f"{path}: {mistake}")
     misfit = _misfit(network, state)
     if misfit is None:
         network.load_state_dict(state)

@@ -1,0 +1,86 @@
+"""What the tensors of a checkpoint may be, so that no file asks for more memory or time than it is worth.
+
+Shapes are claims: a tensor of stride 0 has any size, and so has the network that would be built from it.
+Each function returns words for a message, empty if there is nothing wrong.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+"""What weights may be stored as; networks compute in dtypes of their own."""
+
+_NAMED = "float32, float16, bfloat16 and float64"
+
+
+def storage_mistake(state: Mapping[str, Tensor], size: int) -> str:
+    """Whether tensors claim more than a file holds.
+
+    Args:
+        state: names and tensors, as they were read.
+        size: bytes of the file.
+    """
+    storages = {}
+    for name, tensor in state.items():
+        if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+            kind = "quantized" if tensor.is_quantized else f"{tensor.layout} on {tensor.device}"
+            return f"{name} is no plain tensor ({kind})"
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        held = min(storage.nbytes(), size)
+        if tensor.nbytes > held:
+            return f"{name} would take {tensor.nbytes} bytes, and the file holds {held} of it"
+    if sum(storages.values()) > size:
+        return f"its tensors would take {sum(storages.values())} bytes, and the file has {size}"
+    return ""
+
+
+def kind_mistake(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Whether numbers are of a kind that a network would not keep: complex or whole ones for weights.
+
+    Args:
+        own: the tensors of the network.
+        state: those of the file; names that only one of both has are not looked at.
+    """
+    for name, found in state.items():
+        mine = own.get(name)
+        if mine is None or found.dtype == mine.dtype:
+            continue
+        if mine.is_floating_point() and found.dtype not in FLOATS:
+            return f"{name} is {_dtype(found)}; weights may be {_NAMED}"
+        if not mine.is_floating_point() and _kind(found) != _kind(mine):
+            return f"{name} is {_dtype(found)}, not {_dtype(mine)}"
+    return ""
+
+
+def blocks_mistake(state: Mapping[str, Tensor], prefix: str) -> str:
+    """Whether numbered blocks are not all alike, from 0 on: empty ones would take their time to build.
+
+    Args:
+        state: names and tensors.
+        prefix: of their names, such as `blocks.`.
+    """
+    blocks: dict[str, dict[str, torch.Size]] = defaultdict(dict)
+    for name, tensor in state.items():
+        if name.startswith(prefix):
+            number, _, rest = name[len(prefix) :].partition(".")
+            blocks[number][rest] = tensor.shape
+    for number in map(str, range(len(blocks))):
+        if number not in blocks:
+            return f"it has {len(blocks)} of {prefix}*, but no {prefix}{number}"
+        if blocks[number] != blocks["0"]:
+            return f"{prefix}{number} has not the tensors of {prefix}0"
+    return ""
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.is_complex() or tensor.is_floating_point() or tensor.dtype is torch.bool:
+        return _dtype(tensor)
+    return "integer"
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
