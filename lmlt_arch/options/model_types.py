@@ -26,7 +26,7 @@ def unknown_model(opt: Mapping[str, Any], given: str, known: Collection[str]) ->
     nothing: another name would lead astray.
     """
     suited, network = _for_our_network(opt), at(opt, "network_g", "type")
-    foreign = suited is None and network in (registered("ARCH_REGISTRY") or {})
+    foreign = suited is None and isinstance(network, str) and network in (registered("ARCH_REGISTRY") or {})
     slips = {
         name: _slips(given.lower(), name.lower())
         for name in known

@@ -41,6 +41,7 @@ FILES = {path.name: load_option_file(path) for path in sorted((ROOT / "options")
 for path in [*FILES]:
     FILES[f"stock {path}"] = FILES[path] | {"model_type": "SRModel"}
     FILES[f"foreign {path}"] = FILES[path] | {"model_type": "ESRGANModel"}
+    FILES[f"unknown {path}"] = FILES[path] | {"model_type": "Nobody"}
 
 
 def check(content: dict[str, Any], launch: Launch | None) -> None:
