@@ -55,6 +55,9 @@ OURS = "our models"
 ON_REQUEST = "our models; others that ask"
 """Stock code runs without it and computes something else: `wanted` says whether it acts."""
 
+NO_CODE = "all, in place of running code"
+"""Stock code runs as a program what it was given; what is plain data means what it meant."""
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -69,7 +72,7 @@ class Mend:
         changes: functions and classes that must be there and may be replaced, such as `BaseModel.validation`.
         needed: whether this BasicSR needs it, by what the module defines.
         run: a context manager held while the module runs, or a function of the names that it defined.
-        acts: for whom: `EVERYWHERE`, `OURS` or `ON_REQUEST`.
+        acts: for whom: `EVERYWHERE`, `OURS`, `ON_REQUEST` or `NO_CODE`.
     """
 
     name: str

@@ -1,6 +1,7 @@
 """Mends for option files: every mistake is named before anything is created, and defaults are filled in."""
 
 import argparse
+import ast
 import os
 import re
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lmlt_arch.hook.mending import OURS, Names, after_parsing, mend_after
+from lmlt_arch.hook.mending import NO_CODE, OURS, Names, after_parsing, mend_after, uses
 from lmlt_arch.hook.pipelines import starts_a_run
 from lmlt_arch.hook.registration import registered_class, runs_ours
 
@@ -65,6 +66,71 @@ def lists_of_folders(names: Names) -> None:
     names["osp"] = SimpleNamespace(**{**vars(stock), "expanduser": expanduser})
 
 
+def _runs_code(names: Names) -> bool:
+    readers = [names["parse_options"], names.get("_postprocess_yml_value")]
+    return any(callable(read) and (uses(read, "eval") or uses(read, "exec")) for read in readers)
+
+
+@mend_after("basicsr.utils.options", changes=("parse_options",), needed=_runs_code, acts=NO_CODE)
+def forced_values_are_data(names: Names) -> None:
+    """What `--force_yml` gives, `key=[...]` and the key itself, is run as Python code by BasicSR.
+
+    A list of Python's plain values means what it meant, another one is read as YAML. What would have to be
+    computed is refused.
+    """
+    names["eval"], names["exec"] = _plain_list, _plain_assignment
+
+
+def _plain_list(text: str, *namespaces: object) -> Any:
+    """Stands for `eval` where BasicSR reads `[...]`."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        pass
+    from lmlt_arch.options import OptionError
+    from lmlt_arch.options.reading import parse_value
+
+    try:
+        found = None if _computes(text) else parse_value(text)
+    except OptionError:
+        found = None
+    if not isinstance(found, list):
+        sys.exit(
+            f"--force_yml: {text:.120} is no list of plain values, and no code is run: write [1, a, true]"
+        )
+    return found
+
+
+def _computes(text: str) -> bool:
+    """Whether a text is an expression of Python that calls something, or reckons with values alone."""
+    try:
+        parts = [*ast.walk(ast.parse(text, mode="eval"))]
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+    calls = (ast.Call, ast.Lambda, ast.comprehension, ast.JoinedStr, ast.NamedExpr, ast.Subscript)
+    reckons = any(isinstance(part, ast.operator) for part in parts)
+    return any(isinstance(part, calls) for part in parts) or (
+        reckons and not any(isinstance(part, ast.Name) for part in parts)
+    )
+
+
+def _plain_assignment(statement: str, *namespaces: object) -> None:
+    """Stands for `exec` where BasicSR assigns `opt["section"]["key"]=value` in its own function."""
+    caller = sys._getframe(1)
+    try:
+        parsed = ast.parse(statement)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        parsed = ast.Module([], [])
+    target: Any = parsed.body[0] if len(parsed.body) == 1 else None
+    if isinstance(target, ast.Assign) and len(target.targets) == 1 and isinstance(target.value, ast.Name):
+        target = target.targets[0]
+        while isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
+            target = target.value
+    if not isinstance(target, ast.Name):
+        sys.exit(f"--force_yml: {statement:.120} is no section:key=value, and no code is run")
+    exec(compile(parsed, "--force_yml", "exec"), caller.f_globals, caller.f_locals)
+
+
 @mend_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
 def option_files_checked_first(names: Names) -> None:
     """Mistakes in an option file for our models come to light late or never.
@@ -90,7 +156,12 @@ def option_files_checked_first(names: Names) -> None:
 
 def _is_foreign(file: Path) -> bool:
     """Whether a file names a registered model of somebody else: what else it holds is not ours to read."""
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    from lmlt_arch.options.reading import MOST_BYTES
+
+    if not file.is_file():
+        return False
+    with file.open("rb") as content:
+        text = content.read(MOST_BYTES).decode("utf-8", errors="replace")
     named = re.search(r"\bmodel_type[\"']?\s*:\s*[\"']?(\w+)", text)
     if named is None or registered_class("MODEL_REGISTRY", named[1]) is None:
         return False
@@ -114,8 +185,8 @@ def _check(given: argparse.Namespace, value_of: Any, *, is_train: bool) -> None:
     from lmlt_arch.options.total_batch import launch_of
 
     content, lines, mistakes = read_option_file(given.opt)
-    # Anybody else's models have keys of their own.
-    if not is_ours(content):
+    # Anybody else's models have keys of their own. What is no name is nobody's.
+    if isinstance(content.get("model_type"), str) and not is_ours(content):
         return
     for entry in given.force_yml:
         keys, equals, value = entry.partition("=")
@@ -128,7 +199,10 @@ def _check(given: argparse.Namespace, value_of: Any, *, is_train: bool) -> None:
         elif not isinstance(part, dict):
             mistakes.append(Mistake((), f"--force_yml {entry}: there is no section {':'.join(sections)!r}"))
         else:
-            part[key] = value_of(value.strip())
+            try:
+                part[key] = value_of(value.strip())
+            except ValueError as error:  # of `!!float abc`
+                mistakes.append(Mistake((), f"--force_yml {entry}: {error}"))
     launch = launch_of(given.launcher, os.environ)
     mistakes += option_mistakes(content, is_train=is_train, launch=launch)
     if starts_a_run():
