@@ -25,6 +25,7 @@ from lmlt_arch.data.files import list_images
 from lmlt_arch.data.images import ImageError, encode_png, read_image
 from lmlt_arch.files import make_folder, write_atomic
 from lmlt_arch.options import OptionError, load_option_file, locate
+from lmlt_arch.spreadsheets import as_text
 from realsr.contact_sheet import Tile, draw_sheet, make_tile
 from realsr.degradation.filters import sharpen
 from realsr.degradation.log import Row, caption, rows
@@ -173,5 +174,11 @@ def _encode_table(table: list[Row]) -> bytes:
     writer = csv.DictWriter(text, list(table[0]))
     writer.writeheader()
     for row in table:
-        writer.writerow({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in row.items()})
+        writer.writerow({key: _shown(value) for key, value in row.items()})
     return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return as_text(value) if isinstance(value, str) else value

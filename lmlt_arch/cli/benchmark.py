@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         for path, text in zip(
             outputs, (markdown, to_csv(results), to_json(results, environment)), strict=False
         ):
-            write_atomic(path, text.encode())
+            write_atomic(path, text.encode(errors="surrogateescape"))
     except UsageError as error:
         print(f"lmlt benchmark: error: {error}", file=sys.stderr)
         return 2

@@ -13,6 +13,7 @@ from lmlt_arch.archs import PRESETS
 from lmlt_arch.evaluation.benchmark import MEASURES, Result, Row
 from lmlt_arch.evaluation.markdown import cell, table
 from lmlt_arch.evaluation.published import Published, published_figures
+from lmlt_arch.spreadsheets import as_text
 
 MEAN = "(mean)"
 
@@ -40,7 +41,8 @@ def to_csv(results: Sequence[Result]) -> str:
         for row in result.rows:
             names = [item.name for item in result.data.items]
             for name, values in zip([*names, MEAN], [*row.images, row.mean], strict=True):
-                start = [result.data.name, result.data.scale, row.name, name]
+                data, network, image = map(as_text, (result.data.name, row.name, name))
+                start = [data, result.data.scale, network, image]
                 writer.writerow([*start, *(f"{values[metric]:.6f}" for metric in metrics)])
     return buffer.getvalue()
 

@@ -1,11 +1,25 @@
-"""Tables in Markdown that can be read as they are, too."""
+"""Tables in Markdown that can be read as they are, too, and names in them that stay names."""
 
+import re
 from collections.abc import Sequence
+
+# What makes something else of a text, wherever it stands: code, emphasis, HTML, entities, links, cells.
+_MARKS = re.compile(r"[\\|`*]|\](?=[(\[:])|~(?=~)|(?<![^\W_])_|_(?![^\W_])")
 
 
 def cell(text: str) -> str:
-    """Text that does not end its cell."""
-    return text.replace("|", "\\|")
+    """Text that ends no cell and is no markup; signs that nobody sees are shown as escapes."""
+    seen = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
+    # Not every renderer lets these two be escaped.
+    seen = re.sub(r"&(?=#?\w+;)", "&amp;", seen).replace("<", "&lt;")
+    return _MARKS.sub(r"\\\g<0>", seen)
+
+
+def paragraph(text: str) -> str:
+    """The same where a line begins: no heading, list or quotation."""
+    return re.sub(r"^(\d*)([#>+=.)-])", r"\1\\\2", cell(text))
 
 
 def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -7,6 +7,7 @@ import html
 import io
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Any
@@ -60,7 +61,9 @@ def _page(comparisons: Sequence[Comparison], quality: int | None) -> bytes:
     # No text in the data may end the script element that holds it.
     data = json.dumps(content, allow_nan=False).replace("<", "\\u003c")
     template = files("lmlt_arch.evaluation").joinpath("compare.html").read_text(encoding="utf-8")
-    return template.replace("{{title}}", html.escape(title)).replace("{{data}}", data).encode()
+    # Both at once: a name may look like the other's place. A name may also hold bytes that are no text.
+    parts = {"{{title}}": html.escape(title), "{{data}}": data}
+    return re.sub(r"{{\w+}}", lambda found: parts[found[0]], template).encode(errors="replace")
 
 
 def _image(comparison: Comparison, quality: int | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lmlt_arch.evaluation.benchmark import Result, run_benchmark
 from lmlt_arch.evaluation.datasets import find_data_set
 from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.evaluation.figures import new_figure
-from lmlt_arch.evaluation.markdown import table
+from lmlt_arch.evaluation.markdown import paragraph, table
 from lmlt_arch.evaluation.models import LoadedModel, load_models
 from lmlt_arch.experiments.program import Outcome
 from lmlt_arch.experiments.training import (
@@ -152,7 +152,7 @@ def _outcome(
             }
         )
     costs = {variant.name: _cost(variant) for variant in plan.variants}
-    markdown = "\n".join(f"{entry['data']}\n\n{_markdown(entry, costs)}" for entry in sets)
+    markdown = "\n".join(f"{paragraph(str(entry['data']))}\n\n{_markdown(entry, costs)}" for entry in sets)
     result_json = {
         "base": plan.base.name,
         "scale": plan.scale,

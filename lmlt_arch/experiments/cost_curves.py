@@ -15,7 +15,7 @@ from lmlt_arch.archs import PRESETS
 from lmlt_arch.cli.progress import progress_bar
 from lmlt_arch.evaluation.errors import DataError
 from lmlt_arch.evaluation.figures import new_figure
-from lmlt_arch.evaluation.markdown import table
+from lmlt_arch.evaluation.markdown import cell, paragraph, table
 from lmlt_arch.evaluation.peak_memory import can_measure, measure_peak
 from lmlt_arch.evaluation.subjects import BASICSR, Subject, find_subject
 from lmlt_arch.evaluation.timing import describe_problem, run_for_memory, run_once
@@ -299,7 +299,8 @@ def outcome_of(points: Sequence[Point], sweep: Sweep, *, repeats: int) -> Outcom
     heads = ["network", "over", "cost", "exponent (95 % interval)", "at the end", "verdict"]
     summary = table(heads, lines)
     for problem in problems:
-        summary += f"\n{problem['network']}, {problem['axis']} {problem['size']}: {problem['problem']}"
+        where = f"{paragraph(str(problem['network']))}, {problem['axis']} {problem['size']}"
+        summary += f"\n{where}: {cell(str(problem['problem']))}"
     result = {
         "sides": list(sweep.sides),
         "batches": list(sweep.batches),

@@ -16,7 +16,7 @@ from lmlt_arch.evaluation.benchmark import run_benchmark
 from lmlt_arch.evaluation.datasets import find_data_set
 from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.evaluation.figures import new_figure
-from lmlt_arch.evaluation.markdown import table
+from lmlt_arch.evaluation.markdown import paragraph, table
 from lmlt_arch.evaluation.models import load_models
 from lmlt_arch.experiments.program import Outcome
 from lmlt_arch.experiments.regression import LEAST_PLACES, slope_interval
@@ -137,7 +137,8 @@ def outcome_of(curves: Sequence[Curve], settings: dict[str, Any]) -> Outcome:
             "psnr": list(points.values()),
         }
         lines = [[f"{count:,}", plus_minus(point, 3)] for count, point in points.items()]
-        part = f"{curve.data} (bicubic: {curve.bicubic:.3f} dB)\n\n" + table(["images", "PSNR ↑"], lines)
+        part = f"{paragraph(curve.data)} (bicubic: {curve.bicubic:.3f} dB)\n\n"
+        part += table(["images", "PSNR ↑"], lines)
         if len(points) >= LEAST_PLACES:
             doubling = _per_doubling(curve)
             result["db_per_doubling"] = doubling

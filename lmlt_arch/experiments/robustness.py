@@ -16,7 +16,7 @@ from lmlt_arch.evaluation.benchmark import MEASURES, measure, prepare_measures
 from lmlt_arch.evaluation.datasets import DataSet
 from lmlt_arch.evaluation.errors import DataError
 from lmlt_arch.evaluation.figures import new_figure
-from lmlt_arch.evaluation.markdown import table
+from lmlt_arch.evaluation.markdown import paragraph, table
 from lmlt_arch.experiments.damage import (
     ANGLE,
     ASPECT,
@@ -161,7 +161,7 @@ def _outcome(
                 for row, line in zip(rows, gains.tolist(), strict=True)
             ]
             summary.append(
-                f"{name}: {MEASURES[metric].title} above bicubic enlargement\n\n"
+                f"{paragraph(name)}: {MEASURES[metric].title} above bicubic enlargement\n\n"
                 + table(["shrunk by", *columns], lines)
             )
     return Outcome(result, "\n".join(summary), _draw(means, rows, columns))

@@ -1,0 +1,17 @@
+"""Text in CSV files, which programs for spreadsheets would take for formulas."""
+
+from __future__ import annotations
+
+# The last four are the full-width ones of the first four.
+_BEGINNINGS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+def as_text(value: str) -> str:
+    """A cell that is text to spreadsheets: an apostrophe before what would be computed; numbers stay."""
+    if not value.startswith(_BEGINNINGS):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
