@@ -37,7 +37,7 @@ class Entry:
 class Journal:
     """A file of JSON lines: the options, then one line per finished image or LMDB folder.
 
-    Lines are only ever appended, by one process, and a line cut short by a crash is ignored when read.
+    Lines are only ever appended, by one process, and a last line cut short by a crash is ignored when read.
 
     Attributes:
         path: The file.
@@ -55,27 +55,56 @@ class Journal:
 
     @classmethod
     def read(cls, path: Path) -> Journal | None:
-        """The journal at a path, or None where there is none yet."""
+        """The journal at a path, or None where there is none yet.
+
+        Raises:
+            OutputError: It was written by another version, or a line of it is none of ours.
+        """
         if not path.exists():
             return None
         journal = None
-        for line in path.read_text(encoding="utf-8").splitlines():
+        lines = path.read_bytes().split(b"\n")
+        for number, line in enumerate(lines, 1):
             try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue
+                record = json.loads(line.decode())
+            except (ValueError, RecursionError):
+                if number in (1, len(lines)) or not line:
+                    continue  # cut short by a crash
+                raise _no_record(path, number) from None
             if journal is None:
-                if record.get("format") != FORMAT:
+                if not isinstance(record, dict) or record.get("format") != FORMAT:
                     raise OutputError(
-                        f"{path} was written by another version of lmlt: start again with --overwrite"
+                        f"{path}:{number}: this record was written by another version of lmlt, or is "
+                        "damaged: remove it and the folders that it made, or choose another -o"
                     )
-                journal = cls(path, record["options"], record["folders"])
-            elif "lmdb" in record:
-                journal.lmdbs[record["lmdb"]] = record["digest"]
+                journal = cls(path, record.get("options") or {}, record.get("folders") or {})
+                good = bool(journal.folders) and isinstance(journal.options, dict)
+                good = good and _is_folders(journal.folders)
             else:
-                entry = Entry(**record)
-                journal.entries[entry.source] = entry
+                good = journal._take(record)
+            if not good:
+                raise _no_record(path, number)
         return journal
+
+    def _take(self, record: object) -> bool:
+        """Remember what a line says; False if it is none of ours."""
+        if not isinstance(record, dict):
+            return False
+        if "lmdb" in record:
+            name: Any = record["lmdb"]
+            digest: Any = record.get("digest")
+            good = _is_name(name) and name.endswith(".lmdb") and isinstance(digest, str)
+            if good:
+                self.lmdbs[name] = digest
+            return good
+        try:
+            entry = Entry(**record)
+        except TypeError:  # other keys
+            return False
+        good = _is_entry(entry, self.folders)
+        if good:
+            self.entries[entry.source] = entry
+        return good
 
     def save(self) -> None:
         """Write the whole journal anew."""
@@ -103,6 +132,42 @@ class Journal:
                 file.write(_line(record))
         except OSError as error:
             raise output_error(self.path, error) from error
+
+
+def _no_record(path: Path, number: int) -> OutputError:
+    return OutputError(
+        f"{path}:{number}: is no record of lmlt prepare: remove this line; what it stood for is made anew"
+    )
+
+
+def _is_name(name: object) -> bool:
+    """Whether something names a file right in a folder."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not {"/", "\\", "\0"} & {*name}
+
+
+def _is_folders(folders: object) -> bool:
+    return isinstance(folders, dict) and all(
+        isinstance(key, str) and isinstance(folder, str) and all(map(_is_name, folder.split("/")))
+        for key, folder in folders.items()
+    )
+
+
+def _is_entry(entry: Entry, folders: Mapping[str, str]) -> bool:
+    """Whether a line has the types and lengths that are counted on, for each folder."""
+    return (
+        isinstance(entry.source, str)
+        and _is_name(entry.name)
+        and _are_counts(entry.stamp)
+        and isinstance(entry.shapes, list)
+        and all(_are_counts(shape) and len(shape) == 2 for shape in entry.shapes)
+        and isinstance(entry.sizes, dict)
+        and entry.sizes.keys() == folders.keys()
+        and all(_are_counts(sizes) and len(sizes) == len(entry.shapes) for sizes in entry.sizes.values())
+    )
+
+
+def _are_counts(values: object) -> bool:
+    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
 
 
 def _line(record: Mapping[str, Any]) -> str:

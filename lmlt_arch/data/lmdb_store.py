@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import re
 import shutil
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lmlt_arch.data.files import IMAGE_SUFFIXES, DataSetError
+from lmlt_arch.data.files import IMAGE_SUFFIXES, DataSetError, image_list
 from lmlt_arch.data.replacing import put_back, take_place
 from lmlt_arch.files import OutputError, exclusive, lock_beside, make_folder
 
@@ -25,6 +26,7 @@ SPARE_BYTES = 4 << 20
 BAND_ROWS = 32
 """Rows of an image that an LMDB of raw pixels keeps together (see :mod:`lmlt_arch.data.raw_lmdb`)."""
 _RAW = f"uint8 {BAND_ROWS}"
+_SIDE = re.compile(r"\s*[0-9]{1,7}\s*")
 # What stands behind keys in `meta_info.txt`.
 _STORED = IMAGE_SUFFIXES | {".raw"}
 # One of the two records at the start of a data file (`MDB_meta` after a page's header of 16 bytes): magic
@@ -243,7 +245,7 @@ def read_lmdb_info(folder: Path) -> LmdbInfo:
 
     Raises:
         FileNotFoundError: If the folder has no ``meta_info.txt``.
-        StoreError: If the raw pixels are not as they should be.
+        StoreError: If it is no text, or the raw pixels are not as they should be.
     """
     info = folder / "meta_info.txt"
     if not info.is_file():
@@ -251,18 +253,31 @@ def read_lmdb_info(folder: Path) -> LmdbInfo:
     layout: Literal["png", "raw"] = "png"
     keys: list[str] = []
     shapes: dict[str, tuple[int, int, int]] = {}
-    for line in filter(None, map(str.strip, info.read_text(encoding="utf-8-sig").splitlines())):
+    stored = (folder / "data.mdb").stat().st_size if (folder / "data.mdb").is_file() else None
+    for line in _lines(info):
         name, _, rest = line.rpartition(" (")
         stem, dot, suffix = (name or rest).rpartition(".")
         keys.append(stem if dot and f".{suffix.lower()}" in _STORED else name or rest)
         sides = rest.partition(")")[0].split(",") if name else []
-        if len(sides) == 3 and all(side.strip().isdigit() for side in sides):
+        if len(sides) == 3 and all(_SIDE.fullmatch(side) for side in sides):
             shapes[keys[-1]] = (int(sides[0]), int(sides[1]), int(sides[2]))
         if name.endswith(".raw"):
             layout = "raw"
             if keys[-1] not in shapes or rest.partition(")")[2].strip() != _RAW:
-                raise StoreError(f"{info}: {line!r} does not end in '(height,width,3) {_RAW}': make it anew")
+                raise StoreError(
+                    f"{info}: {line!r:.200} does not end in '(height,width,3) {_RAW}': make it anew"
+                )
+            height, width, channels = shapes[keys[-1]]
+            if channels != 3 or not height * width or height * width * 3 > (stored or height * width * 3):
+                raise StoreError(f"{info}: {line!r:.200} is no size of an image in data.mdb: make it anew")
     return LmdbInfo(layout=layout, keys=keys, shapes=shapes)
+
+
+def _lines(info: Path) -> list[str]:
+    try:
+        return image_list(info)
+    except DataSetError as error:
+        raise StoreError(str(error)) from error
 
 
 def read_lmdb_keys(folder: Path) -> list[str]:

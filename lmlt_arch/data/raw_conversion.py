@@ -53,9 +53,12 @@ def find_images(source: Path, *, filename_tmpl: str = "{}") -> list[EncodedImage
     if not source.is_dir():
         raise FileNotFoundError(f"no such folder: {source}")
     if (source / "data.mdb").is_file():
+        keys = dict.fromkeys(read_lmdb_keys(source))
+        if not keys:
+            raise StoreError(f"no images in {source}: its meta_info.txt lists none")
         return [
             EncodedImage(key=key, name=f"{key} in {source}", read=partial(_read_lmdb, source, key))
-            for key in read_lmdb_keys(source)
+            for key in keys
         ]
     before, brace, after = filename_tmpl.partition("{}")
     if not brace:

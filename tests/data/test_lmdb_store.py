@@ -1,11 +1,15 @@
-"""LMDBs that were not copied whole, in which reading would end the process."""
+"""LMDBs that were not copied whole, in which reading would end the process, and lists that lie."""
 
 import os
+import shutil
 from pathlib import Path
 
 import lmdb
 import pytest
+import yaml
+from small_options import paired_options, save_image
 
+from lmlt_arch.cli import main
 from lmlt_arch.data.files import DataSetError
 from lmlt_arch.data.lmdb_environments import READING, Environments
 from lmlt_arch.data.lmdb_store import StoreError, check_is_whole
@@ -52,3 +56,68 @@ def test_what_is_no_lmdb_is_left_to_lmdb(tmp_path: Path, content: bytes) -> None
     check_is_whole(tmp_path)
     with pytest.raises(lmdb.Error):
         Environments().get(str(tmp_path), READING)
+
+
+@pytest.fixture(scope="module")
+def lmdbs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs of one image as LMDBs, of PNG files and raw."""
+    home = tmp_path_factory.mktemp("lmdbs")
+    save_image(home / "gt/a.png", 48, 40)
+    prepare = ["prepare", str(home / "gt"), "-o", str(home), "--scale", "2", "--lmdb", "--raw"]
+    assert main([*prepare, "--workers", "0"]) == 0
+    return home
+
+
+NO_TEXT = "which is to list the images, is no text in UTF-8: save it as that"
+NO_SIZE = "does not end in '(height,width,3) uint8 32': make it anew"
+TOO_LARGE = "is no size of an image in data.mdb: make it anew"
+LISTS: list[tuple[bytes, str]] = [
+    (b"\xe9.raw (40,48,3) uint8 32\n", NO_TEXT),
+    ("a.raw (40,48,3) uint8 32\n".encode("utf-16"), NO_TEXT),
+    ("a.raw (\u00b2,48,3) uint8 32\n".encode(), NO_SIZE),
+    ("a.raw (\u0664\u0660,48,3) uint8 32\n".encode(), NO_SIZE),
+    (b"a.raw (" + b"9" * 5000 + b",48,3) uint8 32\n", NO_SIZE),
+    (b"a.raw (-40,48,3) uint8 32\n", NO_SIZE),
+    (b"a.raw (4.5,48,3) uint8 32\n", NO_SIZE),
+    (b"a.raw (0,0,3) uint8 32\n", TOO_LARGE),
+    (b"a.raw (9000000,9000000,3) uint8 32\n", TOO_LARGE),
+    (b"a.raw (40,48,1) uint8 32\n", TOO_LARGE),
+    (b"a.raw (40,36,4) uint8 32\n", TOO_LARGE),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), LISTS, ids=[text[:20].decode(errors="replace") for text, _ in LISTS]
+)
+def test_lists_that_are_no_text_or_lie(
+    lmdbs: Path, tmp_path: Path, text: bytes, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opt = paired_options(tmp_path)
+    del opt["datasets"]["val"], opt["val"]
+    for kind, ending, line in (
+        ("PairedCropDataset", "_raw.lmdb", text),
+        ("PairedImageDataset", ".lmdb", text.replace(b".raw", b".png").replace(b") uint8 32", b") 1")),
+    ):
+        roots = {"gt": f"gt_HR_mod2{ending}", "lq": f"gt_LR_bicubic_X2{ending}"}
+        for key, name in roots.items():
+            shutil.copytree(lmdbs / name, tmp_path / kind / name)
+            opt["datasets"]["train"][f"dataroot_{key}"] = str(tmp_path / kind / name)
+        (tmp_path / kind / roots["gt"] / "meta_info.txt").write_bytes(line)
+        opt["datasets"]["train"] |= {"type": kind, "io_backend": {"type": "lmdb"}, "batch_size_per_gpu": 1}
+        file = tmp_path / "x.yml"
+        file.write_text(yaml.safe_dump(opt))
+        status = main(["check", "-opt", str(file), "--no-timing"])
+        if kind == "PairedCropDataset" or said == NO_TEXT:
+            assert status == 1
+            assert f"{kind}/{roots['gt']}/meta_info.txt" in (out := capsys.readouterr().out)
+            assert said in out
+        else:  # a PNG file says its size itself
+            assert status == 0
+
+
+def test_a_list_without_images(lmdbs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(lmdbs / "gt_HR_mod2.lmdb", tmp_path / "x.lmdb")
+    (tmp_path / "x.lmdb/meta_info.txt").write_bytes(b"\n")
+    assert main(["raw", str(tmp_path / "x.lmdb"), "-o", str(tmp_path / "y.lmdb")]) == 2
+    assert "no images in" in capsys.readouterr().err
+    assert not (tmp_path / "y.lmdb").exists()

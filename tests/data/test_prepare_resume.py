@@ -305,3 +305,49 @@ def test_keys_keep_their_dots(tmp_path: Path) -> None:
     assert read_lmdb_keys(tmp_path) == ["a.v1", "b c"]
     with pytest.raises(FileNotFoundError, match=r"no meta_info\.txt"):
         read_lmdb_keys(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b"null",
+        b'"x"',
+        b"{}",
+        b"\xff\xfe{}",
+        b"\0\0\0\0",
+        b"[" * 20000,
+        b'{"lmdb": "../other.lmdb", "digest": ""}',
+        b'{"lmdb": [], "digest": ""}',
+        b'{"lmdb": "x.lmdb"}',
+        b'{"source": "rocket.png"}',
+        b'{"source": "a", "stamp": [1], "name": "../a", "shapes": [], "sizes": {}}',
+        b'{"source": "a", "stamp": [1], "name": "a", "shapes": [[5]], "sizes": {"HR": [1], "X4": [1]}}',
+        b'{"source": "a", "stamp": null, "name": "a", "shapes": [], "sizes": {"HR": [], "X4": []}}',
+        b'{"source": "a", "stamp": [1], "name": "a", "shapes": [[8, 8]], "sizes": {"HR": [], "X4": [1]}}',
+    ],
+    ids=lambda line: line[:40].decode(errors="replace"),
+)
+def test_lines_that_are_no_records(tmp_path: Path, capsys: pytest.CaptureFixture[str], line: bytes) -> None:
+    folder = tmp_path / "x"
+    folder.mkdir()
+    Image.fromarray(np.full((16, 16, 3), 7, np.uint8)).save(folder / "a.png")
+    args = ("--scale", 4)
+    assert prepare(folder, *args) == 0
+    whole = tree(tmp_path)
+    (journal,) = (tmp_path / ".lmlt_prepare").glob("*.jsonl")
+    good = journal.read_bytes().splitlines(keepends=True)
+    for number, broken in ((2, [good[0], line + b"\n", *good[1:]]), (3, [*good, line + b"\n"])):
+        journal.write_bytes(b"".join(broken))
+        capsys.readouterr()
+        for more in ([], ["--overwrite"]):
+            assert prepare(folder, *args, *more) == 1
+            said = f"{journal}:{number}: is no record of lmlt prepare: remove this line"
+            (error,) = [text for text in capsys.readouterr().err.splitlines() if "error" in text]
+            assert said in error
+        journal.write_bytes(b"".join(broken[: number - 1] + broken[number:]))  # as the error says
+        assert prepare(folder, *args) == 0
+        assert tree(tmp_path) == whole
+    journal.write_bytes(b"".join([line + b"\n", *good[1:]]))
+    assert prepare(folder, *args) == 1
+    assert "remove it and the folders that it made" in capsys.readouterr().err
