@@ -70,7 +70,10 @@ def samples_of(data: Mapping[str, Any], kind: str) -> Samples | None:
         return Samples(_pairs_of_list(data, kind, listed))
     gt, lq = (_listed(data, kind, key) for key in ("dataroot_gt", "dataroot_lq"))
     template = data.get("filename_tmpl") if at(data, "io_backend", "type") != "lmdb" else None
-    found = match_names(gt, lq, template)
+    try:
+        found = match_names(gt, lq, template)
+    except DataSetError as error:
+        raise SourceError("filename_tmpl", str(error).removeprefix("filename_tmpl: ")) from error
     homes = data.get("dataroot_gt"), data.get("dataroot_lq")
     text = unmatched(found, homes, template, gt=gt, lq=lq) if found.gt_alone or found.lq_alone else None
     return Samples([(gt[pair.gt], lq[pair.lq]) for pair in found.pairs], text)

@@ -75,8 +75,10 @@ def match_names(gt: Collection[str], lq: Collection[str], template: str | None =
 def check_template(template: str) -> None:
     """Raise a DataSetError unless BasicSR can put the name of an image into a template."""
     try:
-        named = template.format("one"), template.format("two")
-    except (AttributeError, IndexError, KeyError, ValueError):
+        # Nobody means a width of four digits, which would fill the memory.
+        wide = re.search(r"\{[^}]*\d{4}", template)
+        named = ("", "") if wide else (template.format("one"), template.format("two"))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         named = "", ""
     if named[0] == named[1]:
         raise DataSetError(

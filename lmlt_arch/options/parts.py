@@ -283,6 +283,8 @@ def _schedule(opt: Mapping[str, Any], given: Mapping[str, Any]) -> list[Mistake]
     steps = with_numbers(given.get("milestones"))
     if isinstance(steps, list) and any(b <= a for a, b in itertools.pairwise(steps)):
         return [Mistake((*place, "milestones"), f"must increase from one to the next; got {steps}")]
+    if isinstance(steps, list) and any(step % 1 for step in steps):
+        return [Mistake((*place, "milestones"), f"must be whole numbers, of iterations; got {steps}")]
     periods = with_numbers(given.get("periods"))
     if isinstance(periods, list) and total and sum(periods) < total:
         text = f"add up to {sum(periods)}, but total_iter is {total}: they must last until the end"

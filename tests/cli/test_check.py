@@ -540,6 +540,15 @@ def test_lmdb_whose_keys_carry_the_scale(
     assert "filename_tmpl" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("template", ["{", "x4", "{0.a}", "{:>99999999999}"])
+def test_templates_that_are_none(
+    paired: dict[str, Any], write: Write, capsys: pytest.CaptureFixture[str], template: str
+) -> None:
+    paired["datasets"]["train"]["filename_tmpl"] = template
+    (found,) = findings(write(paired), capsys)
+    assert f"datasets: train: filename_tmpl: {template!r} must hold {{}}" in found
+
+
 def test_an_empty_validation_folder_and_photos_to_restore(
     paired: dict[str, Any], write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

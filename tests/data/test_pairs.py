@@ -65,7 +65,7 @@ def test_errors_name_three_images_and_the_mend(tmp_path: Path) -> None:
     other = fill(tmp_path / "other", *(f"{number}x4.png" for number in range(5)))
     with pytest.raises(DataSetError, match=r"filename_tmpl: '{}x2' says"):
         pairs_of_folders(gt, other, "{}x2")
-    for template in ("{}{}", "{name}", "{", "x4", "{0.a}"):
+    for template in ("{}{}", "{name}", "{", "x4", "{0.a}", "{:>99999999999}", "{:9999}", "{0!z}"):
         with pytest.raises(DataSetError, match=r"filename_tmpl: .* must hold {} for the name"):
             pairs_of_folders(gt, other, template)
     with pytest.raises(DataSetError, match=r"there are no images in .*empty"):

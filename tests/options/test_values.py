@@ -39,6 +39,7 @@ CASES: list[tuple[str, Any, str]] = [
     ("train:optim_g", {"type": "Muon", "lr": 1e-3}, "cannot be built"),
     ("train:scheduler:milestones", [{"a": 1}], A_LIST),
     ("train:scheduler:milestones", 3, A_LIST),
+    ("train:scheduler:milestones", [1.5, 2.5], "must be whole numbers, of iterations; got [1.5, 2.5]"),
     ("train:scheduler:milestones", [NAN], A_LIST),
     ("train:scheduler:gamma", [0.5], "must be a number; got [0.5]"),
     ("train:scheduler", COSINE | {"periods": 6}, f"{A_LIST}; got 6"),
