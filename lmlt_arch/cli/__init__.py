@@ -19,6 +19,7 @@ from lmlt_arch.cli import (
     raw,
     upscale,
 )
+from lmlt_arch.cli.shortage import shortage
 from lmlt_arch.cli.streams import give_up_output, standard_streams
 from lmlt_arch.files import OutputError
 from lmlt_arch.hook import checkout
@@ -67,6 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("lmlt: interrupted", file=sys.stderr)
             return 130
+        except (MemoryError, OSError, RuntimeError) as error:
+            if (lacking := shortage(error)) is None:
+                raise
+            print(f"lmlt: error: {lacking}", file=sys.stderr)
+            return 1
 
 
 def _run(argv: Sequence[str] | None) -> int:

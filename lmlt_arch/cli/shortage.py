@@ -1,0 +1,23 @@
+"""What a machine has too little of, told in one line: a traceback would only hide it."""
+
+import errno
+
+_MENDS = {
+    errno.EMFILE: "raise the limit (ulimit -n)",
+    errno.ENFILE: "close other programs",
+    errno.ENOMEM: "close other programs, or give it less at once",
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room on the disk",
+    errno.EFBIG: "raise the limit (ulimit -f), or make room on the disk",
+}
+_MEMORY = ("can't start new thread", "can't allocate memory", "not enough memory", "out of memory")
+
+
+def shortage(error: BaseException) -> str | None:
+    """What to say of an error that a lack of memory, room or open files raised; None of any other."""
+    if isinstance(error, OSError) and error.errno in _MENDS:
+        return f"{error}: {_MENDS[error.errno]}"
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _MEMORY):
+        return f"not enough memory ({text:.200}): {_MENDS[errno.ENOMEM]}"
+    return None
