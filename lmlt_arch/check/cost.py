@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lmlt_arch.archs.blocks import repeated_blocks
 from lmlt_arch.models.checkpointing import checkpoint_blocks
-from lmlt_arch.options.looking import at, section, whole
+from lmlt_arch.options.looking import at, model_family, section, whole
 from lmlt_arch.options.parts import build, build_on_meta
 
 # Tensors of a parameter's size that an optimiser keeps, where it is not two.
@@ -28,6 +28,8 @@ class Memory(NamedTuple):
     gradients: int
     optimizer: int
     average: int
+    pool: int
+    """Of pairs, from which models of photographs draw their batches."""
 
     @property
     def total(self) -> int:
@@ -61,7 +63,14 @@ def estimate_memory(opt: Mapping[str, Any], batch: int, side: int) -> Memory:
         activations += _saved(judge, enlarged, half=half)
         weights += _size(judge)
         states += _size(judge) * _states(opt, "optim_d")
-    return Memory(activations, weights, weights, states, average)
+    return Memory(activations, weights, weights, states, average, _pool(opt, side, scale))
+
+
+def _pool(opt: Mapping[str, Any], side: int, scale: int) -> int:
+    if not model_family(opt).synthesizes:
+        return 0
+    pairs = 180 if opt.get("queue_size") is None else whole(opt, "queue_size") or 0
+    return pairs * 3 * side**2 * (1 + scale**2) * torch.float32.itemsize
 
 
 def measure_iteration(opt: Mapping[str, Any], batch: int, side: int) -> tuple[float, str]:

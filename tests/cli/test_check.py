@@ -13,6 +13,7 @@ from PIL import Image
 from small_networks import SMALL
 
 from lmlt_arch import LMLT
+from lmlt_arch.check.cost import estimate_memory
 from lmlt_arch.cli import main
 from lmlt_arch.data.lmdb_store import LmdbImage, write_lmdb
 
@@ -450,6 +451,14 @@ def test_what_a_person_would_not_mind(
     said = capsys.readouterr().out
     assert "note:" not in said
     assert "nothing wrong found" in said
+
+
+def test_the_pool_of_pairs_is_memory_too(photos: dict[str, Any], paired: dict[str, Any]) -> None:
+    """A million pairs of 64 and 16 pixels are 52 GB, which are allocated at the first iteration."""
+    photos |= {"queue_size": 2**20, "gt_size": 64, "scale": 4}
+    assert estimate_memory(photos, 2, 16).pool == 2**20 * 3 * (64**2 + 16**2) * 4
+    assert estimate_memory(photos | {"queue_size": 0}, 2, 16).pool == 0
+    assert estimate_memory(paired, 2, 16).pool == 0
 
 
 def test_kinds_of_images_are_told_of_all(
