@@ -6,13 +6,15 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from lmlt_arch.cli import main
+from lmlt_arch.data.files import list_images
+from lmlt_arch.inference.jobs import Job, find_jobs
 
 Command = Callable[..., tuple[int, str, list[str]]]
 
@@ -73,6 +75,30 @@ def test_what_is_no_file_is_not_opened(lmlt: Command) -> None:
     ]
     assert files("out") == ["a.png"]
     assert lmlt("in/pipe.png", "-o", "one.png")[2] == ["in/pipe.png is a pipe, not a file"]
+
+
+@pytest.fixture
+def nobody(tmp_path: Path) -> Iterator[None]:
+    """Be someone whom permissions stop."""
+    tmp_path.chmod(0o755)
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(before)
+
+
+def test_folders_that_cannot_be_read_are_named(lmlt: Command, nobody: None) -> None:
+    closed = Path("in/closed")
+    user = os.geteuid()
+    os.seteuid(os.getuid())
+    closed.mkdir(mode=0)
+    os.seteuid(user)
+    work = find_jobs(["in"], Path("out"))
+    assert [job.source for job in work.jobs] == [Path("in/a.png")]
+    assert work.refused == [(Job(closed, Path("out")), "in/closed cannot be read: Permission denied")]
+    with pytest.raises(PermissionError, match="in/closed"):
+        list_images(Path("in"))
 
 
 @pytest.mark.parametrize("name", [241 * "n", 251 * "n", 125 * "é"])
