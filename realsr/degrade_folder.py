@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -87,8 +88,7 @@ def degrade_folder(request: Request) -> Report:
         OutputError: If outputs cannot be written.
     """
     degrader = _Degrader(request)
-    names = _find_images(request)
-    failures: list[str] = []
+    names, failures = _find_images(request)
     table: list[Row] = []
     tiles: list[Tile] = []
     for name in _bar(names):
@@ -147,7 +147,8 @@ class _Degrader:
         return _Result(pixels=degraded, row=row | rows(draws)[0])
 
 
-def _find_images(request: Request) -> list[PurePosixPath]:
+def _find_images(request: Request) -> tuple[list[PurePosixPath], list[str]]:
+    """The images, each with an output of its own, and why others have none."""
     source, output = request.source.resolve(), request.output.resolve()
     if not source.is_dir():
         raise UsageError(f"no such folder: {request.source}")
@@ -156,12 +157,18 @@ def _find_images(request: Request) -> list[PurePosixPath]:
     names = list_images(request.source)
     if not names:
         raise UsageError(f"no PNG, JPEG, BMP, TIFF or WebP images in {request.source}")
-    targets: dict[PurePosixPath, PurePosixPath] = {}
+    targets: defaultdict[str, list[PurePosixPath]] = defaultdict(list)
     for name in names:
-        other = targets.setdefault(name.with_suffix(".png"), name)
-        if other != name:
-            raise UsageError(f"{other} and {name} would have the same output: rename one of them")
-    return names
+        # Some file systems do not tell case apart.
+        targets[str(name.with_suffix("")).casefold()].append(name)
+    clashing = [together for together in targets.values() if len(together) > 1]
+    failures = [
+        f"{' and '.join(map(str, together))} would have the same output: rename one of them"
+        for together in clashing
+    ]
+    if clashing and len(names) == sum(map(len, clashing)):
+        raise UsageError(failures[0])
+    return sorted({*names}.difference(*clashing)), failures
 
 
 def _bar(names: list[PurePosixPath]) -> tqdm[PurePosixPath]:

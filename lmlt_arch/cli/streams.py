@@ -84,7 +84,8 @@ def _open_closed() -> None:
 
 def give_up_output() -> None:
     """Drop what standard output could not take: Python would complain again when it closes it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError, ValueError):  # what stands in for it may have no number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def one_line(text: str) -> str:

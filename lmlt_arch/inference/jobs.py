@@ -89,8 +89,8 @@ def find_jobs(
         ending: is added to the names.
 
     Raises:
-        UsageError: something is missing, nothing is found, or every result would replace another, an input,
-            or lie outside of the output folder.
+        UsageError: something is missing, nothing is found, a result would replace an input, or every result
+            would replace another or lie outside of the output folder.
     """
     if Path(ending).name != ending and ending:
         raise UsageError(f"--suffix {ending} cannot be part of a file's name")
@@ -180,7 +180,7 @@ def _divide(jobs: list[Job], output: Path, work: Work) -> None:
     """Add to the work the jobs that can be done, once each, and why others cannot.
 
     Raises:
-        UsageError: none can be done.
+        UsageError: none can be done, or one would replace an input.
     """
     sources = {_real(job.source) for job in jobs}
     # Where case makes no difference between names, those that differ in it are one file.
@@ -196,7 +196,8 @@ def _divide(jobs: list[Job], output: Path, work: Work) -> None:
         elif not _real(one.target.parent).is_relative_to(_real(output)):
             reason = f"{one.target} leads out of {output}, by a link or by .. in a pattern: name the file"
         elif _real(one.target) in sources:
-            reason = f"{one.target} would replace an input: choose another folder, or a --suffix"
+            # Not of one file only: the others may be results of such a run, which must not be enlarged again.
+            raise UsageError(f"{one.target} would replace an input: choose another folder, or a --suffix")
         else:
             work.jobs.append(one)
             continue

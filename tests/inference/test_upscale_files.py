@@ -141,6 +141,14 @@ def test_names_that_clash_do_not_stop_the_rest(lmlt: Command) -> None:
     assert (status, len(said), files("other")) == (1, 1, ["a.png", "b.png", "c.png"])
 
 
+def test_results_are_not_enlarged_again(lmlt: Command) -> None:
+    assert lmlt("in", "-o", "in", "--suffix", "_x2")[0] == 0
+    status, _, said = lmlt("in", "-o", "in", "--suffix", "_x2")
+    assert status == 2
+    assert said == ["error: in/a_x2.png would replace an input: choose another folder, or a --suffix"]
+    assert files("in") == ["a.png", "a_x2.png"]
+
+
 def test_one_file_by_two_paths_is_enlarged_once(lmlt: Command) -> None:
     assert lmlt("in/a.png", Path("in/a.png").absolute(), "-o", "out")[1].startswith("1 enlarged")
 

@@ -166,6 +166,11 @@ def test_wrong_folders(
     ):
         assert degrade(folder, output, option_file) == 2
         assert message in capsys.readouterr().err
+    Image.new("RGB", (90, 90)).save(twins / "b.png")
+    Image.new("RGB", (90, 90)).save(twins / "A.webp")
+    assert degrade(twins, tmp_path / "some", option_file) == 1
+    assert "A.webp and a.jpg and a.png would have the same output" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "some" / "lq").iterdir()] == ["b.png"]
     os.mkfifo(empty / "pipe.png")
     assert degrade(empty, tmp_path / "out", option_file) == 1
     assert "pipe.png is a pipe, not a file: move it away" in capsys.readouterr().err
