@@ -76,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
         for path, text in zip(
             outputs, (markdown, to_csv(results), to_json(results, environment)), strict=False
         ):
-            write_atomic(path, text.encode(errors="surrogateescape"))
+            # Names that are no UTF-8, as standard error shows them.
+            write_atomic(path, text.encode(errors="backslashreplace"))
     except UsageError as error:
         print(f"lmlt benchmark: error: {error}", file=sys.stderr)
         return 2

@@ -90,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
         for path in given:
             if not path.is_dir() and (reason := why_no_file(path)) is not None:
                 raise ImageError(f"{path} {reason}")
+            if args.html and any("\ud800" <= letter <= "\udfff" for letter in path.name):
+                raise ImageError(f"{path} has a name that is no UTF-8, as a page must be: rename it")
         sheets = _compare(args)
         if args.output:
             write_atomic(args.output, draw_sheets(sheets))

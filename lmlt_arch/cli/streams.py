@@ -60,9 +60,10 @@ def standard_streams() -> Iterator[None]:
     """Streams that can be relied on: closed ones are open to nowhere, and any name can be printed."""
     _open_closed()
     before = sys.stdout, sys.stderr
-    if hasattr(sys.stdout, "reconfigure"):
-        # As standard error is: a name in other letters than these is no reason to stop.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in before:
+        if hasattr(stream, "reconfigure"):
+            # A name in other letters than a stream's is no reason to stop.
+            stream.reconfigure(errors="backslashreplace")
     sys.stdout, sys.stderr = _Output(sys.stdout), _Errors(sys.stderr)
     try:
         yield

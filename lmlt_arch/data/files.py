@@ -12,6 +12,9 @@ from pathlib import Path, PurePath, PurePosixPath
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
+LONGEST_NAME = 255
+"""Bytes that file systems take for a name."""
+
 # How many names a message shows.
 _SHOWN = 3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmlt_arch.data.files import flat_name, list_images
+from lmlt_arch.data.files import LONGEST_NAME, flat_name, list_images
 from lmlt_arch.data.prepare_options import LqFolder, Plan, UsageError
 
 
@@ -74,6 +74,17 @@ def find_sources(plan: Plan) -> tuple[list[Source], list[Failure]]:
         ]
         if missing:
             failures.append(Failure(source=str(relative), reason=f"has no LQ image in {', '.join(missing)}"))
+            continue
+        longest = max(
+            len(f"{plan.file_stem(key, piece)}.png")
+            for key in plan.folders
+            for piece in plan.piece_names(flat_name(relative), 1)
+        )
+        if longest > LONGEST_NAME:
+            reason = (
+                f"its outputs' names would be too long, {longest} bytes and not {LONGEST_NAME}: rename it"
+            )
+            failures.append(Failure(source=str(relative), reason=reason))
             continue
         sources.append(
             Source(

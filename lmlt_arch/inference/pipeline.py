@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
 
-from lmlt_arch.data.files import why_no_file
+from lmlt_arch.data.files import LONGEST_NAME, why_no_file
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.export.errors import ExportError
 from lmlt_arch.files import OutputError, make_folder, write_atomic
@@ -42,8 +42,6 @@ Size = tuple[int, int]
 # Pixels that may wait decoded for the network, and enlarged for their encoding.
 _WAITING = 64_000_000
 _ENCODERS = 4
-# Bytes that file systems take.
-_LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -321,8 +319,8 @@ def settle(job: Job, *, overwrite: bool) -> Result | None:
     except OSError as error:  # a name that is too long, for instance
         return Result(job, "failed", error=f"{job.target}: {error.strerror or error}")
     # Not every file system says so before the file is written, which may be hours of video later.
-    if (length := len(os.fsencode(job.target.name))) > _LONGEST_NAME:
-        mend = f"name too long, {length} bytes and not {_LONGEST_NAME}: rename the input, or shorten --suffix"
+    if (length := len(os.fsencode(job.target.name))) > LONGEST_NAME:
+        mend = f"name too long, {length} bytes and not {LONGEST_NAME}: rename the input, or shorten --suffix"
         return Result(job, "failed", error=f"{job.target}: {mend}")
     reason = why_no_file(job.source)
     return None if reason is None else Result(job, "failed", error=f"{job.source} {reason}")

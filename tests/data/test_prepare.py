@@ -334,6 +334,17 @@ def test_other_files_are_counted_and_pipes_not_opened(
     assert capsys.readouterr().err == said
 
 
+def test_names_that_are_too_long_do_not_stop_the_rest(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (48, 48)).save(photos / f"{250 * 'n'}.png")
+    count = len([*photos.iterdir()]) - 1
+    assert prepare(photos, "--scale", 2) == 1
+    said = capsys.readouterr()
+    assert f"{250 * 'n'}.png: its outputs' names would be too long, 256 bytes and not 255: rename" in said.err
+    assert said.out.startswith(f"{count} images done")
+
+
 def test_inputs_are_safe_from_outputs(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {p.name: p.read_bytes() for p in photos.iterdir()}
     assert main(["prepare", str(photos), "-o", str(photos), "--scale", "4"]) == 2

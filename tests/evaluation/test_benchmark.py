@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import sys
 from importlib.resources import files
@@ -158,6 +159,14 @@ def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = next(row for row in rows if (row["data"], row["network"], row["image"]) == ("Two", "b", "(mean)"))
     assert float(line["psnr"]) == pytest.approx(of_b["mean"]["psnr"], abs=1e-6)
     assert f"{of_b['mean']['psnr']:.2f} | {of_b['mean']['ssim']:.4f} |" in markdown
+
+
+def test_names_that_are_no_utf8_are_written_out(tmp_path: Path) -> None:
+    model = checkpoint(tmp_path / "net.pth", scale=2)
+    save(tmp_path / "Set" / os.fsdecode(b"\xff.png"), photo(24, 24))
+    command = ["benchmark", "--model", str(model), "--data", str(tmp_path / "Set"), "-o", str(tmp_path / "t")]
+    assert main(command) == 0
+    assert r"\udcff" in (tmp_path / "t.csv").read_text(encoding="utf-8")
 
 
 def test_equal_images_are_null_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

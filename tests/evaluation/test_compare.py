@@ -238,6 +238,16 @@ def test_a_pipe_is_not_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "pipe.png is a pipe, not a file" in capsys.readouterr().err
 
 
+def test_a_name_that_a_page_cannot_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"\xff.png")
+    net, image = checkpoint(tmp_path / "net.pth"), save(tmp_path / name, photo(24, 24))
+    command = ["compare", str(image), "--model", str(net)]
+    assert main([*command, "-o", str(tmp_path / "out.png")]) == 0
+    assert r"\udcff" in capsys.readouterr().out
+    assert main([*command, "--html", str(tmp_path / "out.html")]) == 1
+    assert r"\udcff.png has a name that is no UTF-8" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("missing", ["IMAGE", "--model"])
 def test_usage(missing: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = {"IMAGE": ["compare", "--model", "a.pth"], "--model": ["compare", "image.png"]}[missing]
