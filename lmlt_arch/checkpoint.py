@@ -2,8 +2,9 @@
 
 The class and every hyperparameter are read from the names and shapes of the tensors (and the small records
 that some variants keep among them), so a file needs no option file beside it. Files never execute code:
-`.pth` is read with `weights_only=True`, `.safetensors` holds nothing but tensors. A `.pth` whose
-bits are no longer those that were written is refused, by the checksums inside it.
+`.pth` is read with `weights_only=True`, `.safetensors` holds nothing but tensors. A file whose bits are no
+longer those that were written is refused: by the checksums inside a `.pth`, and by the digest in a
+`.safetensors` that this package wrote.
 """
 
 import copy
@@ -21,6 +22,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lmlt_arch import safetensors_file
 from lmlt_arch.archs import (
     ESC,
     ESCFP,
@@ -310,6 +312,7 @@ def load_state(path: str | Path, *, key: str | None = None) -> StateDict:
         if path.suffix.lower() != ".safetensors":
             state = _select_state(read_file(path), path, key)
         elif key is None:
+            _refuse_damage(path, safetensors_file.damage(path))
             state = _select_state(load_file(path), path, None)
         else:
             raise CheckpointError(f"{path}: safetensors is one state dict; leave out key {key!r}")
@@ -333,11 +336,14 @@ def read_file(path: Path, *, mapped: bool = False) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     with _reading(path):
-        damage = archive_damage(path)
-        if damage:
-            raise CheckpointError(f"{path}: damaged: {damage}; copy it anew, or take another checkpoint")
+        _refuse_damage(path, archive_damage(path))
         # Only archives can be mapped.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_archive(path))
+
+
+def _refuse_damage(path: Path, damage: str) -> None:
+    if damage:
+        raise CheckpointError(f"{path}: damaged: {damage}; copy it anew, or take another checkpoint")
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save as to_safetensors
 
+from lmlt_arch import safetensors_file
 from lmlt_arch.archs import ESC, ESCFP, ESCReal, ESCRealM, SRNetwork
 from lmlt_arch.archs.esc_layers import SymmetricKernelNetwork
 from lmlt_arch.checkpoint import StateDict, check_finite, describe_state, load_model, load_state
@@ -101,7 +101,7 @@ def _file_content(request: Request, state: StateDict) -> bytes:
     if _is_safetensors(request.output):
         dtype = next(tensor.dtype for tensor in state.values() if tensor.is_floating_point())
         facts = replace(NetworkFacts.of(_built(state)), dtype=dtype)
-        return to_safetensors(state, metadata={"format": "pt", **facts.to_metadata()})
+        return safetensors_file.dump(state, {"format": "pt", **facts.to_metadata()})
     buffer = io.BytesIO()
     torch.save(state if request.wrapper is None else {request.wrapper: state}, buffer)
     return buffer.getvalue()

@@ -56,8 +56,8 @@ def trace(network: SRNetwork) -> ExportedProgram:
     A network of any scale becomes a `SizedNetwork`.
     """
     dtype = next(network.parameters()).dtype
-    # Sizes of 1 would be taken for fixed ones.
-    example = torch.rand(2, 3, 24, 40).to(dtype)
+    # Sizes of 1 would be taken for fixed ones. The numbers go into files, which are to be the same each time.
+    example = torch.rand(2, 3, 24, 40, generator=torch.Generator().manual_seed(0)).to(dtype)
     free = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     program: nn.Module = network
     inputs: tuple[Tensor, ...] = (example,)

@@ -10,12 +10,13 @@ from export_checkpoints import shallow_state
 from golden_rules import fill
 from numerics import assert_close
 from safetensors import safe_open
-from small_networks import SMALL, image
+from safetensors.torch import save_file
+from small_networks import ONE_PER_CLASS, SMALL, image
 from torch import Tensor
 
 from lmlt_arch import ESCReal, ESCRealM, load_model
 from lmlt_arch.archs.esc_layers import symmetrize
-from lmlt_arch.checkpoint import load_state
+from lmlt_arch.checkpoint import CheckpointError, load_state
 from lmlt_arch.cli import main
 
 State = dict[str, Tensor]
@@ -59,6 +60,58 @@ def test_to_safetensors_and_back(
     assert header["scale"] == str(network.upscaling_factor)
     rebuilt = type(network)(**json.loads(header["kwargs"]))
     rebuilt.load_state_dict(state)
+
+
+@pytest.mark.parametrize("checkpoint", ONE_PER_CLASS, indirect=True)
+def test_the_same_bytes_each_time(checkpoint: Path, tmp_path: Path) -> None:
+    for suffix in ("pth", "safetensors"):
+        written = set()
+        for number in range(3):
+            torch.manual_seed(number)
+            assert convert(checkpoint, tmp_path / f"{number}.{suffix}") == 0
+            written.add((tmp_path / f"{number}.{suffix}").read_bytes())
+        assert len(written) == 1, suffix
+
+
+def test_a_flipped_bit_in_safetensors_is_noticed(checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    assert convert(checkpoint, path) == 0
+    whole, state = path.read_bytes(), load_state(path)
+    header = int.from_bytes(whole[:8], "little")
+    refused = 0
+    places = [*range(0, 8 * (8 + header), 41), *range(8 * (8 + header), 8 * len(whole), 4001)]
+    for place in places:
+        content = bytearray(whole)
+        content[place // 8] ^= 1 << place % 8
+        path.write_bytes(content)
+        try:
+            found = load_state(path)
+        except CheckpointError as error:
+            refused += 1
+            assert f"{path}: damaged" in str(error)
+        else:  # the digest went by another name, or a space at the end of the header
+            assert_same(found, state)
+    assert refused > len(places) - 20
+    assert convert(path, tmp_path / "y.pth") == 1
+    path.write_bytes(whole[:-4] + b"1234")
+    with pytest.raises(CheckpointError, match=r"x\.safetensors: damaged: .*lmlt_sha256.*; copy it anew"):
+        load_model(path)
+
+
+def test_safetensors_of_others_and_earlier_ones_are_read(tmp_path: Path) -> None:
+    state = shallow_state("ESC")
+    for number, metadata in enumerate((None, {}, {"format": "pt"}, {"sha256": "of something else"})):
+        save_file(state, tmp_path / f"{number}.safetensors", metadata)
+        assert_same(load_state(tmp_path / f"{number}.safetensors"), state)
+    # Other programs keep the metadata in an order of their own.
+    assert convert(tmp_path / "0.safetensors", tmp_path / "y.safetensors") == 0
+    with safe_open(tmp_path / "y.safetensors", "pt") as file:
+        metadata = file.metadata()
+    save_file(state, tmp_path / "z.safetensors", dict(reversed(metadata.items())))
+    assert_same(load_state(tmp_path / "z.safetensors"), state)
+    save_file({**state, "last.bias": state["last.bias"] + 1}, tmp_path / "z.safetensors", metadata)
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_state(tmp_path / "z.safetensors")
 
 
 @pytest.mark.parametrize("wrapper", ["params", "params_ema", "bare"])

@@ -24,6 +24,10 @@ def test_a_program_serves_every_size(checkpoint: Path, dtype: str, tmp_path: Pat
     assert main(["export", "--model", str(checkpoint), "-o", str(path), "--dtype", dtype]) == 0
     assert sorted(tmp_path.iterdir()) == sorted([checkpoint, path])
     assert str(Path(__file__).parents[2]).encode() not in path.read_bytes(), "names no path of this machine"
+    if dtype == "fp16":
+        again = tmp_path / "again.pt2"
+        assert main(["export", "--model", str(checkpoint), "-o", str(again), "--dtype", dtype]) == 0
+        assert again.read_bytes() == path.read_bytes(), "the same each time"
 
     extra = {"lmlt.json": ""}
     program = torch.export.load(path, extra_files=extra).module()
