@@ -251,10 +251,13 @@ def _videos(
     from lmlt_arch.files import OutputError
     from lmlt_arch.inference.pipeline import Result, settle, why
     from lmlt_arch.inference.video import VideoError, upscale_video, usual_codec
+    from lmlt_arch.inference.video_parts import remove_of_finished
 
     resize = _resizing(args.outscale, args.size)
     for job in jobs:
         if (settled := settle(job, overwrite=args.overwrite)) is not None:
+            if settled.status == "skipped":
+                remove_of_finished(job.target)
             yield settled
             continue
         with tqdm(desc=one_line(job.source.name), unit="frame", disable=None if show else True) as bar:

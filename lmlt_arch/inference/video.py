@@ -35,6 +35,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from lmlt_arch.files import exclusive, lock_beside
 from lmlt_arch.inference.video_outcome import CONTAINERS, VideoError, VideoReport
 
 __all__ = ["OUTPUT_SUFFIXES", "VIDEO_SUFFIXES", "VideoError", "VideoReport", "upscale_video", "usual_codec"]
@@ -94,7 +95,8 @@ def upscale_video(
     Raises:
         VideoError: PyAV is missing; the source is no video, damaged or not supported; the target exists or
             cannot hold the video; the encoder is unknown or refuses.
-        OutputError: the disk is full, a folder is not writable, and so on; finished parts are kept.
+        OutputError: the disk is full, a folder is not writable, another process is making the same video, and
+            so on; finished parts are kept.
         ValueError: `batch` or `part_frames` is below 1.
     """
     if batch < 1 or part_frames < 1:
@@ -108,18 +110,21 @@ def upscale_video(
         ) from error
     from lmlt_arch.inference.video_run import run_video
 
-    return run_video(
-        source,
-        target,
-        enlarge,
-        batch=batch,
-        size=size,
-        crf=crf,
-        codec=codec,
-        progress=progress,
-        identity=identity,
-        part_frames=part_frames,
-    )
+    work, mend = f"upscale of a video to {target}", "wait until it has ended, or give another output"
+    with exclusive(lock_beside(target), work, mend):
+        _check_paths(source, target, overwrite)  # another process may have finished it meanwhile
+        return run_video(
+            source,
+            target,
+            enlarge,
+            batch=batch,
+            size=size,
+            crf=crf,
+            codec=codec,
+            progress=progress,
+            identity=identity,
+            part_frames=part_frames,
+        )
 
 
 def _check_paths(source: Path, target: Path, overwrite: bool) -> None:

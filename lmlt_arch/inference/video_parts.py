@@ -42,7 +42,7 @@ class Parts:
     """
 
     def __init__(self, target: Path, job: Mapping[str, Any]) -> None:
-        self.folder = target.with_name(f".{shortened(target.name)}.parts")
+        self.folder = parts_folder(target)
         self.finished: list[Part] = []
         make_folder(self.folder)
         said = json.dumps(job, sort_keys=True, indent=1)
@@ -113,6 +113,28 @@ class Parts:
             for path in self.folder.glob(pattern):
                 if path not in keep:
                     path.unlink(missing_ok=True)
+
+
+def remove_of_finished(target: Path) -> None:
+    """Remove the parts of a finished video, should a process have been killed before it did so.
+
+    Those that are newer than the video are of one that is to replace it.
+    """
+    folder = parts_folder(target)
+    with suppress(OSError):
+        if folder.is_dir() and max(map(_changed, folder.iterdir()), default=0) <= _changed(target):
+            for path in folder.iterdir():
+                path.unlink()
+            folder.rmdir()
+
+
+def parts_folder(target: Path) -> Path:
+    """Where the parts of a video lie."""
+    return target.with_name(f".{shortened(target.name)}.parts")
+
+
+def _changed(path: Path) -> int:
+    return path.stat().st_mtime_ns
 
 
 def _read(path: Path) -> str | None:

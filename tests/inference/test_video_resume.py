@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from small_networks import SMALL
 from torch import Tensor
 
-from lmlt_arch.files import OutputError
+from lmlt_arch.cli import main
+from lmlt_arch.files import OutputError, exclusive, lock_beside
 from lmlt_arch.inference.video import VideoError, upscale_video
 
 pytest.importorskip("av")
@@ -200,3 +204,47 @@ def test_a_full_disk_keeps_what_is_done(film: Path, tmp_path: Path, repo_root: P
     assert not (tmp_path / "out.mp4").exists()
     report = upscale_video(film, tmp_path / "out.mp4", never, part_frames=8)
     assert (report.resumed_from, report.frames) == (50, 50)
+
+
+def test_one_process_at_a_time_makes_a_video(film: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+    with pytest.raises(Stop):
+        upscale_video(film, target, stopping_after(20), part_frames=8)
+    parts = sorted((tmp_path / ".out.mp4.parts").iterdir())
+    with (
+        exclusive(lock_beside(target), "upscale", "wait"),
+        pytest.raises(OutputError, match=r"another upscale of a video to .*out\.mp4 is running: process \d+"),
+    ):
+        upscale_video(film, target, twice, part_frames=8)
+    assert sorted((tmp_path / ".out.mp4.parts").iterdir()) == parts
+    assert upscale_video(film, target, twice, part_frames=8).resumed_from == 20
+
+
+def stopping_after(frames: int) -> Callable[[Tensor], Tensor]:
+    left = [frames]
+
+    def enlarge(images: Tensor) -> Tensor:
+        if not left[0]:
+            raise Stop
+        left[0] -= 1
+        return twice(images)
+
+    return enlarge
+
+
+def test_parts_of_a_finished_video_are_swept(film: Path, tmp_path: Path) -> None:
+    model, target = tmp_path / "net.pth", tmp_path / "out" / "film.mp4"
+    parts = target.with_name(".film.mp4.parts")
+    torch.save(SMALL["ESC"].build().state_dict(), model)
+    target.parent.mkdir()
+    command = ["upscale", str(film), "-o", str(target.parent), "--model", str(model)]
+    for newer in (True, False):
+        # As if a run had been killed while it made a video anew, and right after it was finished.
+        parts.mkdir(exist_ok=True)
+        (parts / "job.json").write_text("{}")
+        target.write_bytes(b"a whole video")
+        moment = target.stat().st_mtime_ns
+        os.utime(parts / "job.json", ns=(moment + newer, moment + newer))
+        assert main(command) == 0
+        assert parts.exists() is newer
+    assert target.read_bytes() == b"a whole video"
