@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from lmlt_arch.data.files import list_images
 from lmlt_arch.data.images import ImageError, encode_png, read_image
-from lmlt_arch.files import make_folder, write_atomic
+from lmlt_arch.files import exclusive, make_folder, write_atomic
 from lmlt_arch.options import OptionError, load_option_file, locate
 from lmlt_arch.spreadsheets import as_text
 from realsr.contact_sheet import Tile, draw_sheet, make_tile
@@ -85,10 +85,17 @@ def degrade_folder(request: Request) -> Report:
     Raises:
         OptionError: If the option file cannot be used; nothing was written.
         UsageError: If the folders cannot be used; nothing was written.
-        OutputError: If outputs cannot be written.
+        OutputError: If outputs cannot be written, or another process writes there.
     """
     degrader = _Degrader(request)
     names, failures = _find_images(request)
+    lock, mend = request.output / ".lmlt_degrade.lock", "wait until it has ended, or give another -o"
+    with exclusive(lock, f"lmlt degrade into {request.output}", mend):
+        return _degrade_all(degrader, names, failures)
+
+
+def _degrade_all(degrader: _Degrader, names: list[PurePosixPath], failures: list[str]) -> Report:
+    request = degrader.request
     table: list[Row] = []
     tiles: list[Tile] = []
     for name in _bar(names):

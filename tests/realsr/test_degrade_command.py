@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Generator
 
 from lmlt_arch.cli import main
+from lmlt_arch.files import exclusive
 from realsr.contact_sheet import CROP, ENLARGEMENT
 from realsr.degradation import Degradation, read_options, sharpen
 
@@ -126,6 +127,16 @@ def test_images_that_cannot_be_used_are_named_at_the_end(
     assert "small.png is 200x73: this degradation needs at least 76 pixels on both sides" in captured.err
     assert captured.err.rstrip().endswith("2 files could not be used")
     assert len(table(tmp_path / "out")) == 3
+
+
+def test_two_into_one_folder_would_mix(
+    photo_folder: Path, option_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    with exclusive(output / ".lmlt_degrade.lock", "lmlt degrade", "wait"):
+        assert degrade(photo_folder, output, option_file) == 1
+    assert f"another lmlt degrade into {output} is running: process" in capsys.readouterr().err
+    assert not [*output.iterdir()]
 
 
 def test_wrong_option_files(photo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
