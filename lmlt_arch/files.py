@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import socket
 import time
 import warnings
@@ -22,6 +23,8 @@ _TEMPORARY = re.compile(rf"\..+\.(\d+){re.escape(TEMPORARY_SUFFIX)}(\.\w+)?", re
 _LOOK_AGAIN_S = 1.0
 _MOST_COMPRESSED = 4
 _swept: set[Path] = set()
+# In a folder of `scratch`, what its process holds.
+_HELD = "held"
 _ARCHIVE = b"PK\x03\x04"
 
 
@@ -66,9 +69,7 @@ def writing(path: Path, *, suffix: str = TEMPORARY_SUFFIX) -> Iterator[Path]:
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if path.parent not in _swept:
-            _swept.add(path.parent)
-            sweep(path.parent.glob(f".*{TEMPORARY_SUFFIX}*"))
+        _sweep_once(path.parent)
         # Held, so that others can tell it from one of a killed process.
         with Lock(temporary, wait=True):
             try:
@@ -88,19 +89,46 @@ def shortened(name: str) -> str:
     return f"{name[: _LONG // 4]}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
 
 
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """A folder beside a file for what its making needs, which goes away in the end.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder = path.with_name(f".{shortened(path.name)}.{os.getpid()}{TEMPORARY_SUFFIX}.d")
+    _sweep_once(path.parent)
+    folder.mkdir()
+    try:
+        with Lock(folder / _HELD):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep_once(folder: Path) -> None:
+    if folder not in _swept:
+        _swept.add(folder)
+        sweep(folder.glob(f".*{TEMPORARY_SUFFIX}*"))
+
+
 def sweep(paths: Iterable[Path]) -> None:
     """Remove those of the paths that are temporary neighbours of killed processes.
 
-    `writing` does it for the folder of the first file that a process writes there. One that might be of a
-    living process stays: it is held, its number is that of a process here, or nothing can be held there.
+    `writing` and `scratch` do it for the folder of the first file that a process writes there. One that might
+    be of a living process stays: it is held, its number is that of a process here, or nothing can be held
+    there.
     """
     for path in paths:
         named = _TEMPORARY.fullmatch(path.name)
-        if named is None or not path.is_file() or _is_alive(int(named[1])):
+        held = path / _HELD if path.is_dir() else path
+        if named is None or not held.is_file() or _is_alive(int(named[1])):
             continue
-        with suppress(OSError, LockedError):
-            lock = Lock(path)
-            lock.release(remove=lock.supported)
+        with suppress(OSError, LockedError), Lock(held) as lock:
+            if lock.supported and held == path:
+                path.unlink()
+            elif lock.supported:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_alive(process: int) -> bool:

@@ -13,7 +13,7 @@ from typing import IO
 import pytest
 
 from lmlt_arch import files
-from lmlt_arch.files import OutputError, exclusive, sweep, write_atomic, writing
+from lmlt_arch.files import OutputError, exclusive, scratch, sweep, write_atomic, writing
 from lmlt_arch.locks import Lock
 
 fcntl = pytest.importorskip("fcntl")
@@ -161,6 +161,30 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path, child: Child) -> 
     files._swept.clear()
     write_atomic(tmp_path / "new", b"x")
     assert {path.name for path in tmp_path.iterdir()} == {*kept, "i", "new"}
+
+
+def test_scratch_folders(tmp_path: Path, child: Child) -> None:
+    code = (
+        "from lmlt_arch.files import scratch\n"
+        f"with scratch(Path({str(tmp_path / 'x.tif')!r})) as folder:\n"
+        "    (folder / 'lq').write_bytes(b'large')\n"
+        "    (folder / 'sub').mkdir()\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    process = child(code)
+    (left,) = tmp_path.iterdir()
+    assert left.name == f".x.tif.{process.pid}.tmp.d"
+    foreign = tmp_path / f".y.{dead_process()}.tmp.d"
+    foreign.mkdir()
+    for alive in (True, False):
+        files._swept.clear()
+        with scratch(tmp_path / "x.tif") as own:
+            assert left.exists() is alive
+            assert {path for path in tmp_path.iterdir() if path != left} == {own, foreign}
+        assert not own.exists()
+        process.kill()
+        process.wait()
 
 
 def test_files_are_whole_or_as_they_were(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ t and scale s, besides what the network takes for one batch of tiles.
 
 import math
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lmlt_arch.data.images import ImageError
-from lmlt_arch.files import OutputError, make_folder, output_error
+from lmlt_arch.files import OutputError, make_folder, output_error, scratch
 from lmlt_arch.inference import deep_images
 from lmlt_arch.inference.alpha import fill_transparent
 from lmlt_arch.inference.details import Details, held
@@ -75,8 +74,7 @@ def enlarge_large(
     pyvips = deep_images.vips(f"{source} is too large for the memory; enlarging it in rows")
     make_folder(target.parent)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as name:
-            folder = Path(name)
+        with scratch(target) as folder:
             header = read_header(source, str(source), max_pixels=math.inf)
             lq, notes = _read(pyvips, source, header, folder, format, encoding)
             depth = depth_for(format, encoding.depth, lq.depth)
