@@ -26,6 +26,8 @@ SPARE_BYTES = 4 << 20
 BAND_ROWS = 32
 """Rows of an image that an LMDB of raw pixels keeps together (see :mod:`lmlt_arch.data.raw_lmdb`)."""
 _RAW = f"uint8 {BAND_ROWS}"
+# As numbers in keys have two bytes.
+_MOST_BANDS = 2**16
 _SIDE = re.compile(r"\s*[0-9]{1,7}\s*")
 # What stands behind keys in `meta_info.txt`.
 _STORED = IMAGE_SUFFIXES | {".raw"}
@@ -267,10 +269,18 @@ def read_lmdb_info(folder: Path) -> LmdbInfo:
                 raise StoreError(
                     f"{info}: {line!r:.200} does not end in '(height,width,3) {_RAW}': make it anew"
                 )
-            height, width, channels = shapes[keys[-1]]
-            if channels != 3 or not height * width or height * width * 3 > (stored or height * width * 3):
+            if not keys[-1].isascii():
+                raise StoreError(f"{info}: {line!r:.200} begins with no key: make it anew")
+            if not _fits(shapes[keys[-1]], stored):
                 raise StoreError(f"{info}: {line!r:.200} is no size of an image in data.mdb: make it anew")
     return LmdbInfo(layout=layout, keys=keys, shapes=shapes)
+
+
+def _fits(shape: tuple[int, int, int], stored: int | None) -> bool:
+    """Whether raw pixels of a shape can lie in a file of so many bytes, if its size is known."""
+    height, width, channels = shape
+    size = height * width * channels
+    return channels == 3 and 0 < size <= (stored or size) and height <= _MOST_BANDS * BAND_ROWS
 
 
 def _lines(info: Path) -> list[str]:

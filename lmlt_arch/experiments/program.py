@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -100,6 +101,9 @@ def run_experiment(
     except (CheckpointError, DataError, ImageError, MetricError, OutputError, OSError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As standard error is: an arrow that the terminal does not know is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
     print(outcome.summary)
     print(f"written: {', '.join(map(str, paths))}")
     return 0

@@ -1,5 +1,6 @@
 """What all programs have in common."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 import pytest
 from experiment_programs import program
 from small_evaluations import checkpoint, photo, save
+
+from lmlt_arch.evaluation.figures import new_figure
+from lmlt_arch.experiments.program import Outcome, make_parser, run_experiment
 
 NAMES = ("ablation", "cost_curves", "data_scaling", "robustness")
 
@@ -22,6 +26,15 @@ def test_help_says_how_to_read_the_result(
     assert "?" in printed, "the question"
     assert "How to read it:" in printed
     assert f"python scripts/experiments/{name}.py" in printed
+
+
+def test_a_terminal_that_knows_ascii_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii", write_through=True))
+    parser = make_parser("arrow", "?")
+    given = ["--device", "cpu", "-o", str(tmp_path / "arrow")]
+    assert run_experiment(parser, lambda args: Outcome({}, "PSNR \u2191", new_figure(1, 1)), given) == 0
+    assert printed.getvalue().splitlines()[0] == b"PSNR \\u2191"
 
 
 def test_a_missing_extra_is_named(repo_root: Path, tmp_path: Path) -> None:
