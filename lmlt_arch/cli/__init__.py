@@ -19,10 +19,10 @@ from lmlt_arch.cli import (
     raw,
     upscale,
 )
-from lmlt_arch.cli.shortage import shortage
 from lmlt_arch.cli.streams import give_up_output, standard_streams
 from lmlt_arch.files import OutputError
 from lmlt_arch.hook import checkout
+from lmlt_arch.shortage import shortage
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ from lmlt_arch.evaluation.outputs import check_outputs, with_endings
 from lmlt_arch.evaluation.profile_plot import check_plots
 from lmlt_arch.files import OutputError, make_folder, write_atomic
 from lmlt_arch.metrics import MetricError
+from lmlt_arch.shortage import shortage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,6 +101,11 @@ def run_experiment(
         return 2
     except (CheckpointError, DataError, ImageError, MetricError, OutputError, OSError) as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if (lacking := shortage(error)) is None:
+            raise
+        print(f"{parser.prog}: error: {lacking}", file=sys.stderr)
         return 1
     if isinstance(sys.stdout, io.TextIOWrapper):
         # As standard error is: an arrow that the terminal does not know is no reason to stop.

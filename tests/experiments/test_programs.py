@@ -37,6 +37,15 @@ def test_a_terminal_that_knows_ascii_only(tmp_path: Path, monkeypatch: pytest.Mo
     assert printed.getvalue().splitlines()[0] == b"PSNR \\u2191"
 
 
+def test_too_little_memory_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def experiment(args: object) -> Outcome:
+        raise MemoryError("a hundred GiB")
+
+    given = ["--device", "cpu", "-o", str(tmp_path / "large")]
+    assert run_experiment(make_parser("large", "?"), experiment, given) == 1
+    assert "error: not enough memory (a hundred GiB): close other programs" in capsys.readouterr().err
+
+
 def test_a_missing_extra_is_named(repo_root: Path, tmp_path: Path) -> None:
     save(tmp_path / "HR" / "cat.png", photo())
     script = str(repo_root / "scripts" / "experiments" / "robustness.py")

@@ -5,6 +5,7 @@ import errno
 _MENDS = {
     errno.EMFILE: "raise the limit (ulimit -n)",
     errno.ENFILE: "close other programs",
+    errno.EAGAIN: "raise the limits of processes and memory (ulimit -u, ulimit -v)",  # of a thread
     errno.ENOMEM: "close other programs, or give it less at once",
     errno.ENOSPC: "make room on the disk",
     errno.EDQUOT: "make room on the disk",

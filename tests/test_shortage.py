@@ -10,7 +10,7 @@ from small_evaluations import checkpoint
 from small_options import save_image
 
 from lmlt_arch.cli import main
-from lmlt_arch.cli.shortage import shortage
+from lmlt_arch.shortage import shortage
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits of Linux")
 
@@ -40,6 +40,7 @@ def test_one_line_in_place_of_a_traceback(tmp_path: Path) -> None:
             RuntimeError("DefaultCPUAllocator: can't allocate memory: 3 bytes"),
             "not enough memory (DefaultCPU",
         ),
+        (BlockingIOError(11, "Resource temporarily unavailable"), "raise the limits of processes and memory"),
         (FileNotFoundError(2, "No such file", "x"), None),
         (RuntimeError("shapes differ"), None),
     ],
