@@ -1,12 +1,10 @@
-"""Two processes against one with the doubled batch, by torchrun, gloo and DistributedDataParallel."""
+"""Two processes against one with the doubled batch, by gloo and DistributedDataParallel."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 
@@ -22,19 +20,9 @@ def ranks(repo_root: Path, tmp_path: Path) -> Any:
     ) -> list[dict[str, Any]]:
         (tmp_path / "opt.json").write_text(json.dumps(opt))
         torch.save(batches, tmp_path / "batches.pth")
-        torchrun = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]
-        script = str(Path(__file__).with_name("two_ranks.py"))
-        command = [sys.executable, *(torchrun if processes > 1 else []), script]
-        command += [str(tmp_path / "opt.json"), str(tmp_path / "batches.pth"), str(tmp_path)]
-        done = subprocess.run(
-            command,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo_root)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stdout
+        command = [Path(__file__).with_name("two_ranks.py")]
+        command += [tmp_path / "opt.json", tmp_path / "batches.pth", tmp_path]
+        forked.run(*command, cwd=repo_root, processes=processes)
         return [
             torch.load(tmp_path / f"rank{rank}_of_{processes}.pth", weights_only=True)
             for rank in range(processes)

@@ -1,4 +1,4 @@
-"""Trains a tiny model on this process's share of a batch; run by test_parallel.py through torchrun.
+"""Trains a tiny model on this process's share of a batch; test_parallel.py runs it in several.
 
 two_ranks.py OPTIONS BATCH OUT: OPTIONS is a JSON file, BATCH a file of torch.save, OUT a folder.
 """

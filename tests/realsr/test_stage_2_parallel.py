@@ -1,12 +1,10 @@
 """Two processes of stage 2 against one with the doubled batch: both networks end alike."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from small_stages import stage_options
@@ -16,18 +14,8 @@ pytestmark = pytest.mark.slow
 
 def run(processes: int, folder: Path, repo_root: Path) -> list[dict[str, Any]]:
     """What each process saved, trained on its share of `batches.pth` in `folder`."""
-    torchrun = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]
-    script = str(repo_root / "tests" / "models" / "two_ranks.py")
-    command = [sys.executable, *(torchrun if processes > 1 else []), script]
-    done = subprocess.run(
-        [*command, str(folder / "opt.json"), str(folder / "batches.pth"), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo_root)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout
+    command = [repo_root / "tests/models/two_ranks.py", folder / "opt.json", folder / "batches.pth", folder]
+    forked.run(*command, cwd=repo_root, processes=processes)
     files = [folder / f"rank{rank}_of_{processes}.pth" for rank in range(processes)]
     return [torch.load(file, weights_only=True) for file in files]
 
