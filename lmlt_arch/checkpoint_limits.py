@@ -13,6 +13,7 @@ from torch import Tensor
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 """What weights may be stored as; networks compute in dtypes of their own."""
 
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _NAMED = "float32, float16, bfloat16 and float64"
 
 
@@ -51,7 +52,7 @@ def kind_mistake(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
             continue
         if mine.is_floating_point() and found.dtype not in FLOATS:
             return f"{name} is {_dtype(found)}; weights may be {_NAMED}"
-        if not mine.is_floating_point() and _kind(found) != _kind(mine):
+        if not mine.is_floating_point() and not _keeps(found, mine.dtype):
             return f"{name} is {_dtype(found)}, not {_dtype(mine)}"
     return ""
 
@@ -76,10 +77,11 @@ def blocks_mistake(state: Mapping[str, Tensor], prefix: str) -> str:
     return ""
 
 
-def _kind(tensor: Tensor) -> str:
-    if tensor.is_complex() or tensor.is_floating_point() or tensor.dtype is torch.bool:
-        return _dtype(tensor)
-    return "integer"
+def _keeps(found: Tensor, dtype: torch.dtype) -> bool:
+    """Whether the numbers stay what they are: a file that was halved has halves for records, too."""
+    if found.is_complex() or torch.bool in (found.dtype, dtype):
+        return False
+    return found.dtype in FLOATS + _INTEGERS and torch.equal(found.to(dtype).to(found.dtype), found)
 
 
 def _dtype(tensor: Tensor) -> str:
