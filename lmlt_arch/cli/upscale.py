@@ -266,11 +266,12 @@ def _videos(
                 bar.total = total
                 bar.update(done - bar.n)
 
+            excesses: dict[str, None] = {}
             try:
                 report = upscale_video(
                     job.source,
                     job.target,
-                    partial(_frames, upscaler, resize),
+                    partial(_frames, upscaler, resize, excesses),
                     batch=min(_FRAMES, upscaler.batch(720, 1280)),
                     size=None if resize is None else _swapped(resize),
                     crf=args.crf,
@@ -286,15 +287,21 @@ def _videos(
                 # Networks run out of memory, and PyAV raises nearly anything; the other films are no worse.
                 yield Result(job, "failed", error=f"{job.source}: {why(error)}")
                 continue
-        for note in report.notes:
-            _notice(f"{job.source}: {note}")
-        yield Result(job, "done", report.source_size[::-1], report.size[::-1])
+        notes = (*report.notes, *excesses)
+        yield Result(job, "done", report.source_size[::-1], report.size[::-1], notes=notes)
 
 
-def _frames(upscaler: "Upscaler", resize: Callable[[Size], Size] | None, lq: "Tensor") -> "Tensor":
-    """Enlarge frames of a video, to their final size if the network can."""
+def _frames(
+    upscaler: "Upscaler", resize: Callable[[Size], Size] | None, excesses: dict[str, None], lq: "Tensor"
+) -> "Tensor":
+    """Enlarge frames of a video, to their final size if the network can; `excesses` gathers what to note."""
+    from lmlt_arch.inference.upscaler import far_outside, range_of
+
     before = (lq.shape[-2], lq.shape[-1])
-    return upscaler.enlarge(lq, size=None if resize is None else upscaler.made(before, resize(before)))
+    output = upscaler.enlarge(lq, size=None if resize is None else upscaler.made(before, resize(before)))
+    if excess := far_outside(*range_of(output)):
+        excesses[excess] = None
+    return output
 
 
 def _notice(message: str) -> None:
@@ -361,7 +368,7 @@ def _print_notes(results: "list[Result]") -> None:
             noted.setdefault(note, []).append(result.job.source)
     for note, files in noted.items():
         others = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
-        print(f"lmlt upscale: note: {files[0]}{others}: {note}", file=sys.stderr)
+        print(f"lmlt upscale: note: {one_line(str(files[0]))}{others}: {note}", file=sys.stderr)
 
 
 def _resizing(outscale: float | None, size: Size | None) -> Callable[[Size], Size] | None:
