@@ -22,6 +22,7 @@ ORDER = (
     "experiments/index.md",
     "experiments",
     "speed.md",
+    "promises.md",
 )
 SECTIONS = {"api": "Python"}
 
