@@ -156,7 +156,8 @@ def _describe_esc_variant(state: StateDict) -> Description:
     _check_window(window_size)
     # What the table would tell, which only one kind of bias has.
     table = torch.empty(num_heads, (2 * window_size - 1) ** 2, device="meta")
-    kwargs = _describe_esc({**state, "blocks.0.attn.relative_position_bias": table}).kwargs
+    names = (f"blocks.{i}.attn.relative_position_bias" for i in range(_count_blocks(state, "blocks.")))
+    kwargs = _describe_esc({**state, **dict.fromkeys(names, table)}).kwargs
     return Description(ESCVariant, {**kwargs, "dynamic_kernel": bool(dynamic), "bias": BIASES[bias]})
 
 
