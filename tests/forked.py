@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 SERVER = """
-import json, multiprocessing.process, multiprocessing.util, os, runpy, signal, sys
+import atexit, json, multiprocessing.process, os, runpy, signal, sys
 import cv2, numpy, scipy.stats, torch, torch._dynamo, torch.utils.tensorboard
 
 def run(argv, cwd, env, said):
@@ -47,7 +47,7 @@ def start(env, argv, cwd, said):
     status = 1
     try:
         status = run(argv, cwd, env, said)
-        multiprocessing.util._exit_function()
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
@@ -87,6 +87,15 @@ def run(*argv: str | Path, cwd: Path, processes: int = 1, env: Mapping[str, str]
     Raises:
         AssertionError: the exit status is not 0; with what was printed.
     """
+    status, printed = finish(*argv, cwd=cwd, processes=processes, env=env)
+    assert status == 0, f"exit status {status}\n{printed}"
+    return printed
+
+
+def finish(
+    *argv: str | Path, cwd: Path, processes: int = 1, env: Mapping[str, str] = os.environ
+) -> tuple[int, str]:
+    """Exit status of `run`, of the first process that fails, and what was printed."""
     ranks = [{**env, "OMP_NUM_THREADS": "1"}]
     if processes > 1:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -101,7 +110,4 @@ def run(*argv: str | Path, cwd: Path, processes: int = 1, env: Mapping[str, str]
     with tempfile.NamedTemporaryFile(mode="r", errors="replace") as said:
         server.stdin.write(json.dumps([ranks, [str(word) for word in argv], str(cwd), said.name]) + "\n")
         server.stdin.flush()
-        status = server.stdout.readline().strip()
-        printed = said.read()
-    assert status == "0", f"exit status {status}\n{printed}"
-    return printed
+        return int(server.stdout.readline()), said.read()

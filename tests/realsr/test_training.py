@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import forked
 import numpy as np
 import pytest
 import torch
@@ -74,24 +75,13 @@ class Workshop:
             opt[key] = {**opt[key], **value} if isinstance(value, dict) else value
         return opt
 
-    def run(self, program: str, opt: dict[str, Any], *more: str, processes: int = 0) -> str:
-        """Type the command, without torchrun for 0 processes; returns what it printed."""
+    def run(self, program: str, opt: dict[str, Any], *more: str, processes: int = 1) -> str:
+        """Start the program as the command does, or torchrun; returns what it printed."""
         file = self.folder / f"{opt['name']}.yml"
         file.write_text(yaml.safe_dump(opt, sort_keys=False))
-        torchrun = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]
-        command = [sys.executable, *(torchrun if processes else []), str(self.root / f"basicsr/{program}.py")]
-        command += ["-opt", str(file), *more, *(["--launcher", "pytorch"] if processes else [])]
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
+        launcher = ["--launcher", "pytorch"] if processes > 1 else []
+        command = [self.root / f"basicsr/{program}.py", "-opt", file, *more, *launcher]
+        return forked.run(*command, cwd=self.folder, processes=processes)
 
     def models(self, name: str) -> Path:
         return self.folder / "experiments" / name / "models"
