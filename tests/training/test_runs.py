@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,7 @@ from lmlt_arch.checkpoint_set import Checkpoints
 
 pytestmark = pytest.mark.slow
 Start = Callable[..., "subprocess.Popen[str]"]
+Finish = Callable[..., str]
 
 
 @pytest.fixture
@@ -74,6 +76,19 @@ def start(repo_root: Path, tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
+@pytest.fixture
+def finish(repo_root: Path, tmp_path: Path) -> Finish:
+    """Runs the command to its end, with the exit status that is expected; what it printed."""
+
+    def finish(file: Path, *more: str, status: int = 0) -> str:
+        train = repo_root / "basicsr" / "train.py"
+        found, text = forked.finish(train, "-opt", file, *more, cwd=tmp_path)
+        assert found == status, text
+        return text
+
+    return finish
+
+
 def test_killed_runs_end_like_one_that_was_not(repo_root: Path) -> None:
     command = [sys.executable, str(repo_root / "scripts" / "prove_resume.py"), "--kills", "2", "--seed", "1"]
     done = subprocess.run(
@@ -83,7 +98,9 @@ def test_killed_runs_end_like_one_that_was_not(repo_root: Path) -> None:
     assert done.stdout.count("equal bit for bit") == 2
 
 
-def test_sigterm_saves_and_leaves(options: Callable[..., Path], start: Start, tmp_path: Path) -> None:
+def test_sigterm_saves_and_leaves(
+    options: Callable[..., Path], start: Start, finish: Finish, tmp_path: Path
+) -> None:
     """First to the process alone, then to the whole group of a run that goes on from there."""
     file = options(train={"total_iter": 100_000})
     saved = 0
@@ -103,9 +120,7 @@ def test_sigterm_saves_and_leaves(options: Callable[..., Path], start: Start, tm
         assert state["iter"] == int(found) >= saved + 3
         saved = int(found)
 
-    process = start(options(train={"total_iter": saved + 1}), "--auto_resume")
-    text = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, text
+    text = finish(options(train={"total_iter": saved + 1}), "--auto_resume")
     _went_on(text, saved)
 
 
@@ -118,12 +133,11 @@ def _went_on(text: str, saved: int) -> None:
 
 
 def test_a_run_goes_on_from_the_newest_whole_checkpoint(
-    options: Callable[..., Path], start: Start, tmp_path: Path
+    options: Callable[..., Path], finish: Finish, tmp_path: Path
 ) -> None:
     alone = {"num_worker_per_gpu": 0, "persistent_workers": False}
     file = options(train={"total_iter": 5, "deterministic": True}, **alone)
-    process = start(file)
-    assert process.wait(timeout=120) == 0
+    finish(file)
     run = tmp_path / "experiments" / "run"
     final, newest = run / "models" / "net_g_latest.pth", run / "models" / "net_g_4.pth"
     expected = {path: torch.load(path, weights_only=True)["params"] for path in (final, newest)}
@@ -134,15 +148,11 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint(
     opt = yaml.safe_load(file.read_text())
     opt["path"]["resume_state"] = str(run / "training_states" / "4.state")
     file.write_text(yaml.safe_dump(opt))
-    process = start(file)
-    text = process.communicate(timeout=120)[0]
-    assert process.returncode == 1
+    text = finish(file, status=1)
     assert "Traceback" not in text
     assert re.search(r"net_g_4.pth: damaged: .* resume from .*/2\.state, which is whole", text), text
 
-    process = start(file, "--auto_resume")
-    text = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, text
+    text = finish(file, "--auto_resume")
     assert text.count("A checkpoint is not whole: ") == 1
     assert re.search(r"net_g_4.pth: damaged: .*\. Going on from .*/2\.state\.", text), text
     assert "Resuming training from epoch: 0, iter: 2." in text
@@ -154,10 +164,9 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint(
 
 
 def test_a_full_disk_keeps_the_checkpoints_before_it(
-    options: Callable[..., Path], start: Start, tmp_path: Path
+    options: Callable[..., Path], start: Start, finish: Finish, tmp_path: Path
 ) -> None:
-    process = start(options(train={"total_iter": 2}))
-    assert process.wait(timeout=120) == 0
+    finish(options(train={"total_iter": 2}))
     states = tmp_path / "experiments" / "run" / "training_states"
     before = {path.name: path.read_bytes() for path in states.iterdir()}
     assert "2.state" in before
@@ -173,33 +182,26 @@ def test_a_full_disk_keeps_the_checkpoints_before_it(
     assert "Traceback" not in text
     assert {path.name: path.read_bytes() for path in states.iterdir()} == before
 
-    process = start(options(train={"total_iter": 4}), "--auto_resume")
-    assert "iter: 2." in process.communicate(timeout=120)[0]
-    assert process.returncode == 0
+    assert "iter: 2." in finish(options(train={"total_iter": 4}), "--auto_resume")
     assert (states / "4.state").is_file()
 
 
 @pytest.mark.parametrize("how", ["fatal", "skip"])
-def test_a_damaged_image(options: Callable[..., Path], start: Start, tmp_path: Path, how: str) -> None:
+def test_a_damaged_image(options: Callable[..., Path], finish: Finish, tmp_path: Path, how: str) -> None:
     broken = tmp_path / "HR" / "5.png"
     broken.write_bytes(broken.read_bytes()[:900])
-    process = start(options(train={"total_iter": 8}, damaged_images=how))
-    text = process.communicate(timeout=120)[0]
+    text = finish(options(train={"total_iter": 8}, damaged_images=how), status=int(how == "fatal"))
     assert "Traceback" not in text
     assert text.count(f"{broken}") == 1
     if how == "fatal":
-        assert process.returncode == 1
         assert "go on without it: 'damaged_images: skip' under datasets: train" in text.splitlines()[-1]
     else:
-        assert process.returncode == 0
         assert f"Skipped: {broken}" in text
 
 
-def test_a_loss_that_is_not_finite(options: Callable[..., Path], start: Start, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite(options: Callable[..., Path], finish: Finish, tmp_path: Path) -> None:
     optimizer = {"type": "SGD", "lr": 1e15}
-    process = start(options(train={"total_iter": 9, "optim_g": optimizer}))
-    text = process.communicate(timeout=120)[0]
-    assert process.returncode == 1
+    text = finish(options(train={"total_iter": 9, "optim_g": optimizer}), status=1)
     assert "Traceback" not in text
     last = text.splitlines()[-1]
     found = re.search(r"iteration \d: l_pix is (?:nan|inf).*HR/\d\.png; it is kept in (\S+)\. Resume", last)
