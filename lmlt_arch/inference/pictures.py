@@ -39,8 +39,6 @@ _OTHER_KINDS = tuple(
 )
 # What rounding and resizing leave outside of [0, 1]; more is another unit.
 _OVERSHOOT = 0.05
-# Pillow turns a TIFF itself, and each decoder an AVIF.
-_TURNED_HERE = ("png", "jpg", "webp", "bmp")
 # Pillow does not know each kind of TIFF.
 _RARE: dict[bool, tuple[type[Exception], ...]] = {True: (UnidentifiedImageError,), False: ()}
 
@@ -255,7 +253,7 @@ def decode_picture(data: bytes, name: str, *, max_pixels: float = DEFAULT_MAX_PI
     """
     header = read_header(data, name, max_pixels=max_pixels)
     details = header.details
-    pixels, upright = None, header.format not in _TURNED_HERE
+    pixels, upright = None, header.format == "tiff"  # Pillow turns these itself
     if not header.deep:
         with (
             _decoding(name, data),

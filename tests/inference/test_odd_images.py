@@ -479,3 +479,16 @@ def test_training_sees_transparency_of_few_bits() -> None:
     data = png(np.mgrid[:HEIGHT, :WIDTH][1] % 4, 2, 0, chunk(b"tRNS", struct.pack(">H", 1)))
     with pytest.raises(ImageError, match="has transparent pixels"):
         decode_image(data, name="it")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_avif_is_turned_as_it_says(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(Image.fromarray(colors(8)), "AVIF", quality=100, subsampling="4:4:4", exif=exif)
+    expected = pyvips.Image.new_from_buffer(data, "").numpy().astype(int)
+    picture = decode_picture(data, "it")
+    header = read_header(data, "it")
+    assert picture.size == (header.height, header.width) == expected.shape[:2]
+    assert np.abs(picture.color - expected).max() < 4
+    assert np.abs(from_disk(data, tmp_path, ".avif")[0].color - expected).max() < 6
