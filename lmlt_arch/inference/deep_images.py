@@ -79,6 +79,8 @@ def _arranged(image: Any, layout: Layout | None, bits: int, name: str) -> Any:
     Raises:
         ImageError: of a kind that is not known.
     """
+    if layout is not None and layout.only_pillow:
+        raise ImageError(f"{name} has YCbCr colors that are not JPEG: convert it to RGB first")
     if layout is not None and image.bands == layout.colors + (layout.alpha is not None) + layout.unknown:
         image = _as_the_file_says(image, layout)
     kind = str(image.interpretation)

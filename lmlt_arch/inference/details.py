@@ -71,13 +71,12 @@ def read_details(image: Image.Image, described: Described | None) -> tuple[Detai
         exif = found.tobytes() if len(found) else None
     except Exception:
         notes.append("its EXIF data are damaged and left out")
-    icc = image.info.get("icc_profile") or None
-    if icc and not _is_profile(icc):
-        icc = None
-        notes.append("its color profile is damaged and left out")
+    icc, wrong = fitting_profile(image.info.get("icc_profile"), image.mode)
+    notes += wrong
     if described and described.colors and not (icc and image.format == "AVIF"):
-        gray = image.mode in ("1", "L", "LA", "I;16", "I")
         try:
+            # Deep ones come from libvips, in colors always.
+            gray = _space(image.mode) == b"GRAY" and not (image.format == "AVIF" and described.bits > 8)
             icc = None if described.colors.is_srgb() else described.colors.profile(gray=gray)
         except ValueError:
             notes.append("its description of colors is damaged and left out")
@@ -107,11 +106,32 @@ def _exif(image: Image.Image, described: Described | None) -> Image.Exif:
     return exif
 
 
-def _is_profile(icc: bytes) -> bool:
-    with contextlib.suppress(Exception):
+def fitting_profile(icc: Any, mode: str) -> tuple[bytes | None, list[str]]:
+    """A color profile, unless it is damaged or one of other colors than the image has, and what to note.
+
+    Args:
+        icc: the profile, if there is any.
+        mode: Pillow's, of the image.
+    """
+    if not icc:
+        return None, []
+    try:
         ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        return True
-    return False
+    except Exception:
+        return None, ["its color profile is damaged and left out"]
+    space = icc[16:20]
+    if space == _space(mode):
+        return icc, []
+    return None, [
+        f"its color profile is left out: it is one of {space.decode('ascii', 'replace').strip()} colors"
+    ]
+
+
+def _space(mode: str) -> bytes:
+    """Of what colors, in the words of ICC, an image is."""
+    if mode in ("1", "L", "LA", "I;16", "I", "F"):
+        return b"GRAY"
+    return {"CMYK": b"CMYK", "LAB": b"Lab "}.get(mode, b"RGB ")
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:
@@ -156,7 +176,7 @@ def held(details: Details, chosen: str, *, size: tuple[int, int], gray: bool) ->
             values[name] = None
     if values["icc"] and values["icc"][16:20] == b"GRAY" and not gray:
         values["icc"] = None
-        notes.append(f"its color profile is left out: it is one of gray, which {chosen} does not have")
+        notes.append("its color profile is left out: it is one of gray, and the result has colors")
     return replace(details, notes=(*details.notes, *notes), **values)
 
 

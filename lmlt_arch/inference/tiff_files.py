@@ -4,11 +4,13 @@ Decoders are lenient: what lies behind the end of a file becomes black, channels
 transparency. So the directory is judged here, the same for every decoder.
 """
 
+import contextlib
 import io
 import math
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +19,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.inference.containers import opened
-from lmlt_arch.inference.details import Details
+from lmlt_arch.inference.details import Details, fitting_profile
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -31,13 +33,20 @@ _PLANAR, _TILES, _TILE_BYTES, _EXTRA, _SAMPLES = 284, 324, 325, 338, 339
 _XMP, _EXIF, _GPS, _INTEROPERABILITY, _DNG = 700, 0x8769, 0x8825, 0xA005, 50706
 # White is zero, black is zero, RGB, palette, CMYK, YCbCr, Lab: colors that each has.
 _COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
+_PALETTE, _YCBCR, _SUBSAMPLING = 3, 6, 530
 _SUPPORTED = {(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (16, 3), (32, 3)}
 _KINDS = {1: "unsigned", 2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 _PREMULTIPLIED, _STRAIGHT = 1, 2
+_JPEG = (6, 7)  # compressions
+_MODES = {5: "CMYK", 8: "LAB"}
 
 # Description, make, model, software, date, artist, copyright: a TIFF keeps these among the tags that say how
 # it is laid out, and those belong to the old file.
 _DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
+
+
+_Directory = Callable[..., ImageFileDirectory_v2]
+"""Makes one, empty."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ class Layout:
         white_is_zero: whether white is 0 and black the greatest value.
         unknown: how many channels have no stated meaning.
         deep: whether channels have more than 8 bits.
+        only_pillow: whether libvips would take the colors for others: YCbCr that are not JPEG.
     """
 
     height: int
@@ -65,6 +75,7 @@ class Layout:
     white_is_zero: bool
     unknown: int
     deep: bool
+    only_pillow: bool
 
 
 def read_layout(source: Path | bytes, name: str) -> Layout:
@@ -75,7 +86,7 @@ def read_layout(source: Path | bytes, name: str) -> Layout:
     """
     with opened(source) as file:
         size = file.seek(0, io.SEEK_END)
-        header, (tags, *more) = _directories(file, name)
+        directory, (tags, *more) = _directories(file, name)
         if more:
             raise ImageError(f"{name} has {1 + len(more)} frames: split it into single images")
         if _DNG in tags:
@@ -94,39 +105,48 @@ def read_layout(source: Path | bytes, name: str) -> Layout:
             height=height,
             width=width,
             orientation=turned if turned in range(1, 9) else 1,
-            details=_details(file, header, tags, unknown),
+            details=_details(file, directory, tags, unknown),
             colors=colors,
             alpha=colors + alphas[0] if alphas else None,
             white_is_zero=_one(tags, _PHOTOMETRIC, 1) == 0,
             unknown=unknown,
             deep=_one(tags, _BITS, 1) > 8,
+            only_pillow=_one(tags, _PHOTOMETRIC, 1) == _YCBCR and _one(tags, _COMPRESSION, 1) not in _JPEG,
         )
 
 
-def _details(file: BinaryIO, header: bytes, tags: ImageFileDirectory_v2, unknown: int) -> Details:
+def _details(file: BinaryIO, directory: _Directory, tags: ImageFileDirectory_v2, unknown: int) -> Details:
     notes = [f"{unknown} of its channels, of no stated meaning, left out"] if unknown else []
     exif: bytes | None = None
     try:
-        exif = _exif(file, header, tags)
+        exif = _exif(file, directory, tags)
     except Exception:  # they are no reason to refuse the pixels
         notes.append("its EXIF data are damaged and left out")
     if any(tag in tags for tag in _IPTC):
         notes.append("its IPTC and Photoshop data are left out")
     if any(tag in tags for tag in _CALIBRATION) and _ICC not in tags:
         notes.append("its calibration of colors (primaries, white, curves) is left out")
-    unit = _one(tags, _RESOLUTION[2], 2)
-    per_inch = [float(tags.get(tag, 0)) * (2.54 if unit == 3 else 1) for tag in _RESOLUTION[:2]]
-    icc, xmp = tags.get(_ICC), tags.get(_XMP)
+    colors = _one(tags, _PHOTOMETRIC, 1)
+    icc, wrong = fitting_profile(tags.get(_ICC), "L" if colors in (0, 1) else _MODES.get(colors, "RGB"))
+    xmp = tags.get(_XMP)
     return Details(
-        icc=icc if isinstance(icc, bytes) else None,
+        icc=icc,
         exif=exif,
         xmp=xmp if isinstance(xmp, bytes) else None,
-        dpi=(per_inch[0], per_inch[1]) if unit in (2, 3) and min(per_inch) > 0 else None,
-        notes=tuple(notes),
+        dpi=_per_inch(tags),
+        notes=(*notes, *wrong),
     )
 
 
-def _exif(file: BinaryIO, header: bytes, tags: ImageFileDirectory_v2) -> bytes | None:
+def _per_inch(tags: ImageFileDirectory_v2) -> tuple[float, float] | None:
+    unit, pair = _one(tags, _RESOLUTION[2], 2), [tags.get(tag, 0) for tag in _RESOLUTION[:2]]
+    with contextlib.suppress(TypeError, ValueError):
+        x, y = (float(value) * (2.54 if unit == 3 else 1) for value in pair)
+        return (x, y) if unit in (2, 3) and 0 < min(x, y) and max(x, y) < math.inf else None
+    return None
+
+
+def _exif(file: BinaryIO, directory: _Directory, tags: ImageFileDirectory_v2) -> bytes | None:
     """EXIF data of their own, without the tags that say how the file is laid out."""
     exif = Image.Exif()
     for tag in _DESCRIPTIVE:
@@ -135,34 +155,32 @@ def _exif(file: BinaryIO, header: bytes, tags: ImageFileDirectory_v2) -> bytes |
     for tag in (_EXIF, _GPS):
         if tag in tags:
             file.seek(tags[tag])
-            inner = ImageFileDirectory_v2(header, group=tag)
+            inner = directory(group=tag)
             inner.load(file)
             exif[tag] = {key: value for key, value in inner.items() if key != _INTEROPERABILITY}
     return exif.tobytes() if len(exif) else None
 
 
-def _directories(file: BinaryIO, name: str) -> tuple[bytes, list[ImageFileDirectory_v2]]:
-    """The file's header and its directories, one a page."""
+def _directories(file: BinaryIO, name: str) -> tuple[_Directory, list[ImageFileDirectory_v2]]:
+    """What makes directories of the file, and those that it has, one a page."""
     file.seek(0)
     header = file.read(8)
     header += file.read(8) if b"+" in header[2:4] else b""
+    # Pillow tells large files by the third byte, which is the fourth in big-endian order.
+    known = b"II+\0" + header[4:] if header[:4] == b"MM\0+" else header
+    directory = partial(ImageFileDirectory_v2, known, header[:2])
     found: list[ImageFileDirectory_v2] = []
-    seen, tags = set[int](), ImageFileDirectory_v2(header)
+    seen, tags = set[int](), directory()
     while (place := tags.next) and place not in seen:
         seen.add(place)
         file.seek(place)
         tags.load(file)
         found.append(tags)
-        tags = _following(tags, header)
+        tags = directory()
+        tags.next = found[-1].next
     if not found:
         raise ImageError(f"{name} is damaged: it has no directory")
-    return header, found
-
-
-def _following(tags: ImageFileDirectory_v2, header: bytes) -> ImageFileDirectory_v2:
-    following = ImageFileDirectory_v2(header)
-    following.next = tags.next
-    return following
+    return directory, found
 
 
 def _many(tags: ImageFileDirectory_v2, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
@@ -186,6 +204,11 @@ def _check_kind(tags: ImageFileDirectory_v2, name: str) -> None:
     photometric = _one(tags, _PHOTOMETRIC, 1)
     if photometric not in _COLORS:
         raise ImageError(f"{name} has colors of TIFF's kind {photometric}: convert it to gray or RGB first")
+    if photometric == _PALETTE and bits[0] > 8:
+        raise ImageError(f"{name} has a palette of {bits[0]} bits: convert it to RGB first")
+    raw = photometric == _YCBCR and _one(tags, _COMPRESSION, 1) == 1
+    if raw and {*_many(tags, _SUBSAMPLING, (2, 2))} != {1}:
+        raise ImageError(f"{name} has subsampled YCbCr colors without compression: convert it to RGB first")
 
 
 def _check_stored(tags: ImageFileDirectory_v2, height: int, width: int, size: int, name: str) -> None:
@@ -203,8 +226,7 @@ def _check_stored(tags: ImageFileDirectory_v2, height: int, width: int, size: in
         raise ImageError(f"{name} is damaged: it is cut short, or its directory is wrong")
     needed = height * math.ceil(width * _one(tags, _BITS, 1) * (1 if apart else count) / 8)
     needed *= count if apart else 1
-    subsampled = _one(tags, _PHOTOMETRIC, 1) == 6
-    if _one(tags, _COMPRESSION, 1) == 1 and lengths and not subsampled and sum(lengths) < needed:
+    if _one(tags, _COMPRESSION, 1) == 1 and lengths and sum(lengths) < needed:
         raise ImageError(f"{name} is damaged: it holds {sum(lengths):,} of {needed:,} bytes of pixels")
 
 

@@ -173,6 +173,8 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "double": (tiff(colors(32).astype(np.float64)), "64 floating-point bits: convert it to gray or RGB"),
     "signed": (tiff(colors(16).astype(np.int16)), "16 signed bits"),
     "32 bits": (tiff(colors(16).astype(np.uint32)), "32 unsigned bits"),
+    "a palette of 16 bits": (tiff(colors(16)[..., 0], t262=3, t320=[0] * 768), "a palette of 16 bits"),
+    "subsampled YCbCr": (tiff(colors(8), t262=6, t530=[2, 2]), "subsampled YCbCr colors"),
     "a filter array": (tiff(colors(16)[..., 0], t262=32803), "colors of TIFF's kind 32803"),
     "raw photograph": (tiff(colors(16), t50706=1), "a raw photograph"),
     "0 to 255": (tiff(colors(32) * 255), "values from 0 to .*: black must be 0 and white 1"),
@@ -337,6 +339,10 @@ def test_bits_of_avif_stay(bits: int, tmp_path: Path) -> None:
     np.testing.assert_array_equal(sixteen.color, again.color)
 
 
+GRAY = Colors().profile(gray=True)
+SRGB = Colors().profile(gray=False)
+
+
 def exif_that_cannot_be_written() -> bytes:
     """The width is a word."""
     return b"Exif\0\0II*\0" + struct.pack("<LHHHL4sL", 8, 1, 256, 2, 4, b"abc\0", 0)
@@ -357,6 +363,12 @@ def exif_that_cannot_be_written() -> bytes:
         (png(colors(8), 8, 2, chunk(b"zTXt", b"Long\0\0not compressed")), None),
         (tiff(colors(8), t33723=1), "IPTC"),
         (tiff(colors(8), t301=[1, 2, 3]), "calibration"),
+        (tiff(colors(8), t34675=[1] * 99), "profile is damaged"),
+        (tiff(colors(8), t34675=1, t282=[3, 3], t283=3), "profile is damaged"),
+        (saved(Image.fromarray(colors(8)), "TIFF", icc_profile=GRAY), "one of GRAY colors"),
+        (saved(Image.fromarray(colors(8)), "JPEG", icc_profile=GRAY), "one of GRAY colors"),
+        (saved(Image.fromarray(colors(8)[..., 0]), "PNG", icc_profile=SRGB), "one of RGB colors"),
+        (saved(Image.fromarray(colors(8)[..., 0]), "JPEG", icc_profile=SRGB), "one of RGB colors"),
     ],
 )
 def test_pixels_never_fail_for_what_is_beside_them(data: bytes, says: str | None, tmp_path: Path) -> None:
@@ -492,3 +504,28 @@ def test_avif_is_turned_as_it_says(orientation: int, tmp_path: Path) -> None:
     assert picture.size == (header.height, header.width) == expected.shape[:2]
     assert np.abs(picture.color - expected).max() < 4
     assert np.abs(from_disk(data, tmp_path, ".avif")[0].color - expected).max() < 6
+
+
+@pytest.mark.parametrize("depth", [8, 16, 32])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_large_tiff_of_either_order(order: str, depth: int, tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file, bigtiff=True, byteorder=order) as writer:
+        pixels = colors(depth)
+        writer.write(pixels.astype(pixels.dtype.newbyteorder(order)), photometric="rgb", metadata=None)
+    np.testing.assert_array_equal(decode_picture(file.getvalue(), "it").color, pixels)
+    np.testing.assert_array_equal(from_disk(file.getvalue(), tmp_path, ".tif")[0].color, pixels)
+
+
+def test_colors_that_one_decoder_mistakes(tmp_path: Path) -> None:
+    """libvips takes YCbCr for RGB, unless they are JPEG."""
+    stored = np.asarray(Image.fromarray(muted()).convert("YCbCr"))
+    data = tiff(stored, t262=6, t530=[1, 1])
+    assert np.abs(decode_picture(data, "it").color.astype(int) - muted()).max() < 5
+    with pytest.raises(ImageError, match="YCbCr colors that are not JPEG: convert it"):
+        from_disk(data, tmp_path, ".tif")
+    jpeg = saved(Image.fromarray(muted()), "TIFF", compression="jpeg")
+    np.testing.assert_array_equal(
+        from_disk(jpeg, tmp_path, ".tif")[0].color, decode_picture(jpeg, "it").color
+    )
