@@ -24,12 +24,14 @@ class Described:
         colors: what they mean; None where nothing is said but by an ICC profile.
         exif: EXIF data.
         texts: keywords and texts.
+        premultiplied: whether colors are, with transparency.
     """
 
     bits: int
     colors: Colors | None = None
     exif: bytes | None = None
     texts: tuple[tuple[str, str], ...] = ()
+    premultiplied: bool = False
 
 
 def opened(source: Path | bytes) -> closing[BinaryIO]:
@@ -112,12 +114,14 @@ def describe_avif(source: Path | bytes, name: str) -> Described:
         if kind == b"av1C" and data[2] & 0x40:
             bits = max(bits, 12 if data[2] & 0x20 else 10)
     wanted = _of_primary(boxes, container)
+    premultiplied = any(kind == b"prem" for kind, _ in _boxes(boxes.get(b"iref", b"")[4:]))
     for number, (kind, data) in enumerate(properties, 1):
         if kind == b"colr" and data[:4] == b"nclx" and (number in wanted or not wanted):
             # The decoder makes RGB of full range of it.
             primaries, transfer = struct.unpack_from(">HH", data, 4)
-            return Described(bits, by_numbers(primaries, transfer, full_range=True, name=name))
-    return Described(bits)
+            colors = by_numbers(primaries, transfer, full_range=True, name=name)
+            return Described(bits, colors, premultiplied=premultiplied)
+    return Described(bits, premultiplied=premultiplied)
 
 
 def forget_resolution(file: BinaryIO, format: str) -> None:

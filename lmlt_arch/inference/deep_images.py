@@ -39,7 +39,9 @@ def vips(purpose: str) -> ModuleType:
     return pyvips
 
 
-def decode(data: bytes, name: str, *, layout: Layout | None = None, bits: int = 16) -> NDArray[Any]:
+def decode(
+    data: bytes, name: str, *, layout: Layout | None = None, bits: int = 16, premultiplied: bool = False
+) -> NDArray[Any]:
     """Decode PNG, TIFF or AVIF.
 
     Args:
@@ -47,6 +49,7 @@ def decode(data: bytes, name: str, *, layout: Layout | None = None, bits: int = 
         name: what to call it in errors.
         layout: of a TIFF.
         bits: of an AVIF.
+        premultiplied: whether the colors of an AVIF are.
 
     Returns:
         (H, W, 1 to 4), uint8, uint16 or float32; not turned by an EXIF orientation, unless it is an AVIF.
@@ -56,11 +59,13 @@ def decode(data: bytes, name: str, *, layout: Layout | None = None, bits: int = 
     """
     pyvips = vips(f"{name} has more than 8 bits per channel, which")
     with told(pyvips, name):
-        image = _arranged(pyvips.Image.new_from_buffer(data, "", **_STRICT), layout, bits, name)
+        image = _arranged(
+            pyvips.Image.new_from_buffer(data, "", **_STRICT), layout, bits, premultiplied, name
+        )
         return image.numpy().reshape(image.height, image.width, image.bands)
 
 
-def open_file(source: Path, layout: Layout | None, *, bits: int) -> Any:
+def open_file(source: Path, layout: Layout | None, *, bits: int, premultiplied: bool) -> Any:
     """A file as an upright image of libvips that is decoded row by row; arguments as those of `decode`.
 
     Raises:
@@ -68,12 +73,13 @@ def open_file(source: Path, layout: Layout | None, *, bits: int) -> Any:
     """
     pyvips = vips(f"{source} is too large for the memory; enlarging it in rows")
     image = pyvips.Image.new_from_file(str(source), **_STRICT)
-    if "orientation" in image.get_fields() and image.get("orientation") != 1:
+    # All names of fields may not be asked for: those of texts are not always UTF-8.
+    if image.get_typeof("orientation") and image.get("orientation") != 1:
         image = pyvips.Image.new_from_file(str(source), fail_on="error").autorot()
-    return _arranged(image, layout, bits, str(source))
+    return _arranged(image, layout, bits, premultiplied, str(source))
 
 
-def _arranged(image: Any, layout: Layout | None, bits: int, name: str) -> Any:
+def _arranged(image: Any, layout: Layout | None, bits: int, premultiplied: bool, name: str) -> Any:
     """An image of libvips with colors first and then straight transparency, if there is any.
 
     Raises:
@@ -92,6 +98,9 @@ def _arranged(image: Any, layout: Layout | None, bits: int, name: str) -> Any:
     if image.format == "ushort" and 8 < bits < 16:
         # They come shifted to 16 bits; white is to stay white.
         image = image.linear(65535 / (2**bits - 1) / 2 ** (16 - bits), 0).rint().cast("ushort")
+    if premultiplied and image.bands in (2, 4):
+        most = 65535 if image.format == "ushort" else 255
+        image = image.unpremultiply(max_alpha=most).rint().cast(image.format)
     return image
 
 
@@ -123,7 +132,8 @@ class told:
                     f"{self._name} is of a kind that is not supported here ({words}): save it with another "
                     "compression, such as deflate"
                 ) from error
-        raise ImageError(f"{self._name} is damaged: {'; '.join(lines[:2])}") from error
+        said = "; ".join(lines[:2]) or "it cannot be decoded"
+        raise ImageError(f"{self._name} is damaged: {said}") from error
 
 
 def encode(

@@ -15,6 +15,7 @@ from lmlt_arch.inference.containers import Described
 _ORIENTATION, _X_RESOLUTION = 0x0112, 0x011A
 _EXIF_IFD, _EXIF_WIDTH, _EXIF_HEIGHT = 0x8769, 0xA002, 0xA003
 _XMP_CHUNK = "XML:com.adobe.xmp"
+_EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/"
 _JPEG_MOST = 65533 - 32  # bytes in one of its segments, names of EXIF and XMP excluded
 
 
@@ -82,6 +83,8 @@ def read_details(image: Image.Image, described: Described | None) -> tuple[Detai
             notes.append("its description of colors is damaged and left out")
     if image.info.get("photoshop"):
         notes.append("its IPTC and Photoshop data are left out")
+    if any(data.startswith(_EXTENDED_XMP) for _, data in getattr(image, "applist", ())):
+        notes.append("the extension of its XMP data is left out")
     if image.format == "MPO":
         notes.append("of its several images only the first is enlarged")
     xmp = image.info.get("xmp") or (dict(described.texts).get(_XMP_CHUNK) if described else None)
@@ -147,14 +150,17 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
 
 
 def _texts(image: Image.Image, described: Described | None) -> Iterator[tuple[str, str]]:
-    if comment := image.info.get("comment"):
-        yield "Comment", comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)
+    for marker, comment in getattr(image, "applist", ()):  # of a JPEG
+        if marker == "COM":
+            yield "Comment", comment.decode("utf-8", "replace")
     for keyword, text in described.texts if described else ():
         if keyword != _XMP_CHUNK and not keyword.startswith("Raw profile type"):
             yield keyword, text
 
 
-def held(details: Details, chosen: str, *, size: tuple[int, int], gray: bool) -> Details:
+def held(
+    details: Details, chosen: str, *, size: tuple[int, int], gray: bool, comment: bool = True
+) -> Details:
     """What of the details a format can hold; notes tell the rest.
 
     Args:
@@ -162,9 +168,12 @@ def held(details: Details, chosen: str, *, size: tuple[int, int], gray: bool) ->
         chosen: Pillow's name of the format.
         size: height and width of the output, which EXIF data repeat.
         gray: whether the output has no colors.
+        comment: whether the encoder can write one into a JPEG.
     """
-    comment = tuple(pair for pair in details.texts if pair[0] == "Comment")[:1]
-    texts = {"PNG": details.texts, "JPEG": comment}.get(chosen, ())
+    comments = [
+        pair for pair in details.texts if pair[0] == "Comment" and len(pair[1].encode()) <= _JPEG_MOST
+    ]
+    texts = {"PNG": details.texts, "JPEG": tuple(comments[:1] if comment else ())}.get(chosen, ())
     values: dict[str, Any] = {name: getattr(details, name) for name in _WORDS}
     values |= {"exif": _resized_exif(details.exif, size), "texts": texts}
     notes = [f"its texts are left out: {chosen} has no place for them"] if texts != details.texts else []

@@ -23,6 +23,7 @@ from lmlt_arch.inference.alpha import fill_transparent
 from lmlt_arch.inference.details import Details, held
 from lmlt_arch.inference.pictures import (
     DEPTHS,
+    FORMATS,
     Encoding,
     Format,
     Header,
@@ -76,6 +77,7 @@ def enlarge_large(
     try:
         with scratch(target) as folder:
             header = read_header(source, str(source), max_pixels=math.inf)
+            _check_formats(header, format, source)
             lq, notes = _read(pyvips, source, header, folder, format, encoding)
             depth = depth_for(format, encoding.depth, lq.depth)
             native = upscaler.made((lq.height, lq.width), after)
@@ -85,7 +87,7 @@ def enlarge_large(
             work = _Work(upscaler, lq, folder, native, between, progress)
             result = _resized(work.result(pyvips), native, after, depth)
             gray = lq.bands < 3 and format.name not in ("WEBP", "AVIF")
-            details = held(header.details, format.name, size=after, gray=gray)
+            details = held(header.details, format.name, size=after, gray=gray, comment=False)
             whole = folder / f"whole{format.suffix}"
             with deep_images.told(pyvips, f"the result for {source}"):
                 _encode(result, details, whole, format, encoding.quality, header.bits)
@@ -165,6 +167,20 @@ class _Raw:
         return read
 
 
+def _check_formats(header: Header, format: Format, source: Path) -> None:
+    """Refuse what libvips does not know, before hours of work."""
+    if FORMATS[header.format].name not in deep_images.SUFFIXES:
+        raise ImageError(
+            f"{source} is too large for the memory, where alone {header.format} can be read: convert it to "
+            "png or tiff first"
+        )
+    if format.name not in deep_images.SUFFIXES:
+        raise ImageError(
+            f"{source} is too large for the memory, where alone {format.name} can be written: choose "
+            "--format png or tiff"
+        )
+
+
 def _colors(pixels: Tensor) -> Tensor:
     """The colours; those that nobody sees are replaced."""
     color, alpha = split(pixels)
@@ -184,7 +200,9 @@ def _read(
         ImageError: it cannot be used, or the format cannot hold it.
     """
     with deep_images.told(pyvips, str(source)):
-        image = deep_images.open_file(source, header.tiff, bits=header.bits)
+        image = deep_images.open_file(
+            source, header.tiff, bits=header.bits, premultiplied=header.premultiplied
+        )
         image.rawsave(str(folder / "lq"))
     lq = _Raw(folder / "lq", image.height, image.width, image.bands, _DEPTHS[image.format])
     notes = lq.check_range(source)
@@ -293,8 +311,6 @@ def _resized(image: Any, native: Size, after: Size, depth: int) -> Any:
 
 
 def _encode(result: Any, details: Details, target: Path, format: Format, quality: int, bits: int) -> None:
-    if format.name not in deep_images.SUFFIXES:
-        raise ImageError(f"{target.name} is too large for the memory: choose --format png or tiff")
     dtype = np.dtype(deep_images.TYPES[result.format])
     stored = 8 if dtype == np.uint8 else bits if bits in (10, 12) else 12
     options = deep_images.saving(format.name, details, dtype, quality, stored)

@@ -161,6 +161,7 @@ class Header:
         orientation: of EXIF, 1 to 8.
         details: what belongs to it besides its pixels.
         tiff: the layout of a TIFF.
+        premultiplied: whether the colors of an AVIF are; Pillow undoes that, libvips does not.
     """
 
     height: int
@@ -170,6 +171,7 @@ class Header:
     orientation: int
     details: Details = field(repr=False)
     tiff: tiff_files.Layout | None = field(default=None, repr=False)
+    premultiplied: bool = False
 
     @property
     def deep(self) -> bool:
@@ -235,7 +237,8 @@ def _header(image: Image.Image, source: Path | bytes, name: str) -> Header:
     width, height = image.size
     if orientation >= 5:
         height, width = width, height
-    return Header(height, width, known, described.bits if described else 8, orientation, details)
+    bits, premultiplied = (described.bits, described.premultiplied) if described else (8, False)
+    return Header(height, width, known, bits, orientation, details, premultiplied=premultiplied)
 
 
 def decode_picture(data: bytes, name: str, *, max_pixels: float = DEFAULT_MAX_PIXELS) -> Picture:
@@ -264,7 +267,9 @@ def decode_picture(data: bytes, name: str, *, max_pixels: float = DEFAULT_MAX_PI
                 details = replace(details, icc=None)
             pixels = _channels(_srgb(image) if image.mode == "CMYK" else image)
     if pixels is None:
-        pixels = deep_images.decode(data, name, layout=header.tiff, bits=header.bits)
+        pixels = deep_images.decode(
+            data, name, layout=header.tiff, bits=header.bits, premultiplied=header.premultiplied
+        )
         upright = header.format == "avif"
     if not upright:
         pixels = _upright(pixels, header.orientation)

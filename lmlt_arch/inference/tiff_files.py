@@ -142,7 +142,7 @@ def _per_inch(tags: ImageFileDirectory_v2) -> tuple[float, float] | None:
     unit, pair = _one(tags, _RESOLUTION[2], 2), [tags.get(tag, 0) for tag in _RESOLUTION[:2]]
     with contextlib.suppress(TypeError, ValueError):
         x, y = (float(value) * (2.54 if unit == 3 else 1) for value in pair)
-        return (x, y) if unit in (2, 3) and 0 < min(x, y) and max(x, y) < math.inf else None
+        return (x, y) if unit in (2, 3) and min(x, y) > 0 and max(x, y) < math.inf else None
     return None
 
 

@@ -15,6 +15,7 @@ from PIL import Image, ImageCms
 
 from lmlt_arch import Upscaler
 from lmlt_arch.data.images import ImageError, decode_image
+from lmlt_arch.inference import deep_images
 from lmlt_arch.inference.color_profiles import CURVES, PRIMARIES, Colors
 from lmlt_arch.inference.large import enlarge_large
 from lmlt_arch.inference.pictures import (
@@ -40,7 +41,9 @@ def with_alpha(depth: int, alpha: Pixels = HALF) -> Pixels:
     return np.concatenate([pixels, scaled.astype(pixels.dtype)], -1)
 
 
-def from_disk(data: bytes, folder: Path, suffix: str) -> tuple[Picture, tuple[str, ...]]:
+def from_disk(
+    data: bytes, folder: Path, suffix: str, format: str | None = None
+) -> tuple[Picture, tuple[str, ...]]:
     """What comes out of the way for images larger than memory, at the size of the input."""
     source, target = folder / f"in{suffix}", folder / f"out{suffix}"
     source.write_bytes(data)
@@ -51,7 +54,7 @@ def from_disk(data: bytes, folder: Path, suffix: str) -> tuple[Picture, tuple[st
         target,
         Upscaler(runner),
         after=(header.height, header.width),
-        format=FORMATS[header.format],
+        format=FORMATS[format or header.format],
         encoding=Encoding(quality=100),
     )
     return decode_picture(target.read_bytes(), "result"), notes
@@ -529,3 +532,53 @@ def test_colors_that_one_decoder_mistakes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         from_disk(jpeg, tmp_path, ".tif")[0].color, decode_picture(jpeg, "it").color
     )
+
+
+def test_premultiplied_avif(tmp_path: Path) -> None:
+    pixels = with_alpha(8)
+    data = saved(Image.fromarray(pixels), "AVIF", quality=100, subsampling="4:4:4", alpha_premultiplied=True)
+    assert read_header(data, "it").premultiplied
+    assert np.abs(decode_picture(data, "it").pixels().astype(int) - pixels).max() < 12
+    assert np.abs(from_disk(data, tmp_path, ".avif")[0].pixels().astype(int) - pixels).max() < 12
+    half = replace(Picture(colors(16) // 2), alpha=with_alpha(16)[..., 3], bits=10)
+    deep = deep_images.decode(encode_picture(half, FORMATS["avif"], 100), "it", bits=10, premultiplied=True)
+    assert np.abs(deep.astype(int) - with_alpha(16)).max() < 12 * 257
+
+
+def segment(marker: int, data: bytes) -> bytes:
+    """Of a JPEG."""
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
+
+
+def test_comments_of_jpeg(tmp_path: Path) -> None:
+    jpeg = saved(Image.fromarray(colors(8)), "JPEG")
+    twice = jpeg[:2] + segment(0xFE, b"one") + segment(0xFE, b"two") + jpeg[2:]
+    assert decode_picture(twice, "it").details.texts == (("Comment", "one"), ("Comment", "two"))
+    for data, suffix, kept in (
+        (twice, ".jpg", "one"),
+        (png(colors(8), 8, 2, chunk(b"tEXt", b"Comment\0" + b"x" * 99_999)), ".png", None),
+        (png(colors(8), 8, 2, chunk(b"tEXt", b"Comment\0" + b"x")), ".png", "x"),
+    ):
+        picture = decode_picture(data, "it")
+        written = decode_picture(encode_picture(picture, FORMATS["jpg"]), "it").details.texts
+        assert written == ((("Comment", kept),) if kept else ())
+        notes = details_for(picture, FORMATS["jpg"]).notes
+        assert any("texts are left out" in note for note in notes) == (written != picture.details.texts)
+        # The encoder of large files writes none.
+        assert "texts are left out" in "".join(from_disk(data, tmp_path, suffix, "jpg")[1])
+    extended = segment(0xE1, b"http://ns.adobe.com/xmp/extension/\0" + bytes(40))
+    notes = decode_picture(jpeg[:2] + extended + jpeg[2:], "it").details.notes
+    assert notes == ("the extension of its XMP data is left out",)
+
+
+def test_keywords_in_another_character_set(tmp_path: Path) -> None:
+    data = png(colors(8), 8, 2, chunk(b"tEXt", "Größe".encode("latin-1") + b"\0value"))
+    assert from_disk(data, tmp_path, ".png")[0].details.texts == (("Größe", "value"),)
+
+
+def test_kinds_that_only_memory_holds_are_refused_before_the_work(tmp_path: Path) -> None:
+    bmp = saved(Image.fromarray(colors(8)), "BMP")
+    with pytest.raises(ImageError, match=r"in.bmp is too large .* bmp can be read: convert it"):
+        from_disk(bmp, tmp_path, ".bmp", "png")
+    with pytest.raises(ImageError, match=r"in.png is too large .* BMP can be written: choose --format png"):
+        from_disk(png(colors(8), 8, 2), tmp_path, ".png", "bmp")
