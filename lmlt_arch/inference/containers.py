@@ -1,18 +1,17 @@
-"""What PNG and AVIF files say that Pillow does not tell: chunks, boxes, and the colors that they describe."""
+"""What containers say that Pillow does not tell; of AVIF, here."""
 
-import contextlib
 import io
 import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from lmlt_arch.inference.color_profiles import CURVES, PRIMARIES, Colors, by_numbers
+from lmlt_arch.inference.color_profiles import Colors, by_numbers
 
-_MOST = 2**24  # bytes of a chunk or box that is of any interest here
+MOST = 2**24
+"""Bytes of a chunk or box that is of any interest here."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,9 @@ class Described:
         exif: EXIF data.
         texts: keywords and texts.
         premultiplied: whether colors are, with transparency.
+        icc: profile of a PNG; Pillow tells that of others.
+        xmp: likewise.
+        notes: what of all this cannot be kept.
     """
 
     bits: int
@@ -32,69 +34,14 @@ class Described:
     exif: bytes | None = None
     texts: tuple[tuple[str, str], ...] = ()
     premultiplied: bool = False
+    icc: bytes | None = None
+    xmp: bytes | None = None
+    notes: tuple[str, ...] = ()
 
 
 def opened(source: Path | bytes) -> closing[BinaryIO]:
     """A file, or its content, to be read."""
     return closing(io.BytesIO(source) if isinstance(source, bytes) else source.open("rb"))
-
-
-def describe_png(source: Path | bytes, name: str) -> Described:
-    """Read the chunks of a PNG, cICP before iCCP before sRGB before gAMA and cHRM (PNG, third edition, 4.3).
-
-    Raises:
-        ImageError: colors that cannot be kept, see `by_numbers`.
-        struct.error: damaged.
-    """
-    with opened(source) as file:
-        found = list(_chunks(file))
-    chunks = dict(found)
-    texts = tuple(pair for kind, data in found if (pair := _text(kind, data)))
-    said = Described(chunks[b"IHDR"][8], None, chunks.get(b"eXIf"), texts)
-    if cicp := chunks.get(b"cICP"):
-        primaries, transfer, _, full = struct.unpack(">4B", cicp)
-        return replace(said, colors=by_numbers(primaries, transfer, full_range=full == 1, name=name))
-    if b"iCCP" in chunks or b"sRGB" in chunks or not chunks.keys() & {b"gAMA", b"cHRM"}:
-        return said
-    points, curve = PRIMARIES[1], CURVES[13]
-    if chromaticities := chunks.get(b"cHRM"):
-        values = [value / 100_000 for value in struct.unpack(">8I", chromaticities)]
-        white, red, green, blue = zip(values[::2], values[1::2], strict=True)
-        if min(y for _, y in (white, red, green, blue)) > 0:
-            points = (red, green, blue, white)
-    if gamma := chunks.get(b"gAMA"):
-        (value,) = struct.unpack(">I", gamma)
-        curve = (100_000 / value,) if value else curve
-    return replace(said, colors=Colors(points, curve))
-
-
-def _text(kind: bytes, data: bytes) -> tuple[str, str] | None:
-    """Keyword and text of a chunk, if it is one of text; a damaged one is none."""
-    keyword, end, rest = data.partition(b"\0")
-    with contextlib.suppress(ValueError, zlib.error, IndexError):
-        if kind == b"tEXt" and end:
-            return keyword.decode("latin-1"), rest.decode("latin-1")
-        if kind == b"zTXt" and end:
-            return keyword.decode("latin-1"), _inflated(rest[1:]).decode("latin-1")
-        if kind == b"iTXt" and end:
-            _, _, text = rest[2:].split(b"\0", 2)
-            return keyword.decode("latin-1"), (_inflated(text) if rest[0] else text).decode()
-    return None
-
-
-def _inflated(data: bytes) -> bytes:
-    return zlib.decompressobj().decompress(data, _MOST)
-
-
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    file.seek(8)
-    while len(head := file.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", head)
-        if kind in (b"IDAT", b"IEND") or length > _MOST:
-            file.seek(length + 4, io.SEEK_CUR)
-        else:
-            yield kind, file.read(length)
-            file.seek(4, io.SEEK_CUR)
 
 
 def describe_avif(source: Path | bytes, name: str) -> Described:
@@ -124,49 +71,6 @@ def describe_avif(source: Path | bytes, name: str) -> Described:
     return Described(bits, premultiplied=premultiplied)
 
 
-def forget_resolution(file: BinaryIO, format: str) -> None:
-    """Take back the resolution that libvips invents where there is none: PNG and JPEG keep an aspect of 1:1.
-
-    Args:
-        file: open for reading and writing.
-        format: Pillow's name.
-    """
-    file.seek(0)
-    if format == "JPEG":
-        head = file.read(20)
-        if head[6:11] == b"JFIF\0":
-            file.seek(13)
-            file.write(struct.pack(">BHH", 0, 1, 1))
-        return
-    file.seek(8)
-    while format == "PNG" and len(head := file.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", head)
-        if kind == b"pHYs":
-            data = kind + struct.pack(">IIB", 1, 1, 0)
-            file.seek(-4, io.SEEK_CUR)
-            file.write(data + struct.pack(">I", zlib.crc32(data)))
-        if kind in (b"pHYs", b"IDAT"):
-            return
-        file.seek(length + 4, io.SEEK_CUR)
-
-
-def add_texts(file: BinaryIO, texts: tuple[tuple[str, str], ...]) -> None:
-    """Give a PNG texts, which libvips would write in the wrong character set.
-
-    Args:
-        file: open for reading and writing.
-        texts: keywords and texts.
-    """
-    file.seek(-12, io.SEEK_END)
-    end = file.read(12)
-    file.seek(-12, io.SEEK_END)
-    for keyword, text in texts:
-        data = keyword.encode("latin-1", "replace") + bytes(5) + text.encode()
-        file.write(struct.pack(">I", len(data)) + b"iTXt" + data)
-        file.write(struct.pack(">I", zlib.crc32(b"iTXt" + data)))
-    file.write(end)
-
-
 def _box(file: BinaryIO, wanted: bytes) -> bytes:
     file.seek(0)
     while len(head := file.read(8)) == 8:
@@ -174,7 +78,7 @@ def _box(file: BinaryIO, wanted: bytes) -> bytes:
         if length == 1:
             length = struct.unpack(">Q", file.read(8))[0] - 8
         if kind == wanted:
-            return file.read(min(length - 8, _MOST))
+            return file.read(min(length - 8, MOST))
         if length < 8:
             break
         file.seek(length - 8, io.SEEK_CUR)

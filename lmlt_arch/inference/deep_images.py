@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmlt_arch.data.images import ImageError
-from lmlt_arch.inference.containers import add_texts, forget_resolution
 from lmlt_arch.inference.details import Details
+from lmlt_arch.inference.png_files import add_texts, forget_resolution
 from lmlt_arch.inference.tiff_files import Layout, add_tags
 
 _MM_PER_INCH = 25.4

@@ -62,17 +62,18 @@ def read_details(image: Image.Image, described: Described | None) -> tuple[Detai
     Returns:
         The details, and the EXIF orientation, 1 to 8.
     """
-    notes = []
+    notes = list(described.notes) if described else []
     exif, orientation = None, 1
     # Damaged details are no reason to refuse the pixels.
     try:
-        found = _exif(image, described)
+        found = Image.Exif()
+        found.load((described and described.exif) or image.info.get("exif", b""))
         turned = found.pop(_ORIENTATION, 1)
         orientation = turned if turned in range(1, 9) else 1
         exif = found.tobytes() if len(found) else None
     except Exception:
         notes.append("its EXIF data are damaged and left out")
-    icc, wrong = fitting_profile(image.info.get("icc_profile"), image.mode)
+    icc, wrong = fitting_profile((described and described.icc) or image.info.get("icc_profile"), image.mode)
     notes += wrong
     if described and described.colors and not (icc and image.format == "AVIF"):
         try:
@@ -87,7 +88,7 @@ def read_details(image: Image.Image, described: Described | None) -> tuple[Detai
         notes.append("the extension of its XMP data is left out")
     if image.format == "MPO":
         notes.append("of its several images only the first is enlarged")
-    xmp = image.info.get("xmp") or (dict(described.texts).get(_XMP_CHUNK) if described else None)
+    xmp = (described and described.xmp) or image.info.get("xmp")
     details = Details(
         icc=icc,
         exif=exif,
@@ -97,16 +98,6 @@ def read_details(image: Image.Image, described: Described | None) -> tuple[Detai
         notes=tuple(notes),
     )
     return details, orientation
-
-
-def _exif(image: Image.Image, described: Described | None) -> Image.Exif:
-    exif = Image.Exif()
-    if image.format == "PNG":
-        # Pillow would decode all of the image to look behind it too.
-        exif.load((described and described.exif) or image.info.get("exif", b""))
-        return exif
-    exif.load(image.info.get("exif", b""))
-    return exif
 
 
 def fitting_profile(icc: Any, mode: str) -> tuple[bytes | None, list[str]]:
@@ -153,9 +144,7 @@ def _texts(image: Image.Image, described: Described | None) -> Iterator[tuple[st
     for marker, comment in getattr(image, "applist", ()):  # of a JPEG
         if marker == "COM":
             yield "Comment", comment.decode("utf-8", "replace")
-    for keyword, text in described.texts if described else ():
-        if keyword != _XMP_CHUNK and not keyword.startswith("Raw profile type"):
-            yield keyword, text
+    yield from described.texts if described else ()
 
 
 def held(

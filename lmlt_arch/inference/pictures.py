@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from lmlt_arch.data.images import ALPHA_MODES, ImageError, reason_of, with_true_key
-from lmlt_arch.inference import deep_images, tiff_files
-from lmlt_arch.inference.containers import describe_avif, describe_png
+from lmlt_arch.data.images import ALPHA_MODES, PNG_SIGNATURE, ImageError, reason_of, with_true_key
+from lmlt_arch.inference import deep_images, png_files, tiff_files
+from lmlt_arch.inference.containers import describe_avif
 from lmlt_arch.inference.details import Details, for_pillow, held, read_details
 
 Pixels = NDArray[Any]
@@ -195,7 +195,7 @@ def read_header(source: Path | bytes, name: str, *, max_pixels: float = DEFAULT_
         if beginning.startswith(tiff_files.SIGNATURES):
             header = _header_of_tiff(tiff_files.read_layout(source, name))
         else:
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            with Image.open(_for_pillow(source, beginning)) as image:
                 header = _header(image, source, name)
     if header.width * header.height > max_pixels:
         raise ImageError(
@@ -203,6 +203,12 @@ def read_header(source: Path | bytes, name: str, *, max_pixels: float = DEFAULT_
             "if it is to be trusted, raise the limit with --max-pixels"
         )
     return header
+
+
+def _for_pillow(source: Path | bytes, beginning: bytes) -> Path | io.BytesIO:
+    if beginning.startswith(PNG_SIGNATURE):
+        return png_files.for_pillow(source)
+    return io.BytesIO(source) if isinstance(source, bytes) else source
 
 
 def _beginning(path: Path) -> bytes:
@@ -232,7 +238,7 @@ def _header(image: Image.Image, source: Path | bytes, name: str) -> Header:
         raise ImageError(f"{name} has {getattr(image, 'n_frames', 1)} frames: split it into single images")
     described = None
     if known in ("png", "avif"):
-        described = (describe_png if known == "png" else describe_avif)(source, name)
+        described = (png_files.describe_png if known == "png" else describe_avif)(source, name)
     details, orientation = read_details(image, described)
     width, height = image.size
     if orientation >= 5:
@@ -257,11 +263,13 @@ def decode_picture(data: bytes, name: str, *, max_pixels: float = DEFAULT_MAX_PI
     header = read_header(data, name, max_pixels=max_pixels)
     details = header.details
     pixels, upright = None, header.format == "tiff"  # Pillow turns these itself
+    if header.format == "png" and not header.deep:
+        png_files.check_pixels(data, name)
     if not header.deep:
         with (
             _decoding(name, data),
             contextlib.suppress(*_RARE[header.tiff is not None]),
-            Image.open(io.BytesIO(data)) as image,
+            Image.open(_for_pillow(data, data)) as image,
         ):
             if image.mode in ("CMYK", "LAB"):
                 details = replace(details, icc=None)

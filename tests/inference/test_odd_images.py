@@ -346,6 +346,12 @@ GRAY = Colors().profile(gray=True)
 SRGB = Colors().profile(gray=False)
 
 
+def raw_profile(kind: str, data: bytes) -> bytes:
+    """As ImageMagick writes them."""
+    text = f"\n{kind}\n{len(data):8}\n{data.hex()}\n"
+    return chunk(b"zTXt", f"Raw profile type {kind}".encode() + b"\0\0" + zlib.compress(text.encode()))
+
+
 def exif_that_cannot_be_written() -> bytes:
     """The width is a word."""
     return b"Exif\0\0II*\0" + struct.pack("<LHHHL4sL", 8, 1, 256, 2, 4, b"abc\0", 0)
@@ -363,7 +369,19 @@ def exif_that_cannot_be_written() -> bytes:
             "profile is damaged",
         ),
         (png(colors(8), 8, 2, chunk(b"cHRM", struct.pack(">8I", *[30000] * 8))), "description of colors"),
-        (png(colors(8), 8, 2, chunk(b"zTXt", b"Long\0\0not compressed")), None),
+        *(
+            (png(colors(8), 8, 2, data), "beside its pixels is damaged")
+            for data in (
+                chunk(b"zTXt", b"Long\0\0not compressed"),
+                chunk(b"gAMA", b"\0\1"),
+                chunk(b"cICP", b"\1\1\0"),
+                chunk(b"cHRM", bytes(31)),
+                chunk(b"pHYs", bytes(9))[:-1] + b"?",
+                chunk(b"tEXt", b"Title\0hello")[:-1] + b"?",
+                chunk(b"gAMA", struct.pack(">I", 100000))[:-1] + b"?",
+            )
+        ),
+        (png(colors(8), 8, 2, raw_profile("iptc", b"x")), "IPTC"),
         (tiff(colors(8), t33723=1), "IPTC"),
         (tiff(colors(8), t301=[1, 2, 3]), "calibration"),
         (tiff(colors(8), t34675=[1] * 99), "profile is damaged"),
@@ -582,3 +600,58 @@ def test_kinds_that_only_memory_holds_are_refused_before_the_work(tmp_path: Path
         from_disk(bmp, tmp_path, ".bmp", "png")
     with pytest.raises(ImageError, match=r"in.png is too large .* BMP can be written: choose --format png"):
         from_disk(png(colors(8), 8, 2), tmp_path, ".png", "bmp")
+
+
+def test_png_keeps_what_pillow_refuses(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    profile = bytearray(SRGB + bytes(2_000_000))
+    profile[:4] = struct.pack(">I", len(profile))
+    data = png(
+        colors(8),
+        8,
+        2,
+        chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(profile))),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b"x" * 2_000_000)),
+        raw_profile("exif", exif.tobytes()),
+    )
+    details = decode_picture(data, "it").details
+    assert details.icc == profile
+    assert details.xmp == b"x" * 2_000_000
+    assert b"Maker" in (details.exif or b"")
+    assert details.notes == ()
+    assert from_disk(data, tmp_path, ".png")[0].details.icc == profile
+
+
+def test_what_follows_the_end_of_a_png_is_none_of_it() -> None:
+    behind = gamma(100000) + chunk(b"tEXt", b"Title\0hello")
+    details = decode_picture(png(colors(8), 8, 2) + behind, "it").details
+    assert (details.icc, details.texts) == (None, ())
+
+
+def test_texts_that_expand_to_very_much() -> None:
+    bombs = chunk(b"zTXt", b"L\0\0" + zlib.compress(bytes(2**24))) * 6
+    details = decode_picture(png(colors(8), 8, 2, bombs), "it").details
+    assert sum(len(text) for _, text in details.texts) <= 2**26
+    assert "too large" in details.notes[0]
+
+
+def test_png_with_other_pixels_than_it_says() -> None:
+    few = bytearray(png(colors(8)[:10], 8, 2))
+    few[8:33] = png(colors(8), 8, 2)[8:33]
+    damaged = bytearray(saved(Image.fromarray(colors(8)), "PNG", compress_level=0))
+    damaged[-20] ^= 1
+    for data, says in (
+        (few, "holds 970 of 1,940 bytes of pixels"),
+        (damaged, "its pixels are not those"),
+        (png(colors(8), 8, 2, chunk(b"CgBI", bytes(4))), r"not supported here \(CgBI\)"),
+    ):
+        with pytest.raises(ImageError, match=says):
+            decode_picture(bytes(data), "it")
+    for interlace in (False, True):
+        for mode in ("1", "L", "P", "RGB"):
+            pixels = np.array(Image.fromarray(colors(8)[:13, :9]).convert(mode).convert("RGB"))
+            image = pyvips.Image.new_from_array(pixels).copy(interpretation="srgb")
+            options = {"palette": True, "bitdepth": 1} if mode == "1" else {}
+            data = image.pngsave_buffer(interlace=interlace, keep="none", **options)
+            assert decode_picture(data, "it").size == (13, 9)
