@@ -1,4 +1,4 @@
-"""What containers say that Pillow does not tell; of AVIF, here."""
+"""What containers say that Pillow does not tell: here AVIF and BMP."""
 
 import io
 import struct
@@ -8,10 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from lmlt_arch.data.images import ImageError
 from lmlt_arch.inference.color_profiles import Colors, by_numbers
 
 MOST = 2**24
 """Bytes of a chunk or box that is of any interest here."""
+
+
+# By the marker of their frame.
+_RARE_JPEG = {
+    **dict.fromkeys((0xC3, 0xCB), "lossless"),
+    **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical"),
+}
 
 
 @dataclass(frozen=True)
@@ -24,8 +32,8 @@ class Described:
         exif: EXIF data.
         texts: keywords and texts.
         premultiplied: whether colors are, with transparency.
-        icc: profile of a PNG; Pillow tells that of others.
-        xmp: likewise.
+        icc: profile of a PNG or BMP; Pillow tells that of others.
+        xmp: of a PNG; likewise.
         notes: what of all this cannot be kept.
     """
 
@@ -69,6 +77,49 @@ def describe_avif(source: Path | bytes, name: str) -> Described:
             colors = by_numbers(primaries, transfer, full_range=True, name=name)
             return Described(bits, colors, premultiplied=premultiplied)
     return Described(bits, premultiplied=premultiplied)
+
+
+def check_jpeg(source: Path | bytes, name: str) -> None:
+    """Refuse kinds of JPEG that are whole, and that decoders call damaged.
+
+    Raises:
+        ImageError: more than 8 bits, lossless or hierarchical.
+    """
+    with opened(source) as file:
+        file.seek(2)
+        while (head := file.read(4))[:1] == b"\xff" and len(head) == 4:
+            marker, length = head[1], int.from_bytes(head[2:], "big")
+            if marker == 0xFF:  # padding
+                file.seek(-3, io.SEEK_CUR)
+                continue
+            if marker == 0xDA:
+                return
+            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+                bits = (file.read(1) or b"\x08")[0]
+                kind = f"{bits} bits" if bits != 8 else _RARE_JPEG.get(marker)
+                if kind:
+                    raise ImageError(
+                        f"{name} is a JPEG of a kind that is not supported here ({kind}): convert it to PNG "
+                        "first"
+                    )
+                return
+            file.seek(length - 2, io.SEEK_CUR)
+
+
+def describe_bmp(source: Path | bytes) -> Described:
+    """Read what the header of a BMP, version 4 or 5, says of its colors."""
+    with opened(source) as file:
+        header = file.read(14 + 124)
+        (size,) = struct.unpack_from("<I", header, 14)
+        space = header[70:74] if size >= 108 else b""
+        if space == b"DEBM" and size >= 124:
+            start, length = struct.unpack_from("<II", header, 14 + 112)
+            file.seek(14 + start)
+            return Described(8, icc=file.read(min(length, MOST)) or b"missing")
+    # Many write zeros where they know nothing.
+    if space == b"KNIL" or (space == bytes(4) and any(header[74:122])):
+        return Described(8, notes=("its calibration of colors (primaries, white, curves) is left out",))
+    return Described(8)
 
 
 def _box(file: BinaryIO, wanted: bytes) -> bytes:

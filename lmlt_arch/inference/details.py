@@ -117,7 +117,8 @@ def fitting_profile(icc: Any, mode: str) -> tuple[bytes | None, list[str]]:
     if space == _space(mode):
         return icc, []
     return None, [
-        f"its color profile is left out: it is one of {space.decode('ascii', 'replace').strip()} colors"
+        f"its color profile is left out: it is for {space.decode('ascii', 'replace').strip()}, which the "
+        "image is not"
     ]
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from lmlt_arch.data.images import ALPHA_MODES, PNG_SIGNATURE, ImageError, reason_of, with_true_key
 from lmlt_arch.inference import deep_images, png_files, tiff_files
-from lmlt_arch.inference.containers import describe_avif
+from lmlt_arch.inference.containers import check_jpeg, describe_avif, describe_bmp
 from lmlt_arch.inference.details import Details, for_pillow, held, read_details
 
 Pixels = NDArray[Any]
@@ -195,6 +195,8 @@ def read_header(source: Path | bytes, name: str, *, max_pixels: float = DEFAULT_
         if beginning.startswith(tiff_files.SIGNATURES):
             header = _header_of_tiff(tiff_files.read_layout(source, name))
         else:
+            if beginning.startswith(b"\xff\xd8"):
+                check_jpeg(source, name)
             with Image.open(_for_pillow(source, beginning)) as image:
                 header = _header(image, source, name)
     if header.width * header.height > max_pixels:
@@ -237,8 +239,12 @@ def _header(image: Image.Image, source: Path | bytes, name: str) -> Header:
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise ImageError(f"{name} has {getattr(image, 'n_frames', 1)} frames: split it into single images")
     described = None
-    if known in ("png", "avif"):
-        described = (png_files.describe_png if known == "png" else describe_avif)(source, name)
+    if known == "png":
+        described = png_files.describe_png(source, name)
+    elif known == "avif":
+        described = describe_avif(source, name)
+    elif known == "bmp":
+        described = describe_bmp(source)
     details, orientation = read_details(image, described)
     width, height = image.size
     if orientation >= 5:
@@ -424,7 +430,10 @@ class _decoding:
         if isinstance(error, Image.DecompressionBombError):
             raise ImageError(f"{self._name}: {error} The limit is PIL.Image.MAX_IMAGE_PIXELS.") from error
         if isinstance(error, Exception) and not isinstance(error, (ImageError, MemoryError)):
-            raise ImageError(f"{self._name} is damaged: {reason_of(error)}") from error
+            reason = reason_of(error)
+            if re.search(r"(?i)unsupported|not supported|unknown", reason):
+                raise ImageError(f"{self._name} is of a kind that is not supported here: {reason}") from error
+            raise ImageError(f"{self._name} is damaged: {reason}") from error
 
 
 def _channels(image: Image.Image) -> Pixels:

@@ -386,10 +386,16 @@ def exif_that_cannot_be_written() -> bytes:
         (tiff(colors(8), t301=[1, 2, 3]), "calibration"),
         (tiff(colors(8), t34675=[1] * 99), "profile is damaged"),
         (tiff(colors(8), t34675=1, t282=[3, 3], t283=3), "profile is damaged"),
-        (saved(Image.fromarray(colors(8)), "TIFF", icc_profile=GRAY), "one of GRAY colors"),
-        (saved(Image.fromarray(colors(8)), "JPEG", icc_profile=GRAY), "one of GRAY colors"),
-        (saved(Image.fromarray(colors(8)[..., 0]), "PNG", icc_profile=SRGB), "one of RGB colors"),
-        (saved(Image.fromarray(colors(8)[..., 0]), "JPEG", icc_profile=SRGB), "one of RGB colors"),
+        (saved(Image.fromarray(colors(8)), "TIFF", icc_profile=GRAY), "for GRAY, which the image is not"),
+        (saved(Image.fromarray(colors(8)), "JPEG", icc_profile=GRAY), "for GRAY, which the image is not"),
+        (
+            saved(Image.fromarray(colors(8)[..., 0]), "PNG", icc_profile=SRGB),
+            "for RGB, which the image is not",
+        ),
+        (
+            saved(Image.fromarray(colors(8)[..., 0]), "JPEG", icc_profile=SRGB),
+            "for RGB, which the image is not",
+        ),
     ],
 )
 def test_pixels_never_fail_for_what_is_beside_them(data: bytes, says: str | None, tmp_path: Path) -> None:
@@ -655,3 +661,40 @@ def test_png_with_other_pixels_than_it_says() -> None:
             options = {"palette": True, "bitdepth": 1} if mode == "1" else {}
             data = image.pngsave_buffer(interlace=interlace, keep="none", **options)
             assert decode_picture(data, "it").size == (13, 9)
+
+
+def bmp(space: bytes, rest: bytes = bytes(64)) -> bytes:
+    """A BMP of version 5 that says so of its colors."""
+    pixels = colors(8)[::-1, :, ::-1].tobytes()
+    header = struct.pack("<IiiHHIIiiII", 124, WIDTH, HEIGHT, 1, 24, 0, 0, 0, 0, 0, 0) + bytes(16) + space
+    header += rest[:48] + struct.pack("<IIII", 4, 124 + len(pixels), len(SRGB), 0)
+    return b"BM" + struct.pack("<III", 138 + len(pixels) + len(SRGB), 0, 138) + header + pixels + SRGB
+
+
+def test_colors_of_bmp() -> None:
+    embedded = decode_picture(bmp(b"DEBM"), "it")
+    np.testing.assert_array_equal(embedded.color, colors(8))
+    assert (embedded.details.icc, embedded.details.notes) == (SRGB, ())
+    damaged = decode_picture(bmp(b"DEBM")[:-500], "it").details
+    assert (damaged.icc, damaged.notes) == (None, ("its color profile is damaged and left out",))
+    for space, rest, noted in (
+        (b"BGRs", b"x" * 64, False),
+        (bytes(4), bytes(64), False),
+        (bytes(4), b"x" * 64, True),
+        (b"KNIL", bytes(64), True),
+    ):
+        details = decode_picture(bmp(space, rest), "it").details
+        assert details.icc is None
+        assert ["calibration" in note for note in details.notes] == [True] * noted
+
+
+def test_what_is_whole_and_not_supported_is_not_called_damaged() -> None:
+    jpeg = saved(Image.fromarray(colors(8)), "JPEG")
+    for data in (
+        bmp(b"BGRs").replace(struct.pack("<HH", 1, 24), struct.pack("<HH", 1, 7), 1),
+        jpeg.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"),  # 12 bits
+        jpeg.replace(b"\xff\xc0", b"\xff\xc3"),  # without loss
+        jpeg.replace(b"\xff\xc0", b"\xff\xc5"),  # in steps of size
+    ):
+        with pytest.raises(ImageError, match="not supported here"):
+            decode_picture(data, "it")
