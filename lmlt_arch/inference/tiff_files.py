@@ -7,6 +7,7 @@ transparency. So the directory is judged here, the same for every decoder.
 import contextlib
 import io
 import math
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import BinaryIO
 
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL.TiffTags import lookup
 
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.inference.containers import opened
@@ -23,11 +25,13 @@ from lmlt_arch.inference.details import Details, fitting_profile
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
+_KIND, _OLD_KIND = 254, 255
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIPS, _CHANNELS, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 277, 278, 279
 _RESOLUTION = (282, 283, 296)
 _ORIENTATION, _ICC = 274, 34675
-_IPTC = (33723, 34377)
+_IPTC = (33723, 34377, 37724)
+_NAMED = 4  # tags, in a note
 _CALIBRATION = (301, 318, 319)  # transfer function, white point, primaries
 _PLANAR, _TILES, _TILE_BYTES, _EXTRA, _SAMPLES = 284, 324, 325, 338, 339
 _XMP, _EXIF, _GPS, _INTEROPERABILITY, _DNG = 700, 0x8769, 0x8825, 0xA005, 50706
@@ -37,9 +41,21 @@ _PALETTE, _YCBCR, _SUBSAMPLING = 3, 6, 530
 _SUPPORTED = {(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (16, 3), (32, 3)}
 _KINDS = {1: "unsigned", 2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 _PREMULTIPLIED, _STRAIGHT = 1, 2
+_BESIDE = ("its further pages, which are smaller copies or masks, are left out",)
 _JPEG = (6, 7)  # compressions
 _MODES = {5: "CMYK", 8: "LAB"}
 
+# What says how a file is laid out, beside those above; they belong to the old file.
+_LAYOUT = {
+    *range(254, 269),
+    *range(273, 285),
+    *range(286, 305),
+    *range(317, 348),
+    *range(512, 522),
+    *range(529, 533),
+}
+# Descriptions that programs write for themselves, with the size of the image.
+_OF_LAYOUT = re.compile(r'\{"shape"|ImageJ=|<\?xml.*<OME', re.DOTALL)
 # Description, make, model, software, date, artist, copyright: a TIFF keeps these among the tags that say how
 # it is laid out, and those belong to the old file.
 _DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
@@ -87,7 +103,8 @@ def read_layout(source: Path | bytes, name: str) -> Layout:
     with opened(source) as file:
         size = file.seek(0, io.SEEK_END)
         directory, (tags, *more) = _directories(file, name)
-        if more:
+        pages = [tags] if _is_beside(tags) else [entry for entry in more if not _is_beside(entry)]
+        if pages:
             raise ImageError(f"{name} has {1 + len(more)} frames: split it into single images")
         if _DNG in tags:
             raise ImageError(f"{name} is a raw photograph (DNG): develop it into an image first")
@@ -105,7 +122,7 @@ def read_layout(source: Path | bytes, name: str) -> Layout:
             height=height,
             width=width,
             orientation=turned if turned in range(1, 9) else 1,
-            details=_details(file, directory, tags, unknown),
+            details=_details(file, directory, tags, unknown).noting(*_BESIDE[: len(more)]),
             colors=colors,
             alpha=colors + alphas[0] if alphas else None,
             white_is_zero=_one(tags, _PHOTOMETRIC, 1) == 0,
@@ -113,6 +130,11 @@ def read_layout(source: Path | bytes, name: str) -> Layout:
             deep=_one(tags, _BITS, 1) > 8,
             only_pillow=_one(tags, _PHOTOMETRIC, 1) == _YCBCR and _one(tags, _COMPRESSION, 1) not in _JPEG,
         )
+
+
+def _is_beside(tags: ImageFileDirectory_v2) -> bool:
+    """Whether a page is a smaller copy or a mask of another."""
+    return bool(_one(tags, _KIND, 0) & 0b101) or _one(tags, _OLD_KIND, 1) == 2
 
 
 def _details(file: BinaryIO, directory: _Directory, tags: ImageFileDirectory_v2, unknown: int) -> Details:
@@ -126,6 +148,10 @@ def _details(file: BinaryIO, directory: _Directory, tags: ImageFileDirectory_v2,
         notes.append("its IPTC and Photoshop data are left out")
     if any(tag in tags for tag in _CALIBRATION) and _ICC not in tags:
         notes.append("its calibration of colors (primaries, white, curves) is left out")
+    known = {*_DESCRIPTIVE, *_IPTC, *_CALIBRATION, *_LAYOUT, _ICC, _XMP, _EXIF, _GPS}
+    if others := sorted({*tags} - known):
+        names = ", ".join(f"{tag} {lookup(tag).name}".removesuffix(" unknown") for tag in others[:_NAMED])
+        notes.append(f"its tags of other kinds are left out ({names}{', ...' * (len(others) > _NAMED)})")
     colors = _one(tags, _PHOTOMETRIC, 1)
     icc, wrong = fitting_profile(tags.get(_ICC), "L" if colors in (0, 1) else _MODES.get(colors, "RGB"))
     xmp = tags.get(_XMP)
@@ -150,7 +176,7 @@ def _exif(file: BinaryIO, directory: _Directory, tags: ImageFileDirectory_v2) ->
     """EXIF data of their own, without the tags that say how the file is laid out."""
     exif = Image.Exif()
     for tag in _DESCRIPTIVE:
-        if tag in tags:
+        if tag in tags and not _OF_LAYOUT.match(str(tags[tag])):
             exif[tag] = tags[tag]
     for tag in (_EXIF, _GPS):
         if tag in tags:

@@ -346,6 +346,14 @@ GRAY = Colors().profile(gray=True)
 SRGB = Colors().profile(gray=False)
 
 
+def with_thumbnail(pixels: Pixels) -> bytes:
+    """A TIFF of two pages, of which the second is called a smaller copy of the first."""
+    kinds = [struct.pack("<HHLL", 254, 4, 1, number) for number in (2, 0, 1)]
+    data = tiff(pixels, pages=2, t254=2).replace(struct.pack("<HHLHH", 254, 3, 1, 2, 0), kinds[0])
+    first, _, second = data.partition(kinds[0])
+    return first + kinds[1] + second.replace(kinds[0], kinds[2], 1)
+
+
 def raw_profile(kind: str, data: bytes) -> bytes:
     """As ImageMagick writes them."""
     text = f"\n{kind}\n{len(data):8}\n{data.hex()}\n"
@@ -385,6 +393,9 @@ def exif_that_cannot_be_written() -> bytes:
         (tiff(colors(8), t33723=1), "IPTC"),
         (tiff(colors(8), t301=[1, 2, 3]), "calibration"),
         (tiff(colors(8), t34675=[1] * 99), "profile is damaged"),
+        (tiff(colors(8), t33550=[1, 1], t34735=[1] * 8, t65000=1), "other kinds are left out (33550"),
+        (tiff(colors(8), t37724=1), "IPTC"),
+        *((with_thumbnail(colors(depth)), "smaller copies or masks") for depth in (8, 16, 32)),
         (tiff(colors(8), t34675=1, t282=[3, 3], t283=3), "profile is damaged"),
         (saved(Image.fromarray(colors(8)), "TIFF", icc_profile=GRAY), "for GRAY, which the image is not"),
         (saved(Image.fromarray(colors(8)), "JPEG", icc_profile=GRAY), "for GRAY, which the image is not"),
@@ -698,3 +709,16 @@ def test_what_is_whole_and_not_supported_is_not_called_damaged() -> None:
     ):
         with pytest.raises(ImageError, match="not supported here"):
             decode_picture(data, "it")
+
+
+def test_descriptions_of_a_layout_are_not_kept() -> None:
+    """They would say the old size."""
+    tifffile = pytest.importorskip("tifffile")
+    for options in ({}, {"ome": True}, {"imagej": True}):
+        file = io.BytesIO()
+        tifffile.imwrite(file, colors(8), photometric="rgb", **options)
+        exif = decode_picture(file.getvalue(), "it").details.exif or b""
+        assert not any(word in exif for word in (b"shape", b"ImageJ", b"OME"))
+    file = io.BytesIO()
+    tifffile.imwrite(file, colors(8), photometric="rgb", description="A house", metadata=None)
+    assert b"A house" in (decode_picture(file.getvalue(), "it").details.exif or b"")
