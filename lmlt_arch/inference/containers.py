@@ -34,6 +34,7 @@ class Described:
         premultiplied: whether colors are, with transparency.
         icc: profile of a PNG or BMP; Pillow tells that of others.
         xmp: of a PNG; likewise.
+        gray: whether it becomes pixels of one color channel; None where Pillow knows.
         notes: what of all this cannot be kept.
     """
 
@@ -44,6 +45,7 @@ class Described:
     premultiplied: bool = False
     icc: bytes | None = None
     xmp: bytes | None = None
+    gray: bool | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -69,14 +71,15 @@ def describe_avif(source: Path | bytes, name: str) -> Described:
         if kind == b"av1C" and data[2] & 0x40:
             bits = max(bits, 12 if data[2] & 0x20 else 10)
     wanted = _of_primary(boxes, container)
+    gray = None if bits == 8 else False  # libvips makes colors of all
     premultiplied = any(kind == b"prem" for kind, _ in _boxes(boxes.get(b"iref", b"")[4:]))
     for number, (kind, data) in enumerate(properties, 1):
         if kind == b"colr" and data[:4] == b"nclx" and (number in wanted or not wanted):
             # The decoder makes RGB of full range of it.
             primaries, transfer = struct.unpack_from(">HH", data, 4)
             colors = by_numbers(primaries, transfer, full_range=True, name=name)
-            return Described(bits, colors, premultiplied=premultiplied)
-    return Described(bits, premultiplied=premultiplied)
+            return Described(bits, colors, premultiplied=premultiplied, gray=gray)
+    return Described(bits, premultiplied=premultiplied, gray=gray)
 
 
 def check_jpeg(source: Path | bytes, name: str) -> None:

@@ -73,13 +73,12 @@ def read_details(image: Image.Image, described: Described | None) -> tuple[Detai
         exif = found.tobytes() if len(found) else None
     except Exception:
         notes.append("its EXIF data are damaged and left out")
-    icc, wrong = fitting_profile((described and described.icc) or image.info.get("icc_profile"), image.mode)
+    space = _space(image, described)
+    icc, wrong = fitting_profile((described and described.icc) or image.info.get("icc_profile"), space)
     notes += wrong
     if described and described.colors and not (icc and image.format == "AVIF"):
         try:
-            # Deep ones come from libvips, in colors always.
-            gray = _space(image.mode) == b"GRAY" and not (image.format == "AVIF" and described.bits > 8)
-            icc = None if described.colors.is_srgb() else described.colors.profile(gray=gray)
+            icc = None if described.colors.is_srgb() else described.colors.profile(gray=space == b"GRAY")
         except ValueError:
             notes.append("its description of colors is damaged and left out")
     if image.info.get("photoshop"):
@@ -100,12 +99,12 @@ def read_details(image: Image.Image, described: Described | None) -> tuple[Detai
     return details, orientation
 
 
-def fitting_profile(icc: Any, mode: str) -> tuple[bytes | None, list[str]]:
+def fitting_profile(icc: Any, space: bytes) -> tuple[bytes | None, list[str]]:
     """A color profile, unless it is damaged or one of other colors than the image has, and what to note.
 
     Args:
         icc: the profile, if there is any.
-        mode: Pillow's, of the image.
+        space: the image's colors, in the words of ICC.
     """
     if not icc:
         return None, []
@@ -113,20 +112,17 @@ def fitting_profile(icc: Any, mode: str) -> tuple[bytes | None, list[str]]:
         ImageCms.ImageCmsProfile(io.BytesIO(icc))
     except Exception:
         return None, ["its color profile is damaged and left out"]
-    space = icc[16:20]
-    if space == _space(mode):
+    if icc[16:20] == space:
         return icc, []
-    return None, [
-        f"its color profile is left out: it is for {space.decode('ascii', 'replace').strip()}, which the "
-        "image is not"
-    ]
+    other = icc[16:20].decode("ascii", "replace").strip()
+    return None, [f"its color profile is left out: it is for {other}, which the image is not"]
 
 
-def _space(mode: str) -> bytes:
-    """Of what colors, in the words of ICC, an image is."""
-    if mode in ("1", "L", "LA", "I;16", "I", "F"):
-        return b"GRAY"
-    return {"CMYK": b"CMYK", "LAB": b"Lab "}.get(mode, b"RGB ")
+def _space(image: Image.Image, described: Described | None) -> bytes:
+    """The colors of an image that Pillow has opened, in the words of ICC."""
+    if described and described.gray is not None:  # Pillow opens gray of 16 bits with transparency as colors
+        return b"GRAY" if described.gray else b"RGB "
+    return {"1": b"GRAY", "L": b"GRAY", "LA": b"GRAY", "CMYK": b"CMYK"}.get(image.mode, b"RGB ")
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:

@@ -223,8 +223,8 @@ class _Work:
             chosen = FORMATS[settings.encoding.format or format_of(job.target) or header.format]
             check_size(after, chosen, name)
             depth_for(chosen, settings.encoding.depth, 8)
-        except ImageError as error:
-            return Result(job, "failed", error=str(error))
+        except (ImageError, MemoryError) as error:
+            return Result(job, "failed", error=str(error) or f"{job.source}: not enough memory to read it")
         return Plan(job, before, after, chosen, None)
 
     def _is_large(self, plan: Plan) -> bool:

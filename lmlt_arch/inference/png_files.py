@@ -60,6 +60,7 @@ def describe_png(source: Path | bytes, name: str) -> Described:
         tuple(pair for pair in texts if pair[0] != _XMP_KEYWORD and not pair[0].startswith(_RAW_PROFILE)),
         icc=icc,
         xmp=next((text.encode() for keyword, text in texts if keyword == _XMP_KEYWORD), raw.get("xmp")),
+        gray=header[25] in (0, 4),
         notes=tuple(notes),
     )
 
@@ -151,7 +152,7 @@ def _sum(data: "bytes | memoryview") -> bytes:
 
 def for_pillow(source: Path | bytes) -> io.BytesIO:
     """A PNG without what Pillow is not to see: for a file, without its pixels too."""
-    kept = [b"\x89PNG\r\n\x1a\n"]
+    kept, most = [b"\x89PNG\r\n\x1a\n"], MOST if isinstance(source, Path) else len(source)
     with opened(source) as file:
         file.seek(8)
         while len(head := file.read(8)) == 8:
@@ -159,7 +160,7 @@ def for_pillow(source: Path | bytes) -> io.BytesIO:
             if isinstance(source, Path) and kind == b"IDAT":
                 kept.append(head)
                 break
-            body = file.read(length + 4) if kind in (*_OF_PIXELS, b"pHYs") else b""
+            body = file.read(min(length + 4, most)) if kind in (*_OF_PIXELS, b"pHYs") else b""
             if not body:
                 file.seek(length + 4, io.SEEK_CUR)
             elif kind in _OF_PIXELS or (length == 9 and body[9:] == _sum(kind + body[:9])):

@@ -43,7 +43,7 @@ _KINDS = {1: "unsigned", 2: "signed", 3: "floating-point", 5: "complex", 6: "com
 _PREMULTIPLIED, _STRAIGHT = 1, 2
 _BESIDE = ("its further pages, which are smaller copies or masks, are left out",)
 _JPEG = (6, 7)  # compressions
-_MODES = {5: "CMYK", 8: "LAB"}
+_SPACES = {0: b"GRAY", 1: b"GRAY", 5: b"CMYK", 8: b"Lab "}  # in the words of ICC; others are RGB
 
 # What says how a file is laid out, beside those above; they belong to the old file.
 _LAYOUT = {
@@ -152,8 +152,7 @@ def _details(file: BinaryIO, directory: _Directory, tags: ImageFileDirectory_v2,
     if others := sorted({*tags} - known):
         names = ", ".join(f"{tag} {lookup(tag).name}".removesuffix(" unknown") for tag in others[:_NAMED])
         notes.append(f"its tags of other kinds are left out ({names}{', ...' * (len(others) > _NAMED)})")
-    colors = _one(tags, _PHOTOMETRIC, 1)
-    icc, wrong = fitting_profile(tags.get(_ICC), "L" if colors in (0, 1) else _MODES.get(colors, "RGB"))
+    icc, wrong = fitting_profile(tags.get(_ICC), _SPACES.get(_one(tags, _PHOTOMETRIC, 1), b"RGB "))
     xmp = tags.get(_XMP)
     return Details(
         icc=icc,

@@ -17,6 +17,7 @@ from lmlt_arch import Upscaler
 from lmlt_arch.data.images import ImageError, decode_image
 from lmlt_arch.inference import deep_images
 from lmlt_arch.inference.color_profiles import CURVES, PRIMARIES, Colors
+from lmlt_arch.inference.details import Details
 from lmlt_arch.inference.large import enlarge_large
 from lmlt_arch.inference.pictures import (
     FORMATS,
@@ -722,3 +723,12 @@ def test_descriptions_of_a_layout_are_not_kept() -> None:
     file = io.BytesIO()
     tifffile.imwrite(file, colors(8), photometric="rgb", description="A house", metadata=None)
     assert b"A house" in (decode_picture(file.getvalue(), "it").details.exif or b"")
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("format", ["png", "tiff"])
+def test_profiles_of_gray_stay(format: str, depth: int) -> None:
+    for alpha in (None, with_alpha(depth)[..., 3]):
+        picture = replace(Picture(colors(depth)[..., :1], alpha=alpha), details=Details(icc=GRAY))
+        again = decode_picture(encode_picture(picture, FORMATS[format]), "it")
+        assert (again.details.icc, again.details.notes) == (GRAY, ())
