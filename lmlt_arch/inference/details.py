@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -161,7 +162,7 @@ def held(
     ]
     texts = {"PNG": details.texts, "JPEG": tuple(comments[:1] if comment else ())}.get(chosen, ())
     values: dict[str, Any] = {name: getattr(details, name) for name in _WORDS}
-    values |= {"exif": _resized_exif(details.exif, size), "texts": texts}
+    values |= {"exif": _resized_exif(details.exif, size), "xmp": _upright_xmp(details.xmp), "texts": texts}
     notes = [f"its texts are left out: {chosen} has no place for them"] if texts != details.texts else []
     for name, words in _WORDS.items():
         value, most = values[name], _JPEG_MOST if chosen == "JPEG" and name in ("exif", "xmp") else math.inf
@@ -173,6 +174,11 @@ def held(
         values["icc"] = None
         notes.append("its color profile is left out: it is one of gray, and the result has colors")
     return replace(details, notes=(*details.notes, *notes), **values)
+
+
+def _upright_xmp(data: bytes | None) -> bytes | None:
+    """XMP data, which say that the image is upright, if they say anything of that."""
+    return data and re.sub(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8]", rb"\g<1>1", data)
 
 
 def _resized_exif(data: bytes | None, size: tuple[int, int]) -> bytes | None:

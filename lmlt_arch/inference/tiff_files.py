@@ -31,7 +31,7 @@ _STRIPS, _CHANNELS, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 277, 278, 279
 _RESOLUTION = (282, 283, 296)
 _ORIENTATION, _ICC = 274, 34675
 _IPTC = (33723, 34377, 37724)
-_NAMED = 4  # tags, in a note
+_NAMED = 4  # of a kind, in a message
 _CALIBRATION = (301, 318, 319)  # transfer function, white point, primaries
 _PLANAR, _TILES, _TILE_BYTES, _EXTRA, _SAMPLES = 284, 324, 325, 338, 339
 _XMP, _EXIF, _GPS, _INTEROPERABILITY, _DNG = 700, 0x8769, 0x8825, 0xA005, 50706
@@ -221,7 +221,7 @@ def _check_kind(tags: ImageFileDirectory_v2, name: str) -> None:
     bits, kinds = _many(tags, _BITS, (1,)), _many(tags, _SAMPLES, (1,))
     pair = (bits[0], 1 if kinds[0] == 4 else kinds[0])  # 4 is "undefined"
     if len({*bits}) > 1 or len({*kinds}) > 1 or pair not in _SUPPORTED:
-        sizes = " and ".join(str(size) for size in sorted({*bits}))
+        sizes = " and ".join(str(size) for size in sorted({*bits})[:_NAMED])
         raise ImageError(
             f"{name} has channels of {sizes} {_KINDS.get(kinds[0], 'unknown')} bits: convert it to gray or "
             "RGB with 8 or 16 bits or float"

@@ -732,3 +732,15 @@ def test_profiles_of_gray_stay(format: str, depth: int) -> None:
         picture = replace(Picture(colors(depth)[..., :1], alpha=alpha), details=Details(icc=GRAY))
         again = decode_picture(encode_picture(picture, FORMATS[format]), "it")
         assert (again.details.icc, again.details.notes) == (GRAY, ())
+
+
+@pytest.mark.parametrize("form", [b'tiff:Orientation="%d"', b"<tiff:Orientation>%d</tiff:Orientation>"])
+def test_xmp_turns_nothing_twice(form: bytes, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(Image.fromarray(colors(8)), "JPEG", exif=exif, xmp=b"<x>" + form % 6 + b"</x>")
+    through = from_disk(data, tmp_path, ".jpg")[0]
+    memory = decode_picture(encode_picture(decode_picture(data, "it"), FORMATS["jpg"]), "it")
+    for picture in (through, memory):
+        assert picture.size == (WIDTH, HEIGHT)
+        assert picture.details.xmp == b"<x>" + form % 1 + b"</x>"
