@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.files import OutputError, make_folder, output_error, scratch
-from lmlt_arch.inference import deep_images
+from lmlt_arch.inference import deep_images, tiff_files
 from lmlt_arch.inference.alpha import fill_transparent
 from lmlt_arch.inference.details import Details, held
 from lmlt_arch.inference.pictures import (
@@ -199,6 +199,8 @@ def _read(
     Raises:
         ImageError: it cannot be used, or the format cannot hold it.
     """
+    if header.tiff is not None:
+        tiff_files.check_deflated(source, str(source))
     with deep_images.told(pyvips, str(source)):
         image = deep_images.open_file(
             source, header.tiff, bits=header.bits, premultiplied=header.premultiplied

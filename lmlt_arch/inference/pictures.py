@@ -271,6 +271,8 @@ def decode_picture(data: bytes, name: str, *, max_pixels: float = DEFAULT_MAX_PI
     pixels, upright = None, header.format == "tiff"  # Pillow turns these itself
     if header.format == "png" and not header.deep:
         png_files.check_pixels(data, name)
+    if header.tiff is not None:
+        tiff_files.check_deflated(data, name)
     if not header.deep:
         with (
             _decoding(name, data),

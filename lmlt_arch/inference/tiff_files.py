@@ -9,6 +9,7 @@ import io
 import math
 import re
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +43,8 @@ _SUPPORTED = {(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (16, 3), (32, 3)}
 _KINDS = {1: "unsigned", 2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 _PREMULTIPLIED, _STRAIGHT = 1, 2
 _BESIDE = ("its further pages, which are smaller copies or masks, are left out",)
-_JPEG = (6, 7)  # compressions
+_JPEG, _DEFLATED = (6, 7), (8, 32946)  # compressions
+_BIT_ORDER, _AT_ONCE = 266, 2**16
 _SPACES = {0: b"GRAY", 1: b"GRAY", 5: b"CMYK", 8: b"Lab "}  # in the words of ICC; others are RGB
 
 # What says how a file is laid out, beside those above; they belong to the old file.
@@ -239,11 +241,10 @@ def _check_kind(tags: ImageFileDirectory_v2, name: str) -> None:
 def _check_stored(tags: ImageFileDirectory_v2, height: int, width: int, size: int, name: str) -> None:
     """Refuse pixels that the file does not hold: decoders make them black."""
     count, apart = _one(tags, _CHANNELS, 1), _one(tags, _PLANAR, 1) == 2
+    starts, lengths = _places(tags)
     if _TILES in tags:
-        starts, lengths = _many(tags, _TILES), _many(tags, _TILE_BYTES)
         parts = math.ceil(width / max(1, _one(tags, 322, 0))) * math.ceil(height / max(1, _one(tags, 323, 0)))
     else:
-        starts, lengths = _many(tags, _STRIPS), _many(tags, _STRIP_BYTES)
         parts = math.ceil(height / max(1, _one(tags, _ROWS_PER_STRIP, height)))
     parts *= count if apart else 1
     cut = any(start + length > size for start, length in zip(starts, lengths, strict=False))
@@ -253,6 +254,34 @@ def _check_stored(tags: ImageFileDirectory_v2, height: int, width: int, size: in
     needed *= count if apart else 1
     if _one(tags, _COMPRESSION, 1) == 1 and lengths and sum(lengths) < needed:
         raise ImageError(f"{name} is damaged: it holds {sum(lengths):,} of {needed:,} bytes of pixels")
+
+
+def check_deflated(source: Path | bytes, name: str) -> None:
+    """Refuse deflated pixels that their own checksum calls damaged: decoders stop before they come to it.
+
+    Raises:
+        ImageError: see above.
+    """
+    with opened(source) as file:
+        _, (tags, *_) = _directories(file, name)
+        if _one(tags, _COMPRESSION, 1) not in _DEFLATED or _one(tags, _BIT_ORDER, 1) != 1:
+            return
+        for start, length in zip(*_places(tags), strict=False):
+            file.seek(start)
+            stream, left = zlib.decompressobj(), length
+            try:
+                while not stream.eof and (data := file.read(min(left, _AT_ONCE))):
+                    left -= len(data)
+                    stream.decompress(data)
+            except zlib.error as error:
+                raise ImageError(f"{name} is damaged: its pixels are not those that were written") from error
+
+
+def _places(tags: ImageFileDirectory_v2) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Where strips or tiles begin, and how many bytes they have."""
+    if _TILES in tags:
+        return _many(tags, _TILES), _many(tags, _TILE_BYTES)
+    return _many(tags, _STRIPS), _many(tags, _STRIP_BYTES)
 
 
 def add_tags(file: BinaryIO, *, exif: bytes | None, xmp: bytes | None, resolution: bool) -> None:

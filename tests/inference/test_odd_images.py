@@ -744,3 +744,19 @@ def test_xmp_turns_nothing_twice(form: bytes, tmp_path: Path) -> None:
     for picture in (through, memory):
         assert picture.size == (WIDTH, HEIGHT)
         assert picture.details.xmp == b"<x>" + form % 1 + b"</x>"
+
+
+@pytest.mark.parametrize("depth", [8, 16, 32])
+def test_deflated_tiff_whose_checksum_is_wrong(depth: int, tmp_path: Path) -> None:
+    data = bytearray(encode_picture(Picture(colors(depth)), FORMATS["tiff"]))
+    with Image.open(io.BytesIO(encode_picture(Picture(colors(8)), FORMATS["tiff"]))) as image:
+        assert image.tag_v2[259] in (8, 32946)
+    decode_picture(bytes(data), "it")
+    start = data.index(b"\x78")
+    stream = zlib.decompressobj()
+    stream.decompress(bytes(data[start:]))
+    data[len(data) - len(stream.unused_data) - 1] ^= 1  # the last byte of the checksum
+    with pytest.raises(ImageError, match="not those that were written"):
+        decode_picture(bytes(data), "it")
+    with pytest.raises(ImageError, match="not those that were written"):
+        from_disk(bytes(data), tmp_path, ".tif")
