@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.inference.details import Details
 from lmlt_arch.inference.png_files import add_texts, forget_resolution
-from lmlt_arch.inference.tiff_files import Layout, add_tags
+from lmlt_arch.inference.tiff_files import Layout
+from lmlt_arch.inference.tiff_tags import add_tags
 
 _MM_PER_INCH = 25.4
 TYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}

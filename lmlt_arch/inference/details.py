@@ -195,7 +195,7 @@ def _resized_exif(data: bytes | None, size: tuple[int, int]) -> bytes | None:
 
 
 def for_pillow(details: Details, chosen: str) -> dict[str, Any]:
-    """Arguments for Pillow's `save`; of a TIFF, EXIF and XMP follow by `tiff_files.add_tags`."""
+    """Arguments for Pillow's `save`; of a TIFF, EXIF and XMP follow by `tiff_tags.add_tags`."""
     given: dict[str, Any] = {"icc_profile": details.icc, "dpi": details.dpi}
     if chosen == "BMP":
         given["dpi"] = details.dpi or (0, 0)  # Pillow would say 96

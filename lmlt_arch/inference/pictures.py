@@ -16,6 +16,7 @@ from lmlt_arch.data.images import ALPHA_MODES, PNG_SIGNATURE, ImageError, reason
 from lmlt_arch.inference import deep_images, png_files, tiff_files
 from lmlt_arch.inference.containers import check_jpeg, describe_avif, describe_bmp
 from lmlt_arch.inference.details import Details, for_pillow, held, read_details
+from lmlt_arch.inference.tiff_tags import add_tags
 
 Pixels = NDArray[Any]
 """uint8, uint16, or float32 in [0, 1]."""
@@ -402,7 +403,7 @@ def encode_picture(picture: Picture, chosen: Format, quality: int = DEFAULT_QUAL
     image = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
     image.save(buffer, chosen.name, **known.get(chosen.name, {}), **for_pillow(details, chosen.name))
     if chosen.name == "TIFF":
-        tiff_files.add_tags(buffer, exif=details.exif, xmp=details.xmp, resolution=details.dpi is not None)
+        add_tags(buffer, exif=details.exif, xmp=details.xmp, resolution=details.dpi is not None)
     return buffer.getvalue()
 
 

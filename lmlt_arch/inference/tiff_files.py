@@ -1,4 +1,4 @@
-"""TIFF: what its directory says before anything is decoded, and tags that encoders do not write.
+"""TIFF: what its directory says, before anything is decoded.
 
 Decoders are lenient: what lies behind the end of a file becomes black, channels of unknown meaning become
 transparency. So the directory is judged here, the same for every decoder.
@@ -8,9 +8,8 @@ import contextlib
 import io
 import math
 import re
-import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,13 +28,13 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _KIND, _OLD_KIND = 254, 255
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
 _STRIPS, _CHANNELS, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 277, 278, 279
-_RESOLUTION = (282, 283, 296)
+RESOLUTION = (282, 283, 296)
 _ORIENTATION, _ICC = 274, 34675
 _IPTC = (33723, 34377, 37724)
 _NAMED = 4  # of a kind, in a message
 _CALIBRATION = (301, 318, 319)  # transfer function, white point, primaries
 _PLANAR, _TILES, _TILE_BYTES, _EXTRA, _SAMPLES = 284, 324, 325, 338, 339
-_XMP, _EXIF, _GPS, _INTEROPERABILITY, _DNG = 700, 0x8769, 0x8825, 0xA005, 50706
+XMP, EXIF, GPS, INTEROPERABILITY, _DNG = 700, 0x8769, 0x8825, 0xA005, 50706
 # White is zero, black is zero, RGB, palette, CMYK, YCbCr, Lab: colors that each has.
 _COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
 _PALETTE, _YCBCR, _SUBSAMPLING = 3, 6, 530
@@ -60,7 +59,7 @@ _LAYOUT = {
 _OF_LAYOUT = re.compile(r'\{"shape"|ImageJ=|<\?xml.*<OME', re.DOTALL)
 # Description, make, model, software, date, artist, copyright: a TIFF keeps these among the tags that say how
 # it is laid out, and those belong to the old file.
-_DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
+DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
 
 
 _Directory = Callable[..., ImageFileDirectory_v2]
@@ -150,12 +149,12 @@ def _details(file: BinaryIO, directory: _Directory, tags: ImageFileDirectory_v2,
         notes.append("its IPTC and Photoshop data are left out")
     if any(tag in tags for tag in _CALIBRATION) and _ICC not in tags:
         notes.append("its calibration of colors (primaries, white, curves) is left out")
-    known = {*_DESCRIPTIVE, *_IPTC, *_CALIBRATION, *_LAYOUT, _ICC, _XMP, _EXIF, _GPS}
+    known = {*DESCRIPTIVE, *_IPTC, *_CALIBRATION, *_LAYOUT, _ICC, XMP, EXIF, GPS}
     if others := sorted({*tags} - known):
         names = ", ".join(f"{tag} {lookup(tag).name}".removesuffix(" unknown") for tag in others[:_NAMED])
         notes.append(f"its tags of other kinds are left out ({names}{', ...' * (len(others) > _NAMED)})")
     icc, wrong = fitting_profile(tags.get(_ICC), _SPACES.get(_one(tags, _PHOTOMETRIC, 1), b"RGB "))
-    xmp = tags.get(_XMP)
+    xmp = tags.get(XMP)
     return Details(
         icc=icc,
         exif=exif,
@@ -166,7 +165,7 @@ def _details(file: BinaryIO, directory: _Directory, tags: ImageFileDirectory_v2,
 
 
 def _per_inch(tags: ImageFileDirectory_v2) -> tuple[float, float] | None:
-    unit, pair = _one(tags, _RESOLUTION[2], 2), [tags.get(tag, 0) for tag in _RESOLUTION[:2]]
+    unit, pair = _one(tags, RESOLUTION[2], 2), [tags.get(tag, 0) for tag in RESOLUTION[:2]]
     with contextlib.suppress(TypeError, ValueError):
         x, y = (float(value) * (2.54 if unit == 3 else 1) for value in pair)
         return (x, y) if unit in (2, 3) and min(x, y) > 0 and max(x, y) < math.inf else None
@@ -176,15 +175,15 @@ def _per_inch(tags: ImageFileDirectory_v2) -> tuple[float, float] | None:
 def _exif(file: BinaryIO, directory: _Directory, tags: ImageFileDirectory_v2) -> bytes | None:
     """EXIF data of their own, without the tags that say how the file is laid out."""
     exif = Image.Exif()
-    for tag in _DESCRIPTIVE:
+    for tag in DESCRIPTIVE:
         if tag in tags and not _OF_LAYOUT.match(str(tags[tag])):
             exif[tag] = tags[tag]
-    for tag in (_EXIF, _GPS):
+    for tag in (EXIF, GPS):
         if tag in tags:
             file.seek(tags[tag])
             inner = directory(group=tag)
             inner.load(file)
-            exif[tag] = {key: value for key, value in inner.items() if key != _INTEROPERABILITY}
+            exif[tag] = {key: value for key, value in inner.items() if key != INTEROPERABILITY}
     return exif.tobytes() if len(exif) else None
 
 
@@ -282,73 +281,3 @@ def _places(tags: ImageFileDirectory_v2) -> tuple[tuple[int, ...], tuple[int, ..
     if _TILES in tags:
         return _many(tags, _TILES), _many(tags, _TILE_BYTES)
     return _many(tags, _STRIPS), _many(tags, _STRIP_BYTES)
-
-
-def add_tags(file: BinaryIO, *, exif: bytes | None, xmp: bytes | None, resolution: bool) -> None:
-    """Give a TIFF of one page, just written, what its encoder left out, by a second directory at its end.
-
-    Args:
-        file: open for reading and writing.
-        exif: EXIF data; their descriptions, EXIF and GPS directories are added.
-        xmp: XMP data.
-        resolution: whether it has one; otherwise what the encoder wrote in its place goes.
-    """
-    file.seek(0)
-    head = file.read(16)
-    order = "<" if head[:2] == b"II" else ">"
-    large = struct.unpack(order + "H", head[2:4])[0] == 43
-    # How a number of entries, an entry and a place in the file are written.
-    number, entry, place = ("Q", "HHQ8s", "Q") if large else ("H", "HHL4s", "L")
-    at = 8 if large else 4
-    file.seek(struct.unpack_from(order + place, head, at)[0])
-    count = struct.unpack(order + number, file.read(struct.calcsize(number)))[0]
-    size = struct.calcsize(order + entry)
-    entries: dict[int, tuple[int, int, bytes]] = {}
-    for _ in range(count):
-        tag, kind, items, value = struct.unpack(order + entry, file.read(size))
-        entries[tag] = (kind, items, value)
-    if not resolution:
-        entries = {tag: rest for tag, rest in entries.items() if tag not in _RESOLUTION}
-    end = file.seek(0, io.SEEK_END)
-    file.write(bytes(-end % 8))
-    prefix = head[:2] + struct.pack(order + "HHHQ", 43, 8, 0, 0) if large else head[:4] + bytes(4)
-    for tag, kind, data in _added(prefix, exif, xmp, file.tell):
-        start = file.tell()
-        room = 8 if large else 4
-        if kind == 4:  # a directory
-            entries[tag] = (kind, 1, struct.pack(order + "L", start).ljust(room, b"\0"))
-        elif len(data) <= room:
-            entries[tag] = (kind, len(data), data.ljust(room, b"\0"))
-            continue
-        else:
-            entries[tag] = (kind, len(data), struct.pack(order + place, start))
-        file.write(data + bytes(-len(data) % 8))
-    start = file.tell()
-    file.write(struct.pack(order + number, len(entries)))
-    for tag, (kind, items, value) in sorted(entries.items()):
-        file.write(struct.pack(order + entry, tag, kind, items, value))
-    file.write(struct.pack(order + place, 0))
-    file.seek(at)
-    file.write(struct.pack(order + place, start))
-
-
-def _added(
-    prefix: bytes, exif: bytes | None, xmp: bytes | None, place: Callable[[], int]
-) -> Iterator[tuple[int, int, bytes]]:
-    """Tags, their types, and their bytes, which are to lie where `place` says."""
-    if xmp:
-        yield _XMP, 1, xmp
-    if not exif:
-        return
-    values = Image.Exif()
-    values.load(exif)
-    for tag in _DESCRIPTIVE:
-        if isinstance(values.get(tag), str):
-            yield tag, 2, values[tag].encode("utf-8", "replace") + b"\0"
-    for tag in (_EXIF, _GPS):
-        inner = ImageFileDirectory_v2(prefix, group=tag)
-        for key, value in values.get_ifd(tag).items():
-            if key != _INTEROPERABILITY:
-                inner[key] = value
-        if inner:
-            yield tag, 4, inner.tobytes(place())
