@@ -1,6 +1,7 @@
 """Images with more than 8 bits per channel, which Pillow cannot read in color: by libvips."""
 
 import io
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -20,6 +21,8 @@ TYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 _EVERYTHING, _EXIF = 31, 1  # VipsForeignKeep
 # At less, what lies behind the end of a file is black.
 _STRICT = {"access": "sequential", "fail_on": "error"}
+DECODING = threading.Lock()
+"""Held while a file is decoded: libvips keeps what it says of errors for all threads together."""
 SUFFIXES = {"PNG": ".png", "TIFF": ".tif", "JPEG": ".jpg", "WEBP": ".webp", "AVIF": ".avif"}
 """By which libvips knows formats that it writes, by Pillow's names."""
 
@@ -59,7 +62,7 @@ def decode(
         ImageError: damaged, or of a kind that is not known; or pyvips is not installed.
     """
     pyvips = vips(f"{name} has more than 8 bits per channel, which")
-    with told(pyvips, name):
+    with DECODING, told(pyvips, name):
         image = _arranged(
             pyvips.Image.new_from_buffer(data, "", **_STRICT), layout, bits, premultiplied, name
         )

@@ -201,7 +201,7 @@ def _read(
     """
     if header.tiff is not None:
         tiff_files.check_deflated(source, str(source))
-    with deep_images.told(pyvips, str(source)):
+    with deep_images.DECODING, deep_images.told(pyvips, str(source)):
         image = deep_images.open_file(
             source, header.tiff, bits=header.bits, premultiplied=header.premultiplied
         )

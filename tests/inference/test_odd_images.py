@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,22 @@ def test_errors_of_one_file_are_not_those_of_the_next() -> None:
         assert "ZSTD" not in str(second.value)
         assert len(str(second.value)) < 120
     decode_picture(bad, "whole")
+
+
+def test_errors_of_one_thread_are_not_those_of_another() -> None:
+    deep = bytearray(encode_picture(Picture(colors(16)), FORMATS["png"]))
+    deep[80] ^= 1
+    kinds = {"PNG": bytes(deep), "ZSTD": zstd(Image.fromarray(colors(16)[..., 0]))}
+
+    def said(kind: str) -> str:
+        with pytest.raises(ImageError) as caught:
+            decode_picture(kinds[kind], "it")
+        return str(caught.value)
+
+    order = ["PNG", "ZSTD"] * 100
+    with ThreadPoolExecutor(4) as threads:
+        for kind, text in zip(order, threads.map(said, order), strict=True):
+            assert ("libpng" in text, "ZSTD" in text) == (kind == "PNG", kind == "ZSTD"), text
 
 
 def in_srgb(picture: Picture) -> Pixels:
