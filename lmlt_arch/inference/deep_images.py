@@ -62,6 +62,7 @@ def decode(
         ImageError: damaged, or of a kind that is not known; or pyvips is not installed.
     """
     pyvips = vips(f"{name} has more than 8 bits per channel, which")
+    _check_colors(layout, name)
     with DECODING, told(pyvips, name):
         image = _arranged(
             pyvips.Image.new_from_buffer(data, "", **_STRICT), layout, bits, premultiplied, name
@@ -76,11 +77,20 @@ def open_file(source: Path, layout: Layout | None, *, bits: int, premultiplied: 
         ImageError: of a kind that is not known.
     """
     pyvips = vips(f"{source} is too large for the memory; enlarging it in rows")
+    _check_colors(layout, str(source))
     image = pyvips.Image.new_from_file(str(source), **_STRICT)
     # All names of fields may not be asked for: those of texts are not always UTF-8.
     if image.get_typeof("orientation") and image.get("orientation") != 1:
         image = pyvips.Image.new_from_file(str(source), fail_on="error").autorot()
     return _arranged(image, layout, bits, premultiplied, str(source))
+
+
+def _check_colors(layout: Layout | None, name: str) -> None:
+    if layout is not None and layout.only_pillow:
+        raise ImageError(
+            f"{name} has Lab or YCbCr colors, which are only known in memory and with 8 bits: convert it "
+            "to RGB first"
+        )
 
 
 def _arranged(image: Any, layout: Layout | None, bits: int, premultiplied: bool, name: str) -> Any:
@@ -89,8 +99,6 @@ def _arranged(image: Any, layout: Layout | None, bits: int, premultiplied: bool,
     Raises:
         ImageError: of a kind that is not known.
     """
-    if layout is not None and layout.only_pillow:
-        raise ImageError(f"{name} has YCbCr colors that are not JPEG: convert it to RGB first")
     if layout is not None and image.bands == layout.colors + (layout.alpha is not None) + layout.unknown:
         image = _as_the_file_says(image, layout)
     kind = str(image.interpretation)

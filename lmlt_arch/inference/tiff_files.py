@@ -37,7 +37,7 @@ _PLANAR, _TILES, _TILE_BYTES, _EXTRA, _SAMPLES = 284, 324, 325, 338, 339
 XMP, EXIF, GPS, INTEROPERABILITY, _DNG = 700, 0x8769, 0x8825, 0xA005, 50706
 # White is zero, black is zero, RGB, palette, CMYK, YCbCr, Lab: colors that each has.
 _COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
-_PALETTE, _YCBCR, _SUBSAMPLING = 3, 6, 530
+_PALETTE, _YCBCR, _LAB, _SUBSAMPLING = 3, 6, 8, 530
 _SUPPORTED = {(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (16, 3), (32, 3)}
 _KINDS = {1: "unsigned", 2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 _PREMULTIPLIED, _STRAIGHT = 1, 2
@@ -80,7 +80,7 @@ class Layout:
         white_is_zero: whether white is 0 and black the greatest value.
         unknown: how many channels have no stated meaning.
         deep: whether channels have more than 8 bits.
-        only_pillow: whether libvips would take the colors for others: YCbCr that are not JPEG.
+        only_pillow: whether libvips would mistake the colors: Lab of 8 bits, and YCbCr that are not JPEG.
     """
 
     height: int
@@ -129,8 +129,15 @@ def read_layout(source: Path | bytes, name: str) -> Layout:
             white_is_zero=_one(tags, _PHOTOMETRIC, 1) == 0,
             unknown=unknown,
             deep=_one(tags, _BITS, 1) > 8,
-            only_pillow=_one(tags, _PHOTOMETRIC, 1) == _YCBCR and _one(tags, _COMPRESSION, 1) not in _JPEG,
+            only_pillow=_is_only_for_pillow(tags),
         )
+
+
+def _is_only_for_pillow(tags: ImageFileDirectory_v2) -> bool:
+    colors = _one(tags, _PHOTOMETRIC, 1)
+    if colors == _LAB:
+        return _one(tags, _BITS, 1) == 8
+    return colors == _YCBCR and _one(tags, _COMPRESSION, 1) not in _JPEG
 
 
 def _is_beside(tags: ImageFileDirectory_v2) -> bool:

@@ -179,6 +179,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "signed": (tiff(colors(16).astype(np.int16)), "16 signed bits"),
     "32 bits": (tiff(colors(16).astype(np.uint32)), "32 unsigned bits"),
     "a palette of 16 bits": (tiff(colors(16)[..., 0], t262=3, t320=[0] * 768), "a palette of 16 bits"),
+    "YCbCr of 16 bits": (tiff(colors(16), t262=6, t530=[1, 1]), "YCbCr colors"),
     "subsampled YCbCr": (tiff(colors(8), t262=6, t530=[2, 2]), "subsampled YCbCr colors"),
     "a filter array": (tiff(colors(16)[..., 0], t262=32803), "colors of TIFF's kind 32803"),
     "raw photograph": (tiff(colors(16), t50706=1), "a raw photograph"),
@@ -575,12 +576,15 @@ def test_large_tiff_of_either_order(order: str, depth: int, tmp_path: Path) -> N
 
 
 def test_colors_that_one_decoder_mistakes(tmp_path: Path) -> None:
-    """libvips takes YCbCr for RGB, unless they are JPEG."""
+    """libvips takes YCbCr for RGB, unless they are JPEG, and does not know this Lab."""
     stored = np.asarray(Image.fromarray(muted()).convert("YCbCr"))
     data = tiff(stored, t262=6, t530=[1, 1])
     assert np.abs(decode_picture(data, "it").color.astype(int) - muted()).max() < 5
-    with pytest.raises(ImageError, match="YCbCr colors that are not JPEG: convert it"):
-        from_disk(data, tmp_path, ".tif")
+    lab = tiff(colors(8), t262=8)
+    assert decode_picture(lab, "it").color.shape == colors(8).shape
+    for other in (data, lab):
+        with pytest.raises(ImageError, match=r"Lab or YCbCr colors, which .*: convert it to RGB"):
+            from_disk(other, tmp_path, ".tif")
     jpeg = saved(Image.fromarray(muted()), "TIFF", compression="jpeg")
     np.testing.assert_array_equal(
         from_disk(jpeg, tmp_path, ".tif")[0].color, decode_picture(jpeg, "it").color
