@@ -163,6 +163,7 @@ def _child(
             os.dup2(output, stream)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         # As a program that is started has them.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
         _count_events(work, counted, kill_at)
