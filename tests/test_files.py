@@ -60,8 +60,11 @@ def test_a_lock_ends_with_a_killed_process_whose_worker_lives_on(tmp_path: Path,
     process = child(
         "import multiprocessing\n"
         "from lmlt_arch.files import exclusive\n"
+        "context = multiprocessing.get_context('fork')\n"
+        "lives = context.Event()\n"
         f"with exclusive(Path({str(path)!r}), 'training of x', 'wait'):\n"
-        "    multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,)).start()\n"
+        "    context.Process(target=lambda: (lives.set(), time.sleep(60))).start()\n"
+        "    lives.wait()\n"
         "    print('ready', flush=True)\n"
         "    time.sleep(60)\n"
     )
