@@ -11,7 +11,13 @@ _MENDS = {
     errno.EDQUOT: "make room on the disk",
     errno.EFBIG: "raise the limit (ulimit -f), or make room on the disk",
 }
-_MEMORY = ("can't start new thread", "can't allocate memory", "not enough memory", "out of memory")
+_MEMORY = (
+    "can't start new thread",
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "could not create a primitive",  # oneDNN
+)
 
 
 def shortage(error: BaseException) -> str | None:

@@ -1,11 +1,13 @@
 """What the launchers `basicsr/train.py` and `basicsr/test.py` of this repository do."""
 
+import logging
 import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 from lmlt_arch.hook import checkout
+from lmlt_arch.shortage import shortage
 
 
 def main(pipeline: str) -> None:
@@ -13,13 +15,15 @@ def main(pipeline: str) -> None:
 
     Raises:
         SystemExit: BasicSR is not installed, something else has its name, the option file is wrong, or the
-            run met an error that explains itself.
+            run met an error that explains itself or lacks room or open files.
     """
     # The folder of these launchers has the name of the package; without __init__.py it is not the package.
     spec = checkout.look_up()
     if wrong := checkout.what_is_wrong(spec):
         sys.exit(f"{wrong} `lmlt doctor` says how to install BasicSR.")
     run = _pipeline(pipeline, checkout.folder_of(spec))
+    # On a full disk, each line for the log file would print a traceback; the next checkpoint tells it in one.
+    logging.raiseExceptions = False
     try:
         run(str(Path.cwd()))
     except _explained() as error:
@@ -27,6 +31,10 @@ def main(pipeline: str) -> None:
 
         get_root_logger().error(str(error))
         sys.exit(1)
+    except OSError as error:
+        if (lacking := shortage(error)) is None:
+            raise
+        sys.exit(f"error: {lacking}")
 
 
 def _pipeline(name: str, package: Path | None) -> Callable[[str], object]:
