@@ -1,8 +1,9 @@
 """Encoding enlarged frames, part by part."""
 
 import io
-from collections.abc import Sequence
-from contextlib import suppress
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -159,12 +160,32 @@ def colour_told(encoding: Encoding, container: str) -> Colour:
         with av.open(file, "w", format=container) as written:
             stream = encoding.add_to(written)
             frame.pts, frame.time_base = 0, encoding.time_base
-            written.mux([*stream.encode(frame), *stream.encode(None)])
+            with own_priority():
+                packets = [*stream.encode(frame), *stream.encode(None)]
+            written.mux(packets)
         file.seek(0)
         with av.open(file, "r") as read:
             return next((colour_of(frame) for frame in read.decode(video=0)), encoding.colour)
     except (FFmpegError, ValueError):
         return encoding.colour
+
+
+@contextmanager
+def own_priority() -> Iterator[None]:
+    """Keep the scheduling of this thread.
+
+    SVT-AV1, run by root, gives the thread that opens it real-time priority, and threads that this one makes
+    inherit it. Encoders and decoders that wait busily then keep all others from the processor for good.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, priority)
 
 
 class PartWriter:
@@ -190,7 +211,9 @@ class PartWriter:
         frame.pts, frame.duration = pts, duration
         self.frames += 1
         self._last_duration = duration
-        self._mux(self._stream.encode(frame))
+        with own_priority():
+            packets = self._stream.encode(frame)
+        self._mux(packets)
 
     def close(self) -> Part:
         """Finish the file.

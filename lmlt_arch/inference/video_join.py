@@ -19,7 +19,7 @@ from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from lmlt_arch.data.files import some_of
-from lmlt_arch.inference.video_encoder import Encoding
+from lmlt_arch.inference.video_encoder import Encoding, own_priority
 from lmlt_arch.inference.video_outcome import CONTAINERS, VideoError, reason
 from lmlt_arch.inference.video_parts import Part
 from lmlt_arch.inference.video_source import SourceVideo
@@ -121,7 +121,8 @@ def join(
         encoded = _encoded_packets(parts, video, source.time_base)
         rest = _copied_packets(original, copied, streams)
         refused: Counter[str] = Counter()
-        whole.start_encoding()
+        with own_priority():
+            whole.start_encoding()
         for packet in heapq.merge(encoded, rest, key=_time):
             stream = packet.stream
             try:
@@ -164,7 +165,8 @@ def _try(name: str, encoding: Encoding, path: Path, index: int | None) -> None:
             stream = original.streams[index]
             streams = {index: _add_copy(container, stream)}
             container.mux(list(islice(_copied_packets(original, [index], streams), 1)))
-        container.start_encoding()
+        with own_priority():
+            container.start_encoding()
 
 
 def _add_copy(container: OutputContainer, stream: Stream) -> Stream:

@@ -2,6 +2,7 @@
 
 import gc
 import io
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -203,7 +204,9 @@ def test_chroma_lies_where_luma_does(tmp_path: Path) -> None:
 def test_colours_that_no_encoder_here_can_hold_are_named(tmp_path: Path) -> None:
     source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
     write_video(source, moving_frames(2, pixels="yuv444p10le"))
+    policy = os.sched_getscheduler(0)
     report = upscale_video(source, target, twice, codec="libsvtav1", crf=30)
+    assert os.sched_getscheduler(0) == policy, "the encoder asks for real-time priority"
     assert report.notes == ("libsvtav1 encodes yuv420p10le, less than the source's yuv444p10le",)
     assert read_video(target).pixels == "yuv420p10le"
 
