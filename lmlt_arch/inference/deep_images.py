@@ -177,6 +177,13 @@ def encode(
     return buffer.getvalue()
 
 
+def stored_bits(dtype: Any, bits: int) -> int:
+    """Bits per channel that an AVIF is to have, of values of a type, of which an input had so many."""
+    if np.dtype(dtype) == np.uint8:
+        return 8
+    return bits if bits in (10, 12) else 12
+
+
 def saving(format: str, details: Details, dtype: Any, quality: int, bits: int) -> dict[str, Any]:
     """Arguments for libvips to save a format; arguments as those of `encode`."""
     known: dict[str, dict[str, Any]] = {

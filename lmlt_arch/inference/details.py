@@ -12,10 +12,10 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from lmlt_arch.inference.containers import Described
+from lmlt_arch.inference.png_files import XMP_KEYWORD
 
 _ORIENTATION, _X_RESOLUTION = 0x0112, 0x011A
 _EXIF_IFD, _EXIF_WIDTH, _EXIF_HEIGHT = 0x8769, 0xA002, 0xA003
-_XMP_CHUNK = "XML:com.adobe.xmp"
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/"
 _JPEG_MOST = 65533 - 32  # bytes in one of its segments, names of EXIF and XMP excluded
 
@@ -54,6 +54,7 @@ HOLDS = {
     "AVIF": {"icc", "exif", "xmp"},
 }
 """What each format has a place for, texts aside."""
+_ALWAYS_COLOR = ("WEBP", "AVIF")
 _WORDS = {"icc": "color profiles", "exif": "EXIF data", "xmp": "XMP data", "dpi": "dots per inch"}
 
 
@@ -154,7 +155,7 @@ def held(
         details: those of the input.
         chosen: Pillow's name of the format.
         size: height and width of the output, which EXIF data repeat.
-        gray: whether the output has no colors.
+        gray: whether the output has no colors; some formats make colors of all.
         comment: whether the encoder can write one into a JPEG.
     """
     comments = [
@@ -170,6 +171,7 @@ def held(
             why = "no place for them" if name not in HOLDS[chosen] else "too little place for them"
             notes.append(f"its {words} are left out: {chosen} has {why}")
             values[name] = None
+    gray = gray and chosen not in _ALWAYS_COLOR
     if values["icc"] and values["icc"][16:20] == b"GRAY" and not gray:
         values["icc"] = None
         notes.append("its color profile is left out: it is one of gray, and the result has colors")
@@ -213,7 +215,7 @@ def for_pillow(details: Details, chosen: str) -> dict[str, Any]:
 def _chunks(details: Details) -> PngInfo:
     info = PngInfo()
     if details.xmp:
-        info.add_itxt(_XMP_CHUNK, details.xmp.decode("utf-8", "replace"))
+        info.add_itxt(XMP_KEYWORD, details.xmp.decode("utf-8", "replace"))
     for keyword, text in details.texts:
         info.add_itxt(keyword, text)
     return info

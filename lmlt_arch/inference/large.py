@@ -86,8 +86,7 @@ def enlarge_large(
             _check_room(target, lq.bands * native[0] * native[1] * between // 8)
             work = _Work(upscaler, lq, folder, native, between, progress)
             result = _resized(work.result(pyvips), native, after, depth)
-            gray = lq.bands < 3 and format.name not in ("WEBP", "AVIF")
-            details = held(header.details, format.name, size=after, gray=gray, comment=False)
+            details = held(header.details, format.name, size=after, gray=lq.bands < 3, comment=False)
             whole = folder / f"whole{format.suffix}"
             with deep_images.told(pyvips, f"the result for {source}"):
                 _encode(result, details, whole, format, encoding.quality, header.bits)
@@ -120,13 +119,14 @@ class _Raw:
 
     def rows(self) -> Iterator[NDArray[Any]]:
         """All of it, (h, W, bands) at a time."""
-        dtype = np.dtype(DEPTHS[self.depth])
-        row = self.width * self.bands
-        most = max(1, _TOGETHER // (row * dtype.itemsize))
+        most = max(1, _TOGETHER // (self.width * self.bands * self.depth // 8))
         for start in range(0, self.height, most):
-            count = min(most, self.height - start)
-            values = np.fromfile(self.path, dtype, count * row, offset=start * row * dtype.itemsize)
-            yield values.reshape(count, self.width, self.bands)
+            yield self._stored(start, min(start + most, self.height))
+
+    def _stored(self, start: int, stop: int) -> NDArray[Any]:
+        dtype, row = np.dtype(DEPTHS[self.depth]), self.width * self.bands
+        values = np.fromfile(self.path, dtype, (stop - start) * row, offset=start * row * dtype.itemsize)
+        return values.reshape(-1, self.width, self.bands)
 
     def check_range(self, source: Path) -> list[str]:
         """See `pictures.check_range`."""
@@ -152,16 +152,12 @@ class _Raw:
 
     def reader(self) -> Callable[[slice, slice], NDArray[Any]]:
         """Gives rows and columns; remembers the rows, since neighbours in them are read one by one."""
-        dtype = np.dtype(DEPTHS[self.depth])
         last: dict[tuple[int, int], NDArray[Any]] = {}
 
         def read(y: slice, x: slice) -> NDArray[Any]:
             if (y.start, y.stop) not in last:
                 last.clear()
-                row = self.width * self.bands
-                count = (y.stop - y.start) * row
-                values = np.fromfile(self.path, dtype, count, offset=y.start * row * dtype.itemsize)
-                last[y.start, y.stop] = values.reshape(-1, self.width, self.bands)
+                last[y.start, y.stop] = self._stored(y.start, y.stop)
             return last[y.start, y.stop][:, x]
 
         return read
@@ -314,8 +310,7 @@ def _resized(image: Any, native: Size, after: Size, depth: int) -> Any:
 
 def _encode(result: Any, details: Details, target: Path, format: Format, quality: int, bits: int) -> None:
     dtype = np.dtype(deep_images.TYPES[result.format])
-    stored = 8 if dtype == np.uint8 else bits if bits in (10, 12) else 12
-    options = deep_images.saving(format.name, details, dtype, quality, stored)
+    options = deep_images.saving(format.name, details, dtype, quality, deep_images.stored_bits(dtype, bits))
     if format.name == "TIFF":
         options |= {"bigtiff": True, "predictor": "none"}
     deep_images.described(result, details).write_to_file(str(target), **options)

@@ -391,7 +391,7 @@ def encode_picture(picture: Picture, chosen: Format, quality: int = DEFAULT_QUAL
     """
     pixels, details = picture.pixels(), details_for(picture, chosen)
     if picture.depth > 8:
-        bits = picture.bits if picture.bits in (10, 12) else 12
+        bits = deep_images.stored_bits(pixels.dtype, picture.bits)
         return deep_images.encode(pixels, chosen.name, details, bits=bits, quality=quality)
     known: dict[str, dict[str, Any]] = {
         "JPEG": {"quality": quality, "subsampling": 0},
@@ -409,8 +409,7 @@ def encode_picture(picture: Picture, chosen: Format, quality: int = DEFAULT_QUAL
 
 def details_for(picture: Picture, chosen: Format) -> Details:
     """What of the details a format can hold; notes tell the rest."""
-    gray = picture.color.shape[-1] == 1 and chosen.name not in ("WEBP", "AVIF")
-    return held(picture.details, chosen.name, size=picture.size, gray=gray)
+    return held(picture.details, chosen.name, size=picture.size, gray=picture.color.shape[-1] == 1)
 
 
 class _decoding:

@@ -17,7 +17,9 @@ from lmlt_arch.data.images import ImageError
 from lmlt_arch.inference.color_profiles import CURVES, PRIMARIES, Colors, by_numbers
 from lmlt_arch.inference.containers import MOST, Described, opened
 
-_XMP_KEYWORD, _RAW_PROFILE = "XML:com.adobe.xmp", "Raw profile type "
+XMP_KEYWORD = "XML:com.adobe.xmp"
+"""Of the text that is XMP data."""
+_RAW_PROFILE = "Raw profile type "
 _OF_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"IDAT", b"IEND")
 _BESIDE = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"pHYs")
 _MOST_TEXT = 2**26  # bytes of all texts
@@ -57,9 +59,9 @@ def describe_png(source: Path | bytes, name: str) -> Described:
         header[24],
         colors,
         chunks.get(b"eXIf") or raw.get("exif") or raw.get("APP1"),
-        tuple(pair for pair in texts if pair[0] != _XMP_KEYWORD and not pair[0].startswith(_RAW_PROFILE)),
+        tuple(pair for pair in texts if pair[0] != XMP_KEYWORD and not pair[0].startswith(_RAW_PROFILE)),
         icc=icc,
-        xmp=next((text.encode() for keyword, text in texts if keyword == _XMP_KEYWORD), raw.get("xmp")),
+        xmp=next((text.encode() for keyword, text in texts if keyword == XMP_KEYWORD), raw.get("xmp")),
         gray=header[25] in (0, 4),
         notes=tuple(notes),
     )
@@ -234,7 +236,7 @@ def forget_resolution(file: BinaryIO, format: str) -> None:
         if kind == b"pHYs":
             data = kind + struct.pack(">IIB", 1, 1, 0)
             file.seek(-4, io.SEEK_CUR)
-            file.write(data + struct.pack(">I", zlib.crc32(data)))
+            file.write(data + _sum(data))
         if kind in (b"pHYs", b"IDAT"):
             return
         file.seek(length + 4, io.SEEK_CUR)
@@ -253,5 +255,5 @@ def add_texts(file: BinaryIO, texts: tuple[tuple[str, str], ...]) -> None:
     for keyword, text in texts:
         data = keyword.encode("latin-1", "replace") + bytes(5) + text.encode()
         file.write(struct.pack(">I", len(data)) + b"iTXt" + data)
-        file.write(struct.pack(">I", zlib.crc32(b"iTXt" + data)))
+        file.write(_sum(b"iTXt" + data))
     file.write(end)
