@@ -73,7 +73,7 @@ class Description:
     kwargs: dict[str, Any]
 
     def build(self, attn_type: str = "auto") -> SRNetwork:
-        """The network, freshly initialised."""
+        """The network, freshly initialized."""
         return self.arch(**self.kwargs, attn_type=attn_type)
 
 
@@ -178,10 +178,10 @@ def _describe_escreal(state: StateDict) -> Description:
 
 
 def _describe_escrealm(state: StateDict) -> Description:
-    _, upsampler, enlargement, _, _, mid_dim, _ = state["to_img.MetaUpsample"].tolist()
+    _, upsampler, upscaling, _, _, mid_dim, _ = state["to_img.MetaUpsample"].tolist()
     unshuffle_mod = "proj.1.weight" in state
     shrink = math.isqrt(state["proj.1.weight"].shape[1] // 3) if unshuffle_mod else 1
-    scale = enlargement // shrink
+    scale = upscaling // shrink
     return Description(
         ESCRealM,
         {
@@ -235,7 +235,7 @@ _SIGNATURES: tuple[tuple[tuple[str, ...], Callable[[StateDict], Description]], .
 
 
 def describe_state(state: StateDict) -> Description:
-    """Recognise the network of a state dict and all its hyperparameters.
+    """Recognize the network of a state dict and all its hyperparameters.
 
     Args:
         state: names and tensors.

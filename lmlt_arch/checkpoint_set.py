@@ -114,12 +114,12 @@ class Checkpoints:
         if not wrong:
             return ""
         older = self.older_whole(state)
-        mend = (
+        fix = (
             f"resume from {older}, which is whole, or put back the file as it was"
             if older is not None
             else "put back the file as it was, as no older checkpoint beside it is whole"
         )
-        return f"the checkpoint of {state} is not whole: {wrong}. Mend: {mend}"
+        return f"the checkpoint of {state} is not whole: {wrong}. Fix: {fix}"
 
     def older_whole(self, state: Path) -> Path | None:
         """The state of the newest whole set before that of a state, if there is one."""
@@ -171,7 +171,7 @@ class Checkpoints:
         text += f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
         if state is None and faults:
             raise CheckpointError(
-                f"no checkpoint in {self.states} is whole: {text}. Mend: put back the files as they were, or "
+                f"no checkpoint in {self.states} is whole: {text}. Fix: put back the files as they were, or "
                 "move the folder of the run away to start over"
             )
         return state, text

@@ -56,7 +56,7 @@ class Converted:
     Attributes:
         facts: of the network in it.
         difference: largest difference of the outputs on noise, in units of the largest; after a change of
-            scale, to the old output enlarged or reduced bilinearly.
+            scale, to the old output upscaled or reduced bilinearly.
         exact: whether the new network computes the same function; False after a change of scale.
     """
 

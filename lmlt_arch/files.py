@@ -33,7 +33,7 @@ class OutputError(Exception):
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Write a file through a temporary neighbour, so that it is never seen half written.
+    """Write a file through a temporary neighbor, so that it is never seen half written.
 
     Args:
         path: the file.
@@ -53,14 +53,14 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
 
 @contextmanager
 def writing(path: Path, *, suffix: str = TEMPORARY_SUFFIX) -> Iterator[Path]:
-    """A temporary neighbour that takes the name of a file if the block ends well, and goes away if not.
+    """A temporary neighbor that takes the name of a file if the block ends well, and goes away if not.
 
     Args:
         path: the file.
-        suffix: what the neighbour's name ends in, for writers and readers that go by it.
+        suffix: what the neighbor's name ends in, for writers and readers that go by it.
 
     Yields:
-        The neighbour: an empty file, so that a folder that cannot be written to shows before the work.
+        The neighbor: an empty file, so that a folder that cannot be written to shows before the work.
 
     Raises:
         OutputError: If the disk is full, the folder is not writable, and so on; it names the file.
@@ -113,7 +113,7 @@ def _sweep_once(folder: Path) -> None:
 
 
 def sweep(paths: Iterable[Path]) -> None:
-    """Remove those of the paths that are temporary neighbours of killed processes.
+    """Remove those of the paths that are temporary neighbors of killed processes.
 
     `writing` and `scratch` do it for the folder of the first file that a process writes there. One that might
     be of a living process stays: it is held, its number is that of a process here, or nothing can be held
@@ -150,7 +150,7 @@ def lock_beside(folder: Path) -> Path:
 
 
 @contextmanager
-def exclusive(path: Path, work: str, mend: str, *, patience_s: float = 0) -> Iterator[None]:
+def exclusive(path: Path, work: str, fix: str, *, patience_s: float = 0) -> Iterator[None]:
     """Hold a lock file for something that only one process may do at a time; a killed one holds it no more.
 
     Where the file system has no locks, a warning says so. On Windows nothing is checked.
@@ -158,14 +158,14 @@ def exclusive(path: Path, work: str, mend: str, *, patience_s: float = 0) -> Ite
     Args:
         path: the lock file; in a folder that stays where it is.
         work: what is done, for the message: "another {work}".
-        mend: what to do about that.
+        fix: what to do about that.
         patience_s: how long to wait for a process on another machine: one that died with its machine is given
             up by a file server only after a while.
 
     Raises:
         OutputError: another process holds it, or it cannot be made.
     """
-    lock = _hold(path, work, mend, time.monotonic() + patience_s)
+    lock = _hold(path, work, fix, time.monotonic() + patience_s)
     try:
         if not lock.supported and os.name != "nt":
             said = f"{path}: this file system has no locks, so nothing stops another {work}."
@@ -176,7 +176,7 @@ def exclusive(path: Path, work: str, mend: str, *, patience_s: float = 0) -> Ite
         lock.release(remove=True)
 
 
-def _hold(path: Path, work: str, mend: str, end: float) -> Lock:
+def _hold(path: Path, work: str, fix: str, end: float) -> Lock:
     here = socket.gethostname()
     make_folder(path.parent)
     while True:
@@ -186,7 +186,7 @@ def _hold(path: Path, work: str, mend: str, end: float) -> Lock:
             host, process = _holder(path)
             if host in ("", here) or time.monotonic() >= end:
                 by = f": process {process} on {host}" if host else ""
-                said = f"another {work} is running{by} ({path} is locked). Mend: {mend}"
+                said = f"another {work} is running{by} ({path} is locked). Fix: {fix}"
                 raise OutputError(said) from error
         except OSError as error:
             raise output_error(path, error) from error

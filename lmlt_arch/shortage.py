@@ -2,7 +2,7 @@
 
 import errno
 
-_MENDS = {
+_FIXES = {
     errno.EMFILE: "raise the limit (ulimit -n)",
     errno.ENFILE: "close other programs",
     errno.EAGAIN: "raise the limits of processes and memory (ulimit -u, ulimit -v)",  # of a thread
@@ -22,9 +22,9 @@ _MEMORY = (
 
 def shortage(error: BaseException) -> str | None:
     """What to say of an error that a lack of memory, room or open files raised; None of any other."""
-    if isinstance(error, OSError) and error.errno in _MENDS:
-        return f"{error}: {_MENDS[error.errno]}"
+    if isinstance(error, OSError) and error.errno in _FIXES:
+        return f"{error}: {_FIXES[error.errno]}"
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _MEMORY):
-        return f"not enough memory ({text:.200}): {_MENDS[errno.ENOMEM]}"
+        return f"not enough memory ({text:.200}): {_FIXES[errno.ENOMEM]}"
     return None

@@ -8,11 +8,11 @@ from typing import Any
 
 from lmlt_arch.archs import ESC, ESCFP, LMLT, ESCReal, ESCRealM, SRNetwork
 from lmlt_arch.checkpoint import CheckpointError, describe_state
-from lmlt_arch.hook import mending
+from lmlt_arch.hook import patching
 
 try:
-    # It imports torchvision, which may need the same mend here as under BasicSR.
-    mending.before("spandrel")
+    # It imports torchvision, which may need the same patch here as under BasicSR.
+    patching.before("spandrel")
     from spandrel import MAIN_REGISTRY, Architecture, ArchSupport, ImageModelDescriptor, ModelTiling
 except ImportError as error:
     raise ImportError(f'spandrel cannot be used ({error}): pip install "basicsr-lmlt[spandrel]"') from error

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 # Image pixels that a tile shows, and how many pixels of the sheet each of them takes.
 CROP = 112
-ENLARGEMENT = 2
+UPSCALING = 2
 _LINE_HEIGHT = 13
 _MARGIN = 8
 _LONGEST_LINE = 40
@@ -35,7 +35,7 @@ def make_tile(pixels: NDArray[np.uint8], lines: Sequence[str]) -> Tile:
 
 def draw_sheet(tiles: Sequence[Tile]) -> NDArray[np.uint8]:
     """Lay out one or more tiles in a sheet of about four to three; shape (h, w, 3)."""
-    side = CROP * ENLARGEMENT
+    side = CROP * UPSCALING
     width = side + _MARGIN
     height = side + _MARGIN + _LINE_HEIGHT * max(len(tile.lines) for tile in tiles) + _MARGIN
     columns = min(len(tiles), math.ceil(math.sqrt(len(tiles) * height / width * 4 / 3)))
@@ -48,7 +48,7 @@ def draw_sheet(tiles: Sequence[Tile]) -> NDArray[np.uint8]:
         top = _MARGIN + index // columns * height
         pen.rectangle((left, top, left + side - 1, top + side - 1), fill=_FRAME)
         image = Image.fromarray(tile.pixels)
-        size = (image.width * ENLARGEMENT, image.height * ENLARGEMENT)
+        size = (image.width * UPSCALING, image.height * UPSCALING)
         corner = (left + (side - size[0]) // 2, top + (side - size[1]) // 2)
         sheet.paste(image.resize(size, Image.Resampling.NEAREST), corner)
         for number, line in enumerate(tile.lines):

@@ -89,8 +89,8 @@ def degrade_folder(request: Request) -> Report:
     """
     degrader = _Degrader(request)
     names, failures = _find_images(request)
-    lock, mend = request.output / ".lmlt_degrade.lock", "wait until it has ended, or give another -o"
-    with exclusive(lock, f"lmlt degrade into {request.output}", mend):
+    lock, fix = request.output / ".lmlt_degrade.lock", "wait until it has ended, or give another -o"
+    with exclusive(lock, f"lmlt degrade into {request.output}", fix):
         return _degrade_all(degrader, names, failures)
 
 

@@ -4,7 +4,7 @@
   python scripts/benchmark_lte.py --model ESC_LTE.pth --size 1920x1080 --device cuda
 
 decodes features of one image to each size twice: as the paper's code does (so many queries at a time, each
-sampling its four neighbours from the maps of amplitudes, frequencies and coordinates), and by
+sampling its four neighbors from the maps of amplitudes, frequencies and coordinates), and by
 `LTENetwork.decode`, which makes use of the grid. Both take turns in one process; printed are the medians,
 their ratio, the most memory that each holds besides its input, and how far the results are apart.
 """

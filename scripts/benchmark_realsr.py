@@ -126,7 +126,7 @@ def _batches(options: Mapping[str, Any], size: int, folder: Path) -> list[dict[s
 
 
 def _iteration(model: Any, batch: dict[str, Any], number: int) -> tuple[float, float]:
-    """Seconds of feeding (with the degradation) and of optimising."""
+    """Seconds of feeding (with the degradation) and of optimizing."""
     model.update_learning_rate(number)
     start = _now()
     model.feed_data(batch)

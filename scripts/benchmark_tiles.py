@@ -2,7 +2,7 @@
 
   python scripts/benchmark_tiles.py --model LMLT_tiny_x4.pth
 
-makes small images of photographs (those of scikit-image, or --data), enlarges each whole and in tiles, and
+makes small images of photographs (those of scikit-image, or --data), upscales each whole and in tiles, and
 prints what tiles lose against ground truth (PSNR on Y) and how far they are from the whole image. The row
 "cut" has tiles without overlap, as a naive loop makes them.
 """

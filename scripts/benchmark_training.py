@@ -51,7 +51,7 @@ def main() -> int:
     parts = parser.add_subparsers(dest="part", required=True)
     data = parts.add_parser("data", help="crops per second of a data worker")
     data.add_argument("--photos", type=Path, metavar="FOLDER", help="photographs (default: scikit-image's)")
-    data.add_argument("--images", type=int, default=24, help="images of the data set (default: 24)")
+    data.add_argument("--images", type=int, default=24, help="images of the dataset (default: 24)")
     data.add_argument("--batch", type=int, default=16)
     data.add_argument("--crops", type=int, default=480, help="crops in each turn (default: 480)")
     data.add_argument("--repeats", type=int, default=9, help="turns of each side (default: 9)")
@@ -85,7 +85,7 @@ def benchmark_data(args: argparse.Namespace) -> None:
 
     clock = _cpu_time if args.cpu_time else time.perf_counter
     with tempfile.TemporaryDirectory() as folder:
-        sets = _data_sets(Path(folder), args)
+        sets = _datasets(Path(folder), args)
         for index in range(len(sets[STOCK])):
             _check_equal(sets, index)
         ratio = -(-args.crops // len(sets[STOCK]))
@@ -114,7 +114,7 @@ def benchmark_data(args: argparse.Namespace) -> None:
         worker,
         lambda seconds: crops / seconds,
     )
-    _report(f"crops per {second}, the data set alone", alone, lambda seconds: crops // 8 / seconds)
+    _report(f"crops per {second}, the dataset alone", alone, lambda seconds: crops // 8 / seconds)
 
 
 def benchmark_step(preset: str, args: argparse.Namespace) -> None:
@@ -194,7 +194,7 @@ def _step(model: Any, batch: dict[str, Any]) -> None:
         torch.cuda.synchronize()
 
 
-def _data_sets(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+def _datasets(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     import cv2
     from basicsr.data import build_dataset
     from basicsr.utils.lmdb_util import make_lmdb_from_imgs
@@ -280,7 +280,7 @@ def _check_equal(sets: dict[str, Any], index: int) -> None:
         found[name] = dataset[index]
     for key in ("lq", "gt"):
         if not torch.equal(found[STOCK][key], found[OURS][key]):
-            sys.exit(f"the data sets differ in {key} of image {index}")
+            sys.exit(f"the datasets differ in {key} of image {index}")
 
 
 def _exhaust(loader: Any) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Any scale on real photographs, some minutes on two CPU cores: prepare, train, compare with bicubic, enlarge.
+# Any scale on real photographs, some minutes on two CPU cores: prepare, train, compare with bicubic, upscale.
 #   DEMO_ITERATIONS  training length (default 1000); a gain over bicubic is demanded from 800 on
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"

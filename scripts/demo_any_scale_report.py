@@ -1,4 +1,4 @@
-"""Compare a network of any scale with bicubic enlargement, at scales seen in training and beyond: a table."""
+"""Compare a network of any scale with bicubic upscaling, at scales seen in training and beyond: a table."""
 
 import argparse
 import math
@@ -24,7 +24,7 @@ def rounded(image: Tensor) -> Tensor:
 
 
 def gains(upscaler: Upscaler, folder: Path, scale: tuple[float, float]) -> tuple[float, float]:
-    """PSNR on Y of bicubic enlargement and of the network, averaged over a folder."""
+    """PSNR on Y of bicubic upscaling and of the network, averaged over a folder."""
     dataset = ArbitraryScaleDataset({"phase": "test", "dataroot_gt": str(folder), "at_scale": [*scale]})
     border = math.ceil(max(scale))
     found = []
@@ -33,7 +33,7 @@ def gains(upscaler: Upscaler, folder: Path, scale: tuple[float, float]) -> tuple
         lq, gt = pair["lq"][None], rounded(pair["gt"][None])
         size = (gt.shape[-2], gt.shape[-1])
         bicubic = imresize(lq[0].permute(1, 2, 0).numpy(), size=size)
-        results = (torch.from_numpy(bicubic).permute(2, 0, 1)[None], upscaler.enlarge(lq, size=size).cpu())
+        results = (torch.from_numpy(bicubic).permute(2, 0, 1)[None], upscaler.upscale(lq, size=size).cpu())
         found.append([float(psnr(rounded(r), gt, crop_border=border, test_y_channel=True)) for r in results])
     plain, network = np.mean(found, 0)
     return float(plain), float(network)

@@ -1,4 +1,4 @@
-"""Compare the demo's results with bicubic enlargement: a table, and the same crops side by side in a PNG."""
+"""Compare the demo's results with bicubic upscaling: a table, and the same crops side by side in a PNG."""
 
 import argparse
 import sys
@@ -51,8 +51,8 @@ def picture(rows: list[list[tuple[str, Pixels]]]) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     for y, row in enumerate(rows):
         for x, (caption, crop) in enumerate(row):
-            enlarged = Image.fromarray(crop).resize((cell, cell), Image.Resampling.NEAREST)
-            sheet.paste(enlarged, (x * cell, y * (cell + MARGIN) + MARGIN))
+            upscaled = Image.fromarray(crop).resize((cell, cell), Image.Resampling.NEAREST)
+            sheet.paste(upscaled, (x * cell, y * (cell + MARGIN) + MARGIN))
             draw.text((x * cell + 6, y * (cell + MARGIN) + 6), caption, fill="black")
     return sheet
 

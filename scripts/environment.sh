@@ -26,7 +26,7 @@ if [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted" ]; then
         pip --no-deps --no-build-isolation basicsr
         echo "$wanted" >"$venv/installed"
     ) || {
-        echo "The installation failed; the message above says why. Mend it and start again." >&2
+        echo "The installation failed; the message above says why. Fix it and start again." >&2
         exit 1
     }
 fi

@@ -1,7 +1,7 @@
 """Kill a training at random moments, resume it, and compare the end with a run that was never killed.
 
 Small networks, real programs: `python basicsr/train.py -opt FILE`, SIGKILL to all of its processes,
-`--auto_resume`. Weights, averages, optimisers, schedules and random states must be equal bit for bit (CPU,
+`--auto_resume`. Weights, averages, optimizers, schedules and random states must be equal bit for bit (CPU,
 float32, deterministic), and so must the logged losses of the iterations after the resume. Prints a line for
 each kill; exit status 1 if anything differs or a run did not go on from a checkpoint.
 

@@ -1,6 +1,6 @@
 """Programs as users start them, in forks of a process that has imported what takes long, and nothing of ours.
 
-Torchvision is not among it: its import is what a mend is for.
+Torchvision is not among it: its import is what a fix is for.
 """
 
 import atexit

@@ -8,7 +8,7 @@ from lmlt_arch.inference.statistics import SharedStatistics
 
 
 class Nearest:
-    """Enlarges by repeating pixels, so that every result is known."""
+    """Upscales by repeating pixels, so that every result is known."""
 
     def __init__(self, scale: int = 2, most: float = float("inf")) -> None:
         self.scale, self.multiple = scale, 1

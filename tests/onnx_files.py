@@ -7,7 +7,7 @@ import onnx
 from onnx import TensorProto, helper
 
 
-def enlarging(
+def upscaling(
     path: Path,
     scale: float = 3,
     *,

@@ -111,7 +111,7 @@ def stage_options(
 
 
 def batch(seed: int, count: int = 2, size: int = IMAGE_SIZE) -> dict[str, Any]:
-    """A batch of a data set: smooth images and their names."""
+    """A batch of a dataset: smooth images and their names."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, 3, 8, 8, generator=generator)
     fine = torch.nn.functional.interpolate(coarse, (size, size), mode="bicubic").clamp(0, 1)

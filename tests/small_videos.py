@@ -14,7 +14,7 @@ from av.stream import Disposition, Stream
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lmlt_arch.inference.video_colour import bit_depth
+from lmlt_arch.inference.video_color import bit_depth
 
 _FORMATS = {
     **{".mkv": "matroska", ".mp4": "mp4", ".mov": "mov", ".webm": "webm"},
@@ -37,7 +37,7 @@ def twice(images: Tensor) -> Tensor:
 
 
 def codes_of(rgb: Sequence[float], matrix: int, *, full: bool, bits: int = 8) -> NDArray[np.float64]:
-    """Y, Cb, Cr of a colour in [0, 1], not rounded."""
+    """Y, Cb, Cr of a color in [0, 1], not rounded."""
     y, cb, cr = np.array(MATRICES[matrix]) @ rgb
     if full:
         most, middle = 2**bits - 1, 2 ** (bits - 1)
@@ -45,8 +45,8 @@ def codes_of(rgb: Sequence[float], matrix: int, *, full: bool, bits: int = 8) ->
     return np.array([219 * y + 16, 224 * cb + 128, 224 * cr + 128]) * 2 ** (bits - 8)
 
 
-def colour_of_codes(codes: Sequence[float], matrix: int, *, full: bool, bits: int = 8) -> NDArray[np.float64]:
-    """The colour in [0, 1] of Y, Cb, Cr."""
+def color_of_codes(codes: Sequence[float], matrix: int, *, full: bool, bits: int = 8) -> NDArray[np.float64]:
+    """The color in [0, 1] of Y, Cb, Cr."""
     y, cb, cr = codes
     if full:
         most, middle = 2**bits - 1, 2 ** (bits - 1)
@@ -67,7 +67,7 @@ def planes(frame: av.VideoFrame) -> list[NDArray[Any]]:
 
 
 def plain_frame(codes: Sequence[float], width: int, height: int, pixels: str = "yuv420p") -> av.VideoFrame:
-    """A frame of one colour."""
+    """A frame of one color."""
     frame = av.VideoFrame(width, height, pixels)
     for plane, code in zip(planes(frame), codes, strict=True):
         plane[:] = round(code)
@@ -84,7 +84,7 @@ def moving_frames(
         for i, plane in enumerate(planes(frame)):
             y, x = np.mgrid[: plane.shape[0], : plane.shape[1]] * (2 if i and plane.shape[1] < width else 1)
             wave = np.sin((x + 3 * number) / 9 + i) + np.cos((y - 2 * number) / 7 + i)
-            # Little chroma, for no colour to lie outside of RGB.
+            # Little chroma, for no color to lie outside of RGB.
             plane[:] = (128 + (8 if i else 30) * wave) * 2 ** (bit_depth(frame.format) - 8)
         frames.append(frame)
     return frames
@@ -131,7 +131,7 @@ def write_video(
         cover: a picture that stands for the video.
         tags: of the file.
         stream_tags: of the video.
-        context: attributes of the encoder, such as colours.
+        context: attributes of the encoder, such as colors.
     """
     times = times or [round(i / rate / time_base) for i in range(len(frames))]
     with av.open(str(path), "w", format=_FORMATS[path.suffix], options=container_options or {}) as container:
@@ -211,7 +211,7 @@ class Contents:
     names: list[str]
     title: str | None
     chapters: list[tuple[Fraction, Fraction, str | None]]
-    colours: tuple[int, int, int, int]
+    colors: tuple[int, int, int, int]
     aspect: Fraction | None
     attachments: list[bytes] = field(default_factory=list)
 
@@ -243,7 +243,7 @@ def read_video(path: Path) -> Contents:
                 (c["start"] * c["time_base"], c["end"] * c["time_base"], c["metadata"].get("title"))
                 for c in container.chapters()
             ],
-            colours=(context.color_primaries, context.color_trc, context.colorspace, context.color_range),
+            colors=(context.color_primaries, context.color_trc, context.colorspace, context.color_range),
             aspect=video.sample_aspect_ratio,
             attachments=[stream.data for stream in container.streams.attachments],
         )

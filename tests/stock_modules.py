@@ -1,4 +1,4 @@
-"""Modules of BasicSR as they come, beside the mended ones that this process has imported."""
+"""Modules of BasicSR as they come, beside the patched ones that this process has imported."""
 
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -8,26 +8,26 @@ import pytest
 from basicsr.utils import registry
 
 import basicsr
-from lmlt_arch.hook import mending
+from lmlt_arch.hook import patching
 
 
 def run_afresh(name: str) -> dict[str, Any]:
-    """Run a module of BasicSR once more, without any mend for run time, and give its names."""
+    """Run a module of BasicSR once more, without any patch for run time, and give its names."""
     path = Path(basicsr.__file__).parent.joinpath(*name.split(".")[1:])
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     spec = spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch, mending.during(name, {"__file__": str(path)}):
+    with pytest.MonkeyPatch.context() as monkey, patching.during(name, {"__file__": str(path)}):
         for each in ("ARCH", "MODEL", "LOSS", "METRIC", "DATASET"):
-            patch.setattr(getattr(registry, f"{each}_REGISTRY"), "_obj_map", {})
+            monkey.setattr(getattr(registry, f"{each}_REGISTRY"), "_obj_map", {})
         spec.loader.exec_module(module)
     return vars(module)
 
 
-def mend(name: str, names: dict[str, Any]) -> None:
-    """Apply one mend, which must think itself needed."""
-    (found,) = (each for each in mending.all_mends() if each.name == name)
+def patch(name: str, names: dict[str, Any]) -> None:
+    """Apply one patch, which must think itself needed."""
+    (found,) = (each for each in patching.all_patches() if each.name == name)
     assert names["__name__"] in found.modules
     assert found.needed(names)
     found.run(names)

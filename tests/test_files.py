@@ -70,7 +70,7 @@ def test_a_lock_ends_with_a_killed_process_whose_worker_lives_on(tmp_path: Path,
     )
     worker = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
     by = f"process {process.pid} on {socket.gethostname()}"
-    with pytest.raises(OutputError, match=rf"another training of x is running: {by} \(.*Mend: wait$"):
+    with pytest.raises(OutputError, match=rf"another training of x is running: {by} \(.*Fix: wait$"):
         hold(path)
     process.kill()
     process.wait()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lmlt_arch import load_model, spandrel_support
 from lmlt_arch.cli import main
 
-# After the plugin, which mends what spandrel imports where that is broken.
+# After the plugin, which fixes what spandrel imports where that is broken.
 import spandrel  # isort: skip
 import spandrel.architectures  # isort: skip
 

@@ -1,7 +1,7 @@
 """Inference of ESC's blocks on a CPU: what `lmlt_arch.archs.esc_layers` defines, in less time and memory.
 
 Feed-forward layers and attention run piece by piece, what comes out of them is added in place, and the
-dynamic 3x3 kernel of an image is part of the large kernel's centre: one convolution where two were
+dynamic 3x3 kernel of an image is part of the large kernel's center: one convolution where two were
 (arXiv 2503.06671, section 3.2; rounding apart the same function). Nothing is kept from call to call, so
 nothing can go stale.
 """
@@ -115,10 +115,10 @@ def _large_kernel(pconv: ConvAttn, y: Tensor, shared: SharedKernels) -> None:
     reach = max(kernel.shape[-1] // 2, 1)
     # A 1x1 kernel has no room for the dynamic one.
     kernel = F.pad(kernel, (reach - kernel.shape[-1] // 2,) * 4)
-    centre = slice(reach - 1, reach + 2)
+    center = slice(reach - 1, reach + 2)
     for image in range(y.shape[0]):
         own = kernel.clone()
-        (own.diagonal().permute(2, 0, 1) if dense else own[:, 0])[:, centre, centre] += dynamic[image]
+        (own.diagonal().permute(2, 0, 1) if dense else own[:, 0])[:, center, center] += dynamic[image]
         groups = 1 if dense else pconv.pdim
         out = conv(head[image : image + 1], own, None, padding=(reach, reach), groups=groups)
         y[image, ..., : pconv.pdim] = out[0].permute(1, 2, 0)

@@ -184,7 +184,7 @@ class ESCBlock(nn.Module):
         self.conv_out = nn.Conv2d(dim, dim, 3, padding=1)
 
     def pairs(self) -> Iterator[tuple[nn.Module, ConvFFN, ConvAttn]]:
-        """Normalisation, feed-forward layer and convolutional attention of each pair."""
+        """Normalization, feed-forward layer and convolutional attention of each pair."""
         return cast(Any, zip(self.lns, self.convffns, self.pconvs, strict=True))
 
     def forward(self, x: Tensor, shared: SharedKernels) -> Tensor:
@@ -293,7 +293,7 @@ def _forget_baking(module: "SymmetricKernelNetwork", *_: object) -> None:
 
 
 class SymmetricKernelNetwork(SRNetwork):
-    """A network whose blocks share one dense large kernel, symmetrised on each forward (ESC, ESC-Real).
+    """A network whose blocks share one dense large kernel, symmetrized on each forward (ESC, ESC-Real).
 
     Subclasses call `_init_kernel` first, so that `plk_filter` leads the state dict.
     """
@@ -312,10 +312,10 @@ class SymmetricKernelNetwork(SRNetwork):
         return (self.plk_filter if self._baked else symmetrize(self.plk_filter),)
 
     def convert(self) -> None:
-        """Bake the symmetrised kernel into `plk_filter`; outputs stay the same up to rounding.
+        """Bake the symmetrized kernel into `plk_filter`; outputs stay the same up to rounding.
 
         The parameter object is kept, so optimizers and averaged copies go on working. Training afterwards
-        no longer symmetrises; `load_state_dict` takes that back.
+        no longer symmetrizes; `load_state_dict` takes that back.
         """
         with torch.no_grad():
             self.plk_filter.copy_(symmetrize(self.plk_filter))

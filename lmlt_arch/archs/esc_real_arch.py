@@ -42,8 +42,8 @@ class _RealNetwork(SymmetricKernelNetwork):
 class ESCReal(_RealNetwork):
     """ESC-Real (arXiv 2503.06671, section 4.5); conventions and input sizes as in `ESC`.
 
-    State dicts are the official ones at x4 and with DySample. The official code always enlarges by 4
-    without DySample; here `upscaling_factor` is honoured.
+    State dicts are the official ones at x4 and with DySample. The official code always upscales by 4
+    without DySample; here `upscaling_factor` is honored.
 
     Args:
         dim: channels.
@@ -56,7 +56,7 @@ class ESCReal(_RealNetwork):
         upscaling_factor: output size over input size; without DySample 3 or a power of two.
         exp_ratio: hidden ratio of the ConvFFNs.
         attn_type: attention backend, see `lmlt_arch.archs.attention`.
-        use_dysample: enlarge by DySample instead of pixel replication and convolutions.
+        use_dysample: upscale by DySample instead of pixel replication and convolutions.
 
     Raises:
         ValueError: an argument is unusable; the message names it.
@@ -88,7 +88,7 @@ class ESCReal(_RealNetwork):
         self.skip = nn.Sequential(*_image_skip(3, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Restore and enlarge RGB images.
+        """Restore and upscale RGB images.
 
         Args:
             x: (B, 3, H, W) in [0, 1], any H and W from 1.
@@ -154,7 +154,7 @@ class ESCRealM(_RealNetwork):
         self.to_img = UniUpsample(upsampler, upscaling_factor * unshuffle, dim, 3, mid_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Restore and enlarge RGB images.
+        """Restore and upscale RGB images.
 
         Args:
             x: (B, 3, H, W) in [0, 1], any H and W from 1.

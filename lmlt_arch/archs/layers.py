@@ -1,4 +1,4 @@
-"""Layers that several networks share: normalisation, per-image filters, the network base class."""
+"""Layers that several networks share: normalization, per-image filters, the network base class."""
 
 import functools
 
@@ -21,7 +21,7 @@ class ChannelNorm(nn.LayerNorm):
         super().__init__(channels, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (B, C, H, W)."""
+        """Normalize (B, C, H, W)."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 

@@ -76,7 +76,7 @@ class LHSB(nn.Module):
     """Low-to-high self-attention block (arXiv 2409.03516, section 3.2, figure 3).
 
     A quarter of the channels goes to each level; level i sees them max-pooled by 2^i. Levels run from coarse
-    to fine, and each adds its enlarged output to the next finer level's input.
+    to fine, and each adds its upscaled output to the next finer level's input.
 
     Args:
         dim: channels, a multiple of 4.

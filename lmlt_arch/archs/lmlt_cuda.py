@@ -1,7 +1,7 @@
 """LMLT's inference on a GPU: what `lmlt_arch.archs.lmlt_arch` defines, in few kernels.
 
 Between kernels lie one normed map, the pooled levels, what attention makes of all levels, and a piece of the
-mixer's hidden channels. Windows, scores and enlarged levels never lie in memory. Import this module only
+mixer's hidden channels. Windows, scores and upscaled levels never lie in memory. Import this module only
 where Triton is installed.
 """
 
@@ -62,7 +62,7 @@ def attend_level(z: Tensor, coarser: Tensor | None, weights: Sequence[Tensor], o
 
     Args:
         z: (B, H, W, d or more), whose pixels lie at even distances.
-        coarser: (B, H / 2, W / 2, d), is enlarged and added to it.
+        coarser: (B, H / 2, W / 2, d), is upscaled and added to it.
         weights: those of `attend_windows`.
         out: (B, H, W, d), contiguous.
     """

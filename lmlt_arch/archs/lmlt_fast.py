@@ -91,13 +91,13 @@ def _attend(x: Tensor, norm: ChannelNorm, lhsb: LHSB, levels: Sequence[_Level], 
     for number in reversed(range(count)):
         z = inputs.pop()
         if coarser is not None and lhsb.low_to_high:
-            _add_enlarged(z, coarser)
+            _add_upscaled(z, coarser)
         coarser = _windowed(levels[number], z, window)
         # Coarsest first: the order in which `aggr` expects the levels.
         weight = lhsb.aggr.weight[:, (count - 1 - number) * dim : (count - number) * dim, 0, 0]
         share = linear(coarser, weight, None if number else lhsb.aggr.bias)
         if total is not None:
-            _add_enlarged(share, total)
+            _add_upscaled(share, total)
         total = share
     x.addcmul_(torch.ops.aten.gelu_(total), gate)
 
@@ -108,7 +108,7 @@ def _pool(x: Tensor) -> Tensor:
     return torch.maximum(x[:, :, ::2], x[:, :, 1::2])
 
 
-def _add_enlarged(total: Tensor, small: Tensor) -> None:
+def _add_upscaled(total: Tensor, small: Tensor) -> None:
     """Add (B, H, W, C) to each of the 2 x 2 pixels of (B, 2 H, 2 W, C) that it covers."""
     for y in (0, 1):
         for x in (0, 1):

@@ -1,4 +1,4 @@
-"""Where the pixels of an enlarged image lie between the features that it is made from.
+"""Where the pixels of an upscaled image lie between the features that it is made from.
 
 Everything is counted in whole numbers as far as possible: coordinates relative to a feature come out exact in
 float32, however large the image is.
@@ -11,7 +11,7 @@ from torch import Tensor
 
 # Scale up to which networks are trained: the size of an output pixel that they are told never gets smaller.
 LARGEST_SEEN = 4
-# Decides alone where a pixel lies on the centre of a feature at the border.
+# Decides alone where a pixel lies on the center of a feature at the border.
 _LEAST_AREA = 1e-9
 
 
@@ -22,7 +22,7 @@ class Axis(NamedTuple):
 
     Attributes:
         features: positions.
-        offsets: from the features' centres to the pixels'; half a feature is 1.
+        offsets: from the features' centers to the pixels'; half a feature is 1.
         shares: how much the features count: linear interpolation.
     """
 
@@ -40,14 +40,14 @@ class Axis(NamedTuple):
             pixels: which of them, int64, any shape.
             dtype: of offsets and shares.
         """
-        # In units of 1 / (2 after) of a feature, the centre of a pixel is at (2 pixel + 1) before.
-        centre = (2 * pixels + 1) * before
+        # In units of 1 / (2 after) of a feature, the center of a pixel is at (2 pixel + 1) before.
+        center = (2 * pixels + 1) * before
         # Not below zero before it is divided: ONNX rounds quotients of negative integers the other way.
-        first = (centre + after).div(2 * after, rounding_mode="floor") - 1
-        behind = (centre - after - first * (2 * after)).to(dtype) / (2 * after)
+        first = (center + after).div(2 * after, rounding_mode="floor") - 1
+        behind = (center - after - first * (2 * after)).to(dtype) / (2 * after)
         # Beyond the border there is nothing: the outermost feature stands on both sides.
         features = torch.stack((first, first + 1)).clamp(min=0).clamp(max=before - 1)
-        offsets = (centre - (2 * features + 1) * after).to(dtype) / after
+        offsets = (center - (2 * features + 1) * after).to(dtype) / after
         return cls(features, offsets, torch.stack((1 - behind, behind)))
 
     def part(self, start: int, stop: int) -> "Axis":
@@ -60,14 +60,14 @@ class Axis(NamedTuple):
 
 
 def blending(down: Tensor, across: Tensor) -> Tensor:
-    """How much the prediction of each neighbour counts: the area between the pixel and the opposite one.
+    """How much the prediction of each neighbor counts: the area between the pixel and the opposite one.
 
     Args:
         down: vertical offsets from the features above and below, (2, ...).
         across: horizontal offsets from those to the left and right, (2, ...).
 
     Returns:
-        (2, 2, ...), adding up to 1; by neighbour above or below, then left or right.
+        (2, 2, ...), adding up to 1; by neighbor above or below, then left or right.
     """
     areas = (down.flip(0)[:, None] * across.flip(0)[None]).abs() + _LEAST_AREA
     return areas / areas.sum((0, 1))

@@ -43,10 +43,10 @@ class DySample(nn.Module):
         self.register_buffer("init_pos", self._initial_positions())
 
     def _initial_positions(self) -> Tensor:
-        """Centres of the sub-pixels relative to their pixel: x of all groups, then y; (1, 2 g s^2, 1, 1)."""
+        """Centers of the sub-pixels relative to their pixel: x of all groups, then y; (1, 2 g s^2, 1, 1)."""
         s = self.scale
-        centres = (torch.arange(s, dtype=torch.float32) - (s - 1) / 2) / s
-        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        centers = (torch.arange(s, dtype=torch.float32) - (s - 1) / 2) / s
+        y, x = torch.meshgrid(centers, centers, indexing="ij")
         return torch.stack((x, y))[:, None].expand(2, self.groups, s, s).reshape(1, -1, 1, 1).clone()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class DySample(nn.Module):
         # Half precision cannot hold pixel positions: coordinates and sampling run in float32 at least.
         dtype = torch.promote_types(x.dtype, torch.float32)
         planes = F.pixel_shuffle(offset.to(dtype), s).reshape(batch, 2, g, height * s, width * s)
-        # Normalised to [-1, 1]: pixel centre plus offset, over the size.
+        # Normalized to [-1, 1]: pixel center plus offset, over the size.
         half_x = torch.arange(0, width * s, device=x.device) // s + 0.5
         half_y = torch.arange(0, height * s, device=x.device) // s + 0.5
         grid_x = 2 * (planes[:, 0] + half_x.to(dtype)) / width - 1
@@ -68,7 +68,7 @@ class DySample(nn.Module):
         return self.end_conv(sampled.reshape(batch, channels, height * s, width * s).to(x.dtype))
 
 
-def _enlargements(scale: int, upsampler: str) -> list[int]:
+def _upscalings(scale: int, upsampler: str) -> list[int]:
     """The steps in which a scale is reached: twos, or one three.
 
     Raises:
@@ -131,7 +131,7 @@ class UniUpsample(_Recorded):
         group: groups of `dysample`.
 
     Raises:
-        ValueError: unknown name, a scale that the upsampler cannot do, or `conv` asked to enlarge.
+        ValueError: unknown name, a scale that the upsampler cannot do, or `conv` asked to upscale.
     """
 
     def __init__(
@@ -144,17 +144,17 @@ class UniUpsample(_Recorded):
         if scale == 1:
             layers = [conv3(in_dim, out_dim)]
         elif upsample == "conv":
-            raise ValueError(f"upsampler 'conv' cannot enlarge (here x{scale}); choose another one")
+            raise ValueError(f"upsampler 'conv' cannot upscale (here x{scale}); choose another one")
         elif upsample == "pixelshuffledirect":
             layers = [conv3(in_dim, out_dim * scale**2), nn.PixelShuffle(scale)]
         elif upsample == "pixelshuffle":
             layers = [conv3(in_dim, mid_dim), nn.LeakyReLU()]
-            for factor in _enlargements(scale, upsample):
+            for factor in _upscalings(scale, upsample):
                 layers += [conv3(mid_dim, factor**2 * mid_dim), nn.PixelShuffle(factor)]
             layers.append(conv3(mid_dim, out_dim))
         elif upsample == "nearest+conv":
             layers = []
-            for factor in _enlargements(scale, upsample):
+            for factor in _upscalings(scale, upsample):
                 layers += [conv3(in_dim, in_dim), nn.Upsample(scale_factor=factor), nn.LeakyReLU(0.2)]
             layers += [conv3(in_dim, in_dim), nn.LeakyReLU(0.2), conv3(in_dim, out_dim)]
         else:
@@ -168,7 +168,7 @@ class UniUpsample(_Recorded):
 
 
 class NearestConvUpsample(_Recorded):
-    """The head of ESC-Real: enlarge by pixel replication, convolve, activate; then two convolutions.
+    """The head of ESC-Real: upscale by pixel replication, convolve, activate; then two convolutions.
 
     At x4 the keys are the official ones (`1`, `4`, `6`, `8`). Other scales, which the official code does not
     have, keep a buffer `scale` beside them: x2 and x3 could not be told apart from their shapes.
@@ -185,11 +185,11 @@ class NearestConvUpsample(_Recorded):
     def __init__(self, dim: int, out_dim: int, scale: int) -> None:
         conv3 = functools.partial(nn.Conv2d, kernel_size=3, padding=1)
         layers: list[nn.Module] = []
-        for factor in _enlargements(scale, "nearest+conv"):
+        for factor in _upscalings(scale, "nearest+conv"):
             layers += [nn.Upsample(scale_factor=factor), conv3(dim, dim), nn.LeakyReLU(0.2)]
         layers += [conv3(dim, dim), nn.LeakyReLU(0.2), conv3(dim, out_dim)]
         super().__init__(*layers)
-        self.enlargement = scale
+        self.upscaling = scale
         if scale != 4:
             self._keep_record("scale", [scale])
 
@@ -197,8 +197,8 @@ class NearestConvUpsample(_Recorded):
         """Map (B, dim, H, W) to (B, out_dim, H scale, W scale)."""
         if not usable(self, x, _KNOWN):
             return super().forward(x)
-        # Maps of the enlarged size are large: strip by strip, with the rows that its convolutions see.
-        height, scale = x.shape[2], self.enlargement
+        # Maps of the upscaled size are large: strip by strip, with the rows that its convolutions see.
+        height, scale = x.shape[2], self.upscaling
         rows = max(_STRIP // (x.shape[3] * scale**2), 1)
         strips = []
         for top in range(0, height, rows):

@@ -25,11 +25,11 @@ _GAP = 4
 def first_batch(opt: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
     """LQ (b, 3, h, w) and ground truth (b, 3, h * scale, w * scale), as training sees them.
 
-    Of a file for testing, the first pair of its first data set, or None if one of both is not there.
+    Of a file for testing, the first pair of its first dataset, or None if one of both is not there.
 
     Raises:
-        Exception: whatever the data set or the degradation raises.
-        ValueError: there is no data set, or one for training has no ground truth.
+        Exception: whatever the dataset or the degradation raises.
+        ValueError: there is no dataset, or one for training has no ground truth.
     """
     from basicsr.data import build_dataset
 
@@ -60,18 +60,18 @@ def first_batch(opt: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
 
 
 def draw_batch(lq: Tensor, gt: Tensor, path: Path) -> None:
-    """Write a PNG: each LQ image, its pixels enlarged, beside its ground truth.
+    """Write a PNG: each LQ image, its pixels upscaled, beside its ground truth.
 
     Raises:
         OutputError: the file cannot be written.
     """
     height, width = gt.shape[-2:]
-    enlarged = torch.nn.functional.interpolate(lq[:SHOWN], (height, width), mode="nearest")
-    shown = len(enlarged)
+    upscaled = torch.nn.functional.interpolate(lq[:SHOWN], (height, width), mode="nearest")
+    shown = len(upscaled)
     canvas = np.full((shown * (height + _GAP) - _GAP, 2 * width + _GAP, 3), 255, np.uint8)
     for index in range(shown):
         top = index * (height + _GAP)
-        for left, image in ((0, enlarged[index]), (width + _GAP, gt[index])):
+        for left, image in ((0, upscaled[index]), (width + _GAP, gt[index])):
             pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
             canvas[top : top + height, left : left + width] = pixels
     write_atomic(path, encode_png(canvas, compression_level=6))

@@ -16,7 +16,7 @@ from lmlt_arch.models.checkpointing import checkpoint_blocks
 from lmlt_arch.options.looking import at, model_family, section, whole
 from lmlt_arch.options.parts import build, build_on_meta
 
-# Tensors of a parameter's size that an optimiser keeps, where it is not two.
+# Tensors of a parameter's size that an optimizer keeps, where it is not two.
 _STATES = {"SGD": 1, "RMSprop": 1, "Adagrad": 1, "Rprop": 2, "ASGD": 1, "Adafactor": 0, "Adamax": 2}
 
 
@@ -59,8 +59,8 @@ def estimate_memory(opt: Mapping[str, Any], batch: int, side: int) -> Memory:
     if section(opt, "network_d"):
         judge = build_on_meta(opt, "network_d")
         # The generator's step and the discriminator's come one after the other; the larger one counts.
-        enlarged = torch.empty(micro, 3, side * scale, side * scale, device="meta")
-        activations += _saved(judge, enlarged, half=half)
+        upscaled = torch.empty(micro, 3, side * scale, side * scale, device="meta")
+        activations += _saved(judge, upscaled, half=half)
         weights += _size(judge)
         states += _size(judge) * _states(opt, "optim_d")
     return Memory(activations, weights, weights, states, average, _pool(opt, side, scale))
@@ -90,7 +90,7 @@ def measure_iteration(opt: Mapping[str, Any], batch: int, side: int) -> tuple[fl
     share = measured * sample**2 / (batch * side**2)
     what = f"{measured} x {sample} x {sample} pixels of LQ on {where}"
     scaled = "" if share == 1 else f", times {1 / share:g}"
-    return seconds / share, f"measured: {what}{scaled}; without losses, data and optimiser"
+    return seconds / share, f"measured: {what}{scaled}; without losses, data and optimizer"
 
 
 def _step(network: nn.Module, images: Tensor, queries: int | None) -> float:

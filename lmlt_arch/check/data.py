@@ -1,4 +1,4 @@
-"""Whether the data sets of an option file are there, in pairs, readable and large enough."""
+"""Whether the datasets of an option file are there, in pairs, readable and large enough."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _Sides = tuple[int, int]
 
 
 def data_findings(opt: Mapping[str, Any], launch: Launch, *, everything: bool = False) -> list[Mistake]:
-    """What is wrong with the data sets, notes included.
+    """What is wrong with the datasets, notes included.
 
     Args:
         opt: the content of an option file without mistakes.
         launch: how the training is started.
-        everything: decode all images instead of a sample of each data set.
+        everything: decode all images instead of a sample of each dataset.
     """
     return [
         mistake
@@ -70,7 +70,7 @@ def _of_set(
 
 
 def _too_few(opt: Mapping[str, Any], images: int, launch: Launch) -> Iterator[Mistake]:
-    """A training data set that does not fill one batch: the loader drops what is not whole."""
+    """A training dataset that does not fill one batch: the loader drops what is not whole."""
     counted = epoch_of(opt, images, launch)
     if counted is None:
         return

@@ -1,4 +1,4 @@
-"""The images of a data set's folders and LMDBs, paired as training pairs them."""
+"""The images of a dataset's folders and LMDBs, paired as training pairs them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lmlt_arch.data.augmentation import Pixels
-from lmlt_arch.data.files import DataSetError, image_list, list_images, some_of
+from lmlt_arch.data.files import DatasetError, image_list, list_images, some_of
 from lmlt_arch.data.images import decode_image, read_image
 from lmlt_arch.data.lmdb_environments import READING, environments
 from lmlt_arch.data.lmdb_store import StoreError
@@ -22,7 +22,7 @@ _RECURSIVE = ("HQImageDataset", "DownsampleImageDataset", "ArbitraryScaleDataset
 
 
 class Image(NamedTuple):
-    """An image of a data set.
+    """An image of a dataset.
 
     Attributes:
         name: what errors call it.
@@ -38,7 +38,7 @@ class Image(NamedTuple):
 
 
 class SourceError(Exception):
-    """Something that a data set names and cannot use; `key` says which of its keys."""
+    """Something that a dataset names and cannot use; `key` says which of its keys."""
 
     def __init__(self, key: str, text: object) -> None:
         super().__init__(str(text))
@@ -46,14 +46,14 @@ class SourceError(Exception):
 
 
 class Samples(NamedTuple):
-    """The samples of a data set: (ground truth, low quality) or one image; what has no partner is said."""
+    """The samples of a dataset: (ground truth, low quality) or one image; what has no partner is said."""
 
     samples: list[tuple[Image, ...]]
     unmatched: str | None = None
 
 
 def samples_of(data: Mapping[str, Any], kind: str) -> Samples | None:
-    """The samples of a data set of a kind that is known; None if its storage cannot be looked into.
+    """The samples of a dataset of a kind that is known; None if its storage cannot be looked into.
 
     Raises:
         SourceError: a folder, an LMDB or a list of images cannot be used.
@@ -72,7 +72,7 @@ def samples_of(data: Mapping[str, Any], kind: str) -> Samples | None:
     template = data.get("filename_tmpl") if at(data, "io_backend", "type") != "lmdb" else None
     try:
         found = match_names(gt, lq, template)
-    except DataSetError as error:
+    except DatasetError as error:
         raise SourceError("filename_tmpl", str(error).removeprefix("filename_tmpl: ")) from error
     homes = data.get("dataroot_gt"), data.get("dataroot_lq")
     text = unmatched(found, homes, template, gt=gt, lq=lq) if found.gt_alone or found.lq_alone else None
@@ -105,7 +105,7 @@ def _listed(data: Mapping[str, Any], kind: str, key: str) -> dict[str, Image]:
                         for name in names
                     }
                 )
-        except (DataSetError, OSError) as error:
+        except (DatasetError, OSError) as error:
             raise SourceError(key, error) from error
     if not images:
         raise SourceError(key, f"there are no images in {given}")
@@ -122,7 +122,7 @@ def _names(folder: Path, data: Mapping[str, Any], kind: str, index: int) -> list
     names = [line.split(end)[0] for line in image_list(Path(info))]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise DataSetError(f"{folder} lacks {some_of(missing)}, which {info} lists")
+        raise DatasetError(f"{folder} lacks {some_of(missing)}, which {info} lists")
     return names
 
 
@@ -137,12 +137,12 @@ def _pairs_of_list(data: Mapping[str, Any], kind: str, listed: str) -> list[tupl
             lines = [line.split(", ") for line in image_list(Path(listed))]
             wrong = [", ".join(line) for line in lines if len(line) != 2]
             if wrong:
-                raise DataSetError(f"{listed}: a line is 'ground truth, low quality'; got {wrong[0]!r}")
+                raise DatasetError(f"{listed}: a line is 'ground truth, low quality'; got {wrong[0]!r}")
             files = [(gt / one, lq / other) for one, other in lines]
             missing = [file for pair in files for file in pair if not file.is_file()]
             if missing:
-                raise DataSetError(f"{listed} lists what is not there: {some_of(missing)}")
-    except (DataSetError, OSError) as error:
+                raise DatasetError(f"{listed} lists what is not there: {some_of(missing)}")
+    except (DatasetError, OSError) as error:
         raise SourceError(key, error) from error
     return [tuple(Image(str(file), partial(read_image, file), file) for file in pair) for pair in files]
 

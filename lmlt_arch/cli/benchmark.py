@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lmlt_arch.evaluation.benchmark import Result
-    from lmlt_arch.evaluation.datasets import DataSet
+    from lmlt_arch.evaluation.datasets import Dataset
     from lmlt_arch.evaluation.models import LoadedModel
 
 DESCRIPTION = """\
-Measure networks on data sets, as BasicSR does: PSNR and SSIM on the Y channel, a border of as many pixels as
+Measure networks on datasets, as BasicSR does: PSNR and SSIM on the Y channel, a border of as many pixels as
 the scale left out. Beside them stand reference figures where a network has a published one's hyperparameters.
 
   lmlt benchmark --model LMLT_tiny_x4.pth --model ours=net_g_latest.pth --data datasets/Set5 -o table
 
-prints Markdown and writes table.md, table.csv and table.json. A data set is a folder with
+prints Markdown and writes table.md, table.csv and table.json. A dataset is a folder with
 
   HR/baby.png       and LR_bicubic/X4/babyx4.png    (or LR_bicubic/X4/baby.png)
   GTmod12/baby.png  and LRbicx4/baby.png            (or GTmod4/)
@@ -35,17 +35,17 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add `benchmark` to the command."""
     parser = subparsers.add_parser(
         "benchmark",
-        help="measure networks on data sets",
+        help="measure networks on datasets",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--model", action="append", required=True, metavar="[NAME=]FILE", help="checkpoint; repeatable")
-    add("--data", nargs="+", required=True, type=Path, metavar="FOLDER", help="data sets")
+    add("--data", nargs="+", required=True, type=Path, metavar="FOLDER", help="datasets")
     add("--scale", type=int, metavar="N", help="refuse networks of another scale (default: each at its own)")
     add("--metrics", nargs="+", choices=METRICS, default=["psnr", "ssim"], help="default: psnr ssim")
-    add("--no-bicubic", action="store_true", help="leave out the row of bicubic enlargement")
+    add("--no-bicubic", action="store_true", help="leave out the row of bicubic upscaling")
     add("-o", "--output", type=Path, metavar="PREFIX", help="write PREFIX.md, PREFIX.csv and PREFIX.json")
     add("--key", help="state dict in the checkpoints (default: params_ema, then params)")
     add("--tile", type=int, metavar="N", help="cut images into tiles of N pixels (default: run them whole)")
@@ -94,7 +94,7 @@ def _measure(args: argparse.Namespace) -> "list[Result]":
     """Everything that can be wrong with the request comes before the first image."""
     from lmlt_arch.cli.progress import progress_bar
     from lmlt_arch.evaluation.benchmark import prepare_measures, run_benchmark
-    from lmlt_arch.evaluation.datasets import find_data_set
+    from lmlt_arch.evaluation.datasets import find_dataset
     from lmlt_arch.evaluation.errors import UsageError
     from lmlt_arch.evaluation.models import choose_device, load_models
 
@@ -102,9 +102,9 @@ def _measure(args: argparse.Namespace) -> "list[Result]":
     models = load_models(args.model, key=args.key, device=choose_device(args.device))
     for model in models:
         if args.scale not in (None, model.scale):
-            raise UsageError(f"{model.path} enlarges x{model.scale}, not x{args.scale}")
-    work: list[tuple[DataSet, list[LoadedModel]]] = [
-        (find_data_set(folder, scale), [model for model in models if model.scale == scale])
+            raise UsageError(f"{model.path} upscales x{model.scale}, not x{args.scale}")
+    work: list[tuple[Dataset, list[LoadedModel]]] = [
+        (find_dataset(folder, scale), [model for model in models if model.scale == scale])
         for folder in args.data
         for scale in sorted({model.scale for model in models})
     ]

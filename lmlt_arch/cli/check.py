@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 DESCRIPTION = """\
-Check an option file without training: its keys and values, the checkpoints it names, and its data sets
-(folders or LMDB, pairs, sizes, damaged images); then take one batch through the data set and, for models of
-real photographs, the degradation. Every mistake is named in a line of its own, with the place and the mend; a
+Check an option file without training: its keys and values, the checkpoints it names, and its datasets
+(folders or LMDB, pairs, sizes, damaged images); then take one batch through the dataset and, for models of
+real photographs, the degradation. Every mistake is named in a line of its own, with the place and the fix; a
 line with "note:" says what training will make of something, and is no mistake.
 
   lmlt check -opt options/train_LMLT_x4.yml -o first_batch.png
 
-draws the first batch (LQ, its pixels enlarged, beside ground truth) and estimates the memory that training
+draws the first batch (LQ, its pixels upscaled, beside ground truth) and estimates the memory that training
 needs and the time that an iteration takes on this machine. Nothing but that picture is written.
 
   lmlt check -opt options/train_ESC_x4.yml --nproc 4
@@ -35,9 +35,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("-opt", "--opt", type=Path, required=True, metavar="FILE", help="YAML option file")
     parser.add_argument("-o", "--output", type=Path, metavar="PNG", help="draw the first batch")
-    parser.add_argument(
-        "--all", action="store_true", help="decode every image (default: 20 of each data set)"
-    )
+    parser.add_argument("--all", action="store_true", help="decode every image (default: 20 of each dataset)")
     parser.add_argument(
         "--launcher",
         choices=("none", "pytorch", "slurm"),
@@ -117,7 +115,7 @@ def _check(args: argparse.Namespace) -> list[str]:
         write_defaults(opt)
     try:
         batch = first_batch(opt)
-    except Exception as error:  # whatever a data set raises, it would raise in training
+    except Exception as error:  # whatever a dataset raises, it would raise in training
         return [f"{args.opt}: datasets: the first batch cannot be made: {reason_of(error)}"]
     if batch is not None:
         print(f"first batch: lq {tuple(batch[0].shape)}, gt {tuple(batch[1].shape)}")

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from lmlt_arch.evaluation.comparison import Comparison, Crop
 
 DESCRIPTION = """\
-Enlarge images with several networks and show the results side by side, with bicubic enlargement and, where
+Upscale images with several networks and show the results side by side, with bicubic upscaling and, where
 it is known, ground truth.
 
   lmlt compare photo.png --model LMLT_tiny_x4.pth --model ours=net_g_latest.pth -o compare.png
@@ -33,7 +33,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("images", nargs="+", type=Path, metavar="IMAGE", help="images to enlarge")
+    add("images", nargs="+", type=Path, metavar="IMAGE", help="images to upscale")
     add(
         "--model",
         action="append",
@@ -56,7 +56,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         type=int,
         action="append",
         metavar=("X", "Y", "W", "H"),
-        help="part to show, in pixels of the enlarged image; repeatable (default: where they differ most)",
+        help="part to show, in pixels of the upscaled image; repeatable (default: where they differ most)",
     )
     add("--crops", type=int, default=2, metavar="N", help="how many crops to choose (default: 2)")
     add("--html-limit", type=float, default=40, metavar="MB", help="largest page (default: 40)")

@@ -48,7 +48,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--to",
         dest="network",
         choices=("ESCReal", "ESCRealM"),
-        help="as the other of these classes, where both enlarge by DySample",
+        help="as the other of these classes, where both upscale by DySample",
     )
     parser.set_defaults(run=run)
 

@@ -12,7 +12,7 @@ of images (PNG, JPEG, BMP, TIFF, WebP; at any depth), to see before training wha
 
 writes below results/degraded:
   lq/0001.png ...      LQ images, a scale smaller; HR is cropped to a multiple of the scale first
-  contact_sheet.png    the middle of each LQ image, enlarged twofold, with what was drawn for it
+  contact_sheet.png    the middle of each LQ image, upscaled twofold, with what was drawn for it
   draws.csv            what was drawn for each image, in full
 
 Each image draws for itself, by the seed and its path: other images in the folder make no difference. Unless

@@ -1,4 +1,4 @@
-"""`lmlt doctor`: what is installed, what was mended, and what keeps training from working."""
+"""`lmlt doctor`: what is installed, what was patched, and what keeps training from working."""
 
 import argparse
 import importlib.metadata
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     if "torch" not in missing:
         sections |= {"Devices": _devices, "Attention kernels": _kernels}
     if works:
-        sections |= {"Mends applied to BasicSR": _mends, "Registered with BasicSR": _registered}
+        sections |= {"Patches applied to BasicSR": _patches, "Registered with BasicSR": _registered}
         sections["One training step"] = _training_step
     for title, rows in sections.items():
         _print(title, rows, problems)
@@ -157,10 +157,10 @@ def _kernels(problems: list[str]) -> Rows:
     yield from available_backends().items()
 
 
-def _mends(problems: list[str]) -> Rows:
-    from lmlt_arch.hook import mending
+def _patches(problems: list[str]) -> Rows:
+    from lmlt_arch.hook import patching
 
-    yield from mending.applied.items()
+    yield from patching.applied.items()
 
 
 def _registered(problems: list[str]) -> Rows:

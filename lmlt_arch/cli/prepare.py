@@ -23,7 +23,7 @@ writes below datasets/DF2K:
 Without --crop-size: DF2K_train_HR_mod12/0001.png and DF2K_train_LR_bicubic/X4/0001x4.png.
 
 Gray images become RGB; opaque alpha is dropped. Damaged and transparent images, 16-bit and CMYK images are
-named at the end; until they are mended or removed, meta info and LMDB are not written. Interrupted? The same
+named at the end; until they are fixed or removed, meta info and LMDB are not written. Interrupted? The same
 command continues, and after a change of the images it works on the changed ones only.
 """
 EPILOG = (
@@ -79,7 +79,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--lq-name", default="LR_bicubic", help="what the LQ is called in names (default: LR_bicubic)"
     )
-    parser.add_argument("--name", help="what the data set is called (default: FOLDER's name without _HR)")
+    parser.add_argument("--name", help="what the dataset is called (default: FOLDER's name without _HR)")
     parser.add_argument(
         "--compression-level",
         type=int,
@@ -91,13 +91,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="delete what an earlier run made for this data set, and start anew",
+        help="delete what an earlier run made for this dataset, and start anew",
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepare one data set and say where it lies."""
+    """Prepare one dataset and say where it lies."""
     from lmlt_arch.data.files import look_through, passed_over
     from lmlt_arch.data.prepare import prepare
     from lmlt_arch.data.prepare_options import PrepareOptions, UsageError
@@ -153,7 +153,7 @@ def _print_report(report: "Report", *, lmdb: bool, raw: bool) -> None:
         for failure in report.failures:
             print(f"lmlt prepare: {failure.source}: {failure.reason}", file=sys.stderr)
         print(
-            f"lmlt prepare: {len(report.failures)} files could not be used. Mend or remove them and give the "
+            f"lmlt prepare: {len(report.failures)} files could not be used. Fix or remove them and give the "
             "same command again: what is done is kept. Until then no meta info and no LMDB is written.",
             file=sys.stderr,
         )

@@ -1,4 +1,4 @@
-"""`lmlt upscale INPUT... -o OUTPUT --model FILE`: enlarge images, folders and videos."""
+"""`lmlt upscale INPUT... -o OUTPUT --model FILE`: upscale images, folders and videos."""
 
 import argparse
 import hashlib
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 Size = tuple[int, int]
 
 DESCRIPTION = """\
-Enlarge images and videos with a trained network.
+Upscale images and videos with a trained network.
 
   lmlt upscale photo.jpg -o photo_x4.png --model LMLT_tiny_x4.pth
-  lmlt upscale photos 'scans/**/*.tif' -o enlarged --model ESC_Real_x4.pth --format png
-  find photos -name '*.webp' | lmlt upscale - -o enlarged --model ESC_x2.safetensors --scale 1.5
-  torchrun --nproc_per_node=4 --no-python lmlt upscale photos -o enlarged --model ESC_x2.pth
+  lmlt upscale photos 'scans/**/*.tif' -o upscaled --model ESC_Real_x4.pth --format png
+  find photos -name '*.webp' | lmlt upscale - -o upscaled --model ESC_x2.safetensors --scale 1.5
+  torchrun --nproc_per_node=4 --no-python lmlt upscale photos -o upscaled --model ESC_x2.pth
 
 Inputs are files, folders (searched at any depth, their structure is kept), patterns, or - for a list on
 standard input. PNG, JPEG, WebP, TIFF, BMP and AVIF with 8 or 16 bits or float per channel, gray, palette or
-colour, with or without transparency; EXIF data, colour profile and resolution are kept, the orientation is
+color, with or without transparency; EXIF data, color profile and resolution are kept, the orientation is
 applied. More than 8 bits, and images too large for the memory, need `pip install "basicsr-lmlt[images]"`.
 Of videos, sound, subtitles and times are kept; they need `pip install "basicsr-lmlt[video]"`.
 
@@ -50,14 +50,14 @@ _SMALL = 4e6
 # Of a video, most that run together.
 _FRAMES = 8
 
-EPILOG = "Exit status: 0 all done, 1 some image could not be enlarged, 2 usage, 130 interrupted."
+EPILOG = "Exit status: 0 all done, 1 some image could not be upscaled, 2 usage, 130 interrupted."
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `upscale` to the command."""
     parser = subparsers.add_parser(
         "upscale",
-        help="enlarge images, folders and videos with a trained network",
+        help="upscale images, folders and videos with a trained network",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -76,10 +76,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         dest="outscale",
         type=float,
         metavar="X",
-        help="enlarge to X times: by a network of any scale itself (ESCLTE), else its result is resized",
+        help="upscale to X times: by a network of any scale itself (ESCLTE), else its result is resized",
     )
     size.add_argument(
-        "--size", type=_size, metavar="WxH", help="enlarge to this size likewise; Wx and xH keep the aspect"
+        "--size", type=_size, metavar="WxH", help="upscale to this size likewise; Wx and xH keep the aspect"
     )
 
     files = parser.add_argument_group("files")
@@ -124,7 +124,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Enlarge everything and name what could not be."""
+    """Upscale everything and name what could not be."""
     from lmlt_arch.checkpoint import CheckpointError
     from lmlt_arch.export.errors import ExportError
     from lmlt_arch.files import OutputError
@@ -198,10 +198,10 @@ def _images(
     import torch
     from tqdm import tqdm
 
-    from lmlt_arch.inference.large import enlarge_large
+    from lmlt_arch.inference.large import upscale_large
     from lmlt_arch.inference.memory import available_memory
     from lmlt_arch.inference.pictures import Encoding
-    from lmlt_arch.inference.pipeline import Plan, Settings, enlarge_files
+    from lmlt_arch.inference.pipeline import Plan, Settings, upscale_files
 
     if not jobs:
         return
@@ -226,7 +226,7 @@ def _images(
     )
 
     def large(plan: Plan) -> tuple[str, ...]:
-        return enlarge_large(
+        return upscale_large(
             plan.job.source,
             plan.job.target,
             upscaler,
@@ -237,7 +237,7 @@ def _images(
         )
 
     with bar:
-        for result in enlarge_files(jobs, upscaler, settings, large=large, progress=bar.update):
+        for result in upscale_files(jobs, upscaler, settings, large=large, progress=bar.update):
             if result.status != "done":
                 bar.update()
             yield result
@@ -294,11 +294,11 @@ def _videos(
 def _frames(
     upscaler: "Upscaler", resize: Callable[[Size], Size] | None, excesses: dict[str, None], lq: "Tensor"
 ) -> "Tensor":
-    """Enlarge frames of a video, to their final size if the network can; `excesses` gathers what to note."""
+    """Upscale frames of a video, to their final size if the network can; `excesses` gathers what to note."""
     from lmlt_arch.inference.upscaler import far_outside, range_of
 
     before = (lq.shape[-2], lq.shape[-1])
-    output = upscaler.enlarge(lq, size=None if resize is None else upscaler.made(before, resize(before)))
+    output = upscaler.upscale(lq, size=None if resize is None else upscaler.made(before, resize(before)))
     if excess := far_outside(*range_of(output)):
         excesses[excess] = None
     return output
@@ -352,7 +352,7 @@ def _report(args: argparse.Namespace, results: "list[Result]", seconds: float) -
     for error, _ in dict.fromkeys((result.error or "", result.before and result.job) for result in failed):
         print(f"lmlt upscale: {one_line(error)}", file=sys.stderr)
     _print_notes(done)
-    words = [f"{len(done)} enlarged to {args.output} in {seconds:.1f} s"]
+    words = [f"{len(done)} upscaled to {args.output} in {seconds:.1f} s"]
     if skipped:
         words.append(f"{skipped} skipped, being there already (--overwrite replaces them)")
     if failed:
@@ -405,7 +405,7 @@ def _color(text: str) -> tuple[int, int, int]:
     try:
         red, green, blue = bytes.fromhex(text.removeprefix("#"))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no colour: write FFFFFF for white") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is no color: write FFFFFF for white") from error
     return red, green, blue
 
 

@@ -1,4 +1,4 @@
-"""A BasicSR data set of HR images for networks of any scale: LR is made at scales drawn while training."""
+"""A BasicSR dataset of HR images for networks of any scale: LR is made at scales drawn while training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ArbitraryScaleDataset(Dataset[dict[str, Any]]):
     ``at_scale`` makes of a whole number of LR pixels; for whole scales these are the pairs of benchmarks.
 
     Args:
-        opt: BasicSR's options of a data set:
+        opt: BasicSR's options of a dataset:
 
             - ``dataroot_gt``, ``io_backend``, ``meta_info_file``: as for ``DownsampleImageDataset``.
             - ``phase``: ``train`` or anything else.

@@ -1,4 +1,4 @@
-"""What data sets have in common: reading their options, and making floats of bytes."""
+"""What datasets have in common: reading their options, and making floats of bytes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def required(opt: Mapping[str, Any], key: str, *, owner: str) -> Any:
-    """The value of an option that a data set cannot do without.
+    """The value of an option that a dataset cannot do without.
 
     Args:
         opt: The options.
         key: The option's name.
-        owner: The data set's registered name, for the error.
+        owner: The dataset's registered name, for the error.
 
     Raises:
         ValueError: If it is missing.

@@ -1,4 +1,4 @@
-"""A BasicSR data set of HR images alone, whose LR images are made while training."""
+"""A BasicSR dataset of HR images alone, whose LR images are made while training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DownsampleImageDataset(Dataset[dict[str, Any]]):
     ``quantize_lq: false`` it is not rounded.
 
     Args:
-        opt: BasicSR's options of a data set:
+        opt: BasicSR's options of a dataset:
 
             - ``dataroot_gt``: a folder, searched at any depth, or an LMDB folder, or a list of them.
             - ``io_backend``: ``{type: disk}`` (default) or ``{type: lmdb}``.
@@ -40,7 +40,7 @@ class DownsampleImageDataset(Dataset[dict[str, Any]]):
             - ``gt_size``: side of the crop, a multiple of the scale (train).
             - ``use_hflip``, ``use_rot``: flips and rotation (train; default: false).
             - ``quantize_lq``: default: true.
-            - ``mean``, ``std``: per channel, to normalise both images.
+            - ``mean``, ``std``: per channel, to normalize both images.
 
     Raises:
         ValueError: If an option is missing or makes no sense, or there are no images.

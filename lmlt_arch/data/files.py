@@ -19,8 +19,8 @@ LONGEST_NAME = 255
 _SHOWN = 3
 
 
-class DataSetError(ValueError):
-    """Data that cannot be used; the message names them and the mend."""
+class DatasetError(ValueError):
+    """Data that cannot be used; the message names them and the fix."""
 
 
 def some_of(names: Sequence[object]) -> str:
@@ -33,16 +33,16 @@ def image_list(path: Path) -> list[str]:
     """The lines of a meta info file that say something.
 
     Raises:
-        DataSetError: the file is missing or no text.
+        DatasetError: the file is missing or no text.
     """
     try:
         text = path.expanduser().read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise DataSetError(
+        raise DatasetError(
             f"{path}, which is to list the images, cannot be read: {error.strerror}"
         ) from error
     except UnicodeDecodeError as error:
-        raise DataSetError(
+        raise DatasetError(
             f"{path}, which is to list the images, is no text in UTF-8: save it as that"
         ) from error
     return [line.strip() for line in text.splitlines() if line.strip()]

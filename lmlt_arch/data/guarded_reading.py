@@ -20,7 +20,7 @@ _END_MARKERS = {
 
 
 class TrainingDataError(RuntimeError):
-    """A sample that cannot be trained on; the message names its files, the cause and the mend."""
+    """A sample that cannot be trained on; the message names its files, the cause and the fix."""
 
     def __init__(self, message: str) -> None:
         # PyTorch's loader makes the error of a worker anew from the text of its whole traceback.
@@ -28,7 +28,7 @@ class TrainingDataError(RuntimeError):
 
 
 class GuardedReading:
-    """Reads samples of a data set of BasicSR.
+    """Reads samples of a dataset of BasicSR.
 
     Args:
         dataset: with BasicSR's `paths` (or `images`, as in this package).
@@ -78,7 +78,7 @@ class GuardedReading:
             get_root_logger().warning(f"Skipped: {damage}")
 
     def _files(self, place: int) -> list[str]:
-        """Paths, or keys in an LMDB; none of a data set that has no list of them as BasicSR's have."""
+        """Paths, or keys in an LMDB; none of a dataset that has no list of them as BasicSR's have."""
         images = getattr(self.dataset, "images", None)
         if isinstance(images, HRImages):
             return [str(images.path(place))]
@@ -105,7 +105,7 @@ class GuardedReading:
             _refuse_other_colors(path, name)
 
     def _look_at_stored(self, place: int) -> None:
-        """Once: at the colors of what an LMDB stores as files; the data set has opened it by now."""
+        """Once: at the colors of what an LMDB stores as files; the dataset has opened it by now."""
         if self._looked_at[place]:
             return
         is_stock = type(self.dataset).__module__.startswith("basicsr.")

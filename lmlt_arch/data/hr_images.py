@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lmlt_arch.data.augmentation import Pixels, random_turn
-from lmlt_arch.data.files import DataSetError, image_list, list_images
+from lmlt_arch.data.files import DatasetError, image_list, list_images
 from lmlt_arch.data.images import decode_image
 from lmlt_arch.data.pairs import lmdb_keys
 
@@ -26,7 +26,7 @@ class HRImages:
 
     Raises:
         ValueError: If an option makes no sense.
-        DataSetError: If a root or a list of images does not exist, or has no images, or a listed one is not
+        DatasetError: If a root or a list of images does not exist, or has no images, or a listed one is not
             there.
     """
 
@@ -42,7 +42,7 @@ class HRImages:
         self._backend = dict(io_backend or {"type": "disk"})
         self._paths = self._list(meta_info)
         if not self._paths:
-            raise DataSetError(f"there are no images in {', '.join(self.roots)}")
+            raise DatasetError(f"there are no images in {', '.join(self.roots)}")
         # Opened at the first read, in the process that reads.
         self._client: Any = None
 
@@ -129,9 +129,9 @@ def random_patch(pixels: Pixels, size: int, *, hflip: bool, rotate: bool) -> Pix
 def _files_of(root: Path, info: str | Path | None) -> list[str]:
     """The relative paths of the images below a folder: all, or those that a meta info file lists."""
     if not root.is_dir():
-        raise DataSetError(f"there is no folder {root} (seen from {Path.cwd()}): mend the path")
+        raise DatasetError(f"there is no folder {root} (seen from {Path.cwd()}): fix the path")
     if (root / "data.mdb").is_file():
-        raise DataSetError(f"{root} is an LMDB: write io_backend: type: lmdb")
+        raise DatasetError(f"{root} is an LMDB: write io_backend: type: lmdb")
     if info is None:
         return [str(name) for name in list_images(root)]
     # Lines are `path` or `path (h,w,c)`; whether each is there comes out when it is read.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# Modes that hold 8-bit gray or colour; palettes are expanded.
+# Modes that hold 8-bit gray or color; palettes are expanded.
 PLAIN_MODES = frozenset({"1", "L", "P", "RGB"})
 ALPHA_MODES = frozenset({"LA", "PA", "RGBA"})
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -37,7 +37,7 @@ def decode_image(data: bytes, *, name: str) -> NDArray[np.uint8]:
 
     Raises:
         ImageError: If the data is damaged or cut short, has more than 8 bits per channel or transparent
-            pixels, or another colour model (CMYK, for instance). BasicSR would train on wrong colours in
+            pixels, or another color model (CMYK, for instance). BasicSR would train on wrong colors in
             silence.
     """
     try:
@@ -102,7 +102,7 @@ def _refusal(file: Image.Image, data: bytes) -> str | None:
     if has_deep_channels(file, data):
         return "has more than 8 bits per channel: convert it to 8 bits first"
     if file.mode not in PLAIN_MODES | ALPHA_MODES:
-        return f"has colour mode {file.mode}: convert it to 8-bit RGB first"
+        return f"has color mode {file.mode}: convert it to 8-bit RGB first"
     return None
 
 

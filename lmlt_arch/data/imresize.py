@@ -113,11 +113,11 @@ def _taps(
     # is well above the tolerance to which the two must agree.
     one = np.float32(1)
     position = np.arange(1, out_length + 1, dtype=np.float32)
-    centre = position / np.float32(scale) + np.float32(0.5 * (1 - 1 / scale))
-    left = np.floor(centre - np.float32(kernel_width / 2))
+    center = position / np.float32(scale) + np.float32(0.5 * (1 - 1 / scale))
+    left = np.floor(center - np.float32(kernel_width / 2))
     # The row at `left` itself lies at the kernel's outer zero, or beyond.
     rows = left + np.arange(1, taps + 1, dtype=np.float32)[:, None]
-    weights = _cubic((centre - rows) * (np.float32(scale) if stretch < 1 else one))
+    weights = _cubic((center - rows) * (np.float32(scale) if stretch < 1 else one))
     weights /= weights.sum(axis=0)
     # Mirrored border, the border pixel included, for any distance beyond it.
     indices = (rows.astype(np.intp) - 1) % (2 * in_length)

@@ -42,7 +42,7 @@ class Journal:
     Attributes:
         path: The file.
         options: What the outputs depend on, besides the input files.
-        folders: Output folders of images by key, relative to the data set's output.
+        folders: Output folders of images by key, relative to the dataset's output.
         entries: The finished images, by source.
         lmdbs: For each LMDB folder made here, a digest of what is in it, or "" while it is being made.
     """

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lmlt_arch.data.files import IMAGE_SUFFIXES, DataSetError, image_list
+from lmlt_arch.data.files import IMAGE_SUFFIXES, DatasetError, image_list
 from lmlt_arch.data.replacing import put_back, take_place
 from lmlt_arch.files import OutputError, exclusive, lock_beside, make_folder
 
@@ -38,7 +38,7 @@ _META = struct.Struct("=16xIIQQI44x48xQQ")
 _MAGIC = 0xBEEFC0DE
 
 
-class StoreError(DataSetError):
+class StoreError(DatasetError):
     """An LMDB that cannot be used; the message names it and says why."""
 
 
@@ -286,7 +286,7 @@ def _fits(shape: tuple[int, int, int], stored: int | None) -> bool:
 def _lines(info: Path) -> list[str]:
     try:
         return image_list(info)
-    except DataSetError as error:
+    except DatasetError as error:
         raise StoreError(str(error)) from error
 
 

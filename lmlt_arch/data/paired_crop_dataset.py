@@ -1,4 +1,4 @@
-"""A BasicSR data set of pairs in raw LMDBs, from which a crop is read without the rest of its images."""
+"""A BasicSR dataset of pairs in raw LMDBs, from which a crop is read without the rest of its images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PairedCropDataset(Dataset[dict[str, Any]]):
     whole image. For equal draws of Python's ``random`` it equals that of ``PairedImageDataset``, bit for bit.
 
     Args:
-        opt: BasicSR's options of a data set:
+        opt: BasicSR's options of a dataset:
 
             - ``dataroot_gt``, ``dataroot_lq``: the LMDB folders, made by ``lmlt raw`` or
               ``lmlt prepare --raw``.
@@ -38,7 +38,7 @@ class PairedCropDataset(Dataset[dict[str, Any]]):
             - ``scale``: how much larger ground truth is.
             - ``gt_size``: side of the crop of ground truth, a multiple of the scale (train).
             - ``use_hflip``, ``use_rot``: flips and rotation (train; default: false).
-            - ``mean``, ``std``: per channel, to normalise both images.
+            - ``mean``, ``std``: per channel, to normalize both images.
 
     Raises:
         ValueError: If an option is missing or makes no sense.

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from lmlt_arch.data.files import IMAGE_SUFFIXES, DataSetError, image_list, some_of
+from lmlt_arch.data.files import IMAGE_SUFFIXES, DatasetError, image_list, some_of
 from lmlt_arch.data.lmdb_store import read_lmdb_keys
 
 # What tools add to the name of a low quality image: 0001x4, 0001_X4.
@@ -51,7 +51,7 @@ def match_names(gt: Collection[str], lq: Collection[str], template: str | None =
         template: of `filename_tmpl`.
 
     Raises:
-        DataSetError: the template is none.
+        DatasetError: the template is none.
     """
     template = template or _ANY_NAME
     check_template(template)
@@ -73,7 +73,7 @@ def match_names(gt: Collection[str], lq: Collection[str], template: str | None =
 
 
 def check_template(template: str) -> None:
-    """Raise a DataSetError unless BasicSR can put the name of an image into a template."""
+    """Raise a DatasetError unless BasicSR can put the name of an image into a template."""
     try:
         # Nobody means a width of four digits, which would fill the memory.
         wide = re.search(r"\{[^}]*\d{4}", template)
@@ -81,7 +81,7 @@ def check_template(template: str) -> None:
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         named = "", ""
     if named[0] == named[1]:
-        raise DataSetError(
+        raise DatasetError(
             f"filename_tmpl: {template!r} must hold {{}} for the name of the ground truth, such as '{{}}x4'"
         )
 
@@ -90,7 +90,7 @@ def pairs_of_folders(gt: Path, lq: Path, template: str | None = _ANY_NAME) -> li
     """The paths of all pairs of two folders; files that are no images do not count.
 
     Raises:
-        DataSetError: a folder is missing, empty or an LMDB, or an image has no partner.
+        DatasetError: a folder is missing, empty or an LMDB, or an image has no partner.
     """
     found = _all_matched(images_in(gt), images_in(lq), template, (gt, lq))
     return [Pair(str(gt / pair.gt), str(lq / pair.lq)) for pair in found]
@@ -102,7 +102,7 @@ def pairs_of_list(gt: Path, lq: Path, meta_info: Path, template: str | None = _A
     Partners lie right in the other folder, or below it as ground truth does.
 
     Raises:
-        DataSetError: the file or a folder is missing, or a listed image, or its partner.
+        DatasetError: the file or a folder is missing, or a listed image, or its partner.
     """
     for folder in (gt, lq):
         images_in(folder, may_be_empty=True)
@@ -122,11 +122,11 @@ def pairs_of_list(gt: Path, lq: Path, meta_info: Path, template: str | None = _A
         pairs.update({gt / below / pair.gt: home / pair.lq for pair in found.pairs})
         lacking += [f"a partner of {name} in {home}" for name in found.gt_alone]
     if lacking:
-        raise DataSetError(
-            f"{meta_info} lists what is not there: {some_of(lacking)}. Add it, or mend the list"
+        raise DatasetError(
+            f"{meta_info} lists what is not there: {some_of(lacking)}. Add it, or fix the list"
         )
     if not pairs:
-        raise DataSetError(f"{meta_info} lists no images")
+        raise DatasetError(f"{meta_info} lists no images")
     return [Pair(str(one), str(other)) for one, other in pairs.items()]
 
 
@@ -134,7 +134,7 @@ def pairs_of_lmdbs(gt: Path, lq: Path) -> list[Pair]:
     """The keys of all pairs of two LMDBs of image files, sorted.
 
     Raises:
-        DataSetError: an LMDB is missing, empty or no LMDB, or an image has no partner.
+        DatasetError: an LMDB is missing, empty or no LMDB, or an image has no partner.
     """
     return sorted(_all_matched(lmdb_keys(gt), lmdb_keys(lq), _ANY_NAME, (gt, lq)))
 
@@ -143,48 +143,48 @@ def lmdb_keys(folder: Path) -> list[str]:
     """The keys of an LMDB of image files.
 
     Raises:
-        DataSetError: it is missing, empty, no LMDB, or of raw pixels.
+        DatasetError: it is missing, empty, no LMDB, or of raw pixels.
     """
     check_is_lmdb(folder)
     keys = read_lmdb_keys(folder)
     if not keys:
-        raise DataSetError(f"there are no images in {folder}")
+        raise DatasetError(f"there are no images in {folder}")
     return keys
 
 
 def check_is_lmdb(folder: Path) -> None:
-    """Raise a DataSetError that names the mend unless a folder is an LMDB made for BasicSR."""
+    """Raise a DatasetError that names the fix unless a folder is an LMDB made for BasicSR."""
     if not folder.is_dir():
-        raise DataSetError(
-            f"there is no LMDB folder {folder} (seen from {Path.cwd()}): mend the path, or make it"
+        raise DatasetError(
+            f"there is no LMDB folder {folder} (seen from {Path.cwd()}): fix the path, or make it"
         )
     if not (folder / "data.mdb").is_file():
-        mend = "For image files, write io_backend: type: disk"
-        raise DataSetError(f"{folder} is no LMDB: it has no data.mdb. {mend}")
+        fix = "For image files, write io_backend: type: disk"
+        raise DatasetError(f"{folder} is no LMDB: it has no data.mdb. {fix}")
     if not (folder / "meta_info.txt").is_file():
-        raise DataSetError(
+        raise DatasetError(
             f"{folder} was not made for BasicSR: it has no meta_info.txt. Make it by lmlt prepare"
         )
     if folder.suffix != ".lmdb":
-        raise DataSetError(f"BasicSR takes {folder} for no LMDB: give it a name that ends with .lmdb")
+        raise DatasetError(f"BasicSR takes {folder} for no LMDB: give it a name that ends with .lmdb")
 
 
 def images_in(folder: Path, *, may_be_empty: bool = False) -> list[str]:
     """The names of the images right in a folder, sorted.
 
     Raises:
-        DataSetError: it is missing, empty or an LMDB.
+        DatasetError: it is missing, empty or an LMDB.
     """
     if not folder.is_dir():
-        raise DataSetError(f"there is no folder {folder} (seen from {Path.cwd()}): mend the path")
+        raise DatasetError(f"there is no folder {folder} (seen from {Path.cwd()}): fix the path")
     if (folder / "data.mdb").is_file():
-        raise DataSetError(f"{folder} is an LMDB: write io_backend: type: lmdb")
+        raise DatasetError(f"{folder} is an LMDB: write io_backend: type: lmdb")
     with os.scandir(folder) as entries:
         names = sorted(
             e.name for e in entries if not e.name.startswith(".") and e.is_file() and is_image(e.path)
         )
     if not names and not may_be_empty:
-        raise DataSetError(f"there are no images in {folder}")
+        raise DatasetError(f"there are no images in {folder}")
     return names
 
 
@@ -236,7 +236,7 @@ def _all_matched(
 ) -> list[Pair]:
     found = match_names(gt, lq, template)
     if found.gt_alone or found.lq_alone:
-        raise DataSetError(unmatched(found, homes, template, gt=gt, lq=lq))
+        raise DatasetError(unmatched(found, homes, template, gt=gt, lq=lq))
     return found.pairs
 
 
@@ -264,10 +264,10 @@ def unmatched(
         said.append(f"without ground truth: {some_of(found.lq_alone)}")
     otherwise = match_names(gt, lq, _ANY_NAME)
     if template not in (None, _ANY_NAME) and len(otherwise.pairs) > len(found.pairs):
-        mend = f"Their names are not as filename_tmpl: {template!r} says; remove it, or mend it"
+        fix = f"Their names are not as filename_tmpl: {template!r} says; remove it, or fix it"
     else:
-        mend = "Add what is missing, or remove the rest"
-    return f"{'; '.join(said)}. {mend}"
+        fix = "Add what is missing, or remove the rest"
+    return f"{'; '.join(said)}. {fix}"
 
 
 class _Listing:

@@ -82,7 +82,7 @@ class Report:
 
 
 def prepare(options: PrepareOptions) -> Report:
-    """Prepare a data set, showing progress on standard error.
+    """Prepare a dataset, showing progress on standard error.
 
     Worker processes are spawned: a script that calls this needs the usual ``if __name__ == "__main__":``.
 
@@ -93,8 +93,8 @@ def prepare(options: PrepareOptions) -> Report:
     """
     plan = make_plan(options)
     sources, failures = find_sources(plan)
-    lock, mend = plan.journal.with_suffix(".lock"), "wait until it has ended, or give another -o or --name"
-    with exclusive(lock, f"lmlt prepare of {plan.hr_folder}", mend):
+    lock, fix = plan.journal.with_suffix(".lock"), "wait until it has ended, or give another -o or --name"
+    with exclusive(lock, f"lmlt prepare of {plan.hr_folder}", fix):
         wanted = [
             *(plan.lmdbs.values() if options.lmdb else ()),
             *(plan.raw_lmdbs.values() if options.raw else ()),

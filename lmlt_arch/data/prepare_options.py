@@ -14,7 +14,7 @@ HR_SUFFIXES = ("_HR", "_GT")
 
 
 class UsageError(ValueError):
-    """The request itself makes no sense; the message says how to mend it."""
+    """The request itself makes no sense; the message says how to fix it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class PrepareOptions:
         lmdb: Whether to make LMDB folders as well.
         raw: Whether to make LMDB folders of raw pixels as well.
         workers: Number of processes; 0 works in this one.
-        overwrite: Delete what an earlier run recorded for this data set, and start anew.
+        overwrite: Delete what an earlier run recorded for this dataset, and start anew.
     """
 
     source: Path

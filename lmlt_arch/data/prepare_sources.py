@@ -26,7 +26,7 @@ class Source:
     name: str
 
     def stamp(self) -> list[int]:
-        """Sizes and modification times of its files, by which a change is recognised."""
+        """Sizes and modification times of its files, by which a change is recognized."""
         stamp = []
         for path in (self.path, *self.lq):
             status = path.stat()

@@ -204,7 +204,7 @@ def _mixed(*numbers: int) -> int:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators, which data sets draw from."""
+    """Seed the global generators, which datasets draw from."""
     with _drawing, nullcontext() if get_worker_info() else _generators_kept():
         random.seed(seed)
         np.random.seed(seed)

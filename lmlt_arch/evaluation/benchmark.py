@@ -1,4 +1,4 @@
-"""Networks on data sets: each image enlarged, measured, averaged."""
+"""Networks on datasets: each image upscaled, measured, averaged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lmlt_arch.data.imresize import imresize
 from lmlt_arch.evaluation.comparison import BICUBIC
-from lmlt_arch.evaluation.datasets import DataSet
+from lmlt_arch.evaluation.datasets import Dataset
 from lmlt_arch.evaluation.models import LoadedModel
 from lmlt_arch.evaluation.pairs import read_pair, score
 from lmlt_arch.metrics import calculate_pyiqa, prepare_metrics
@@ -42,12 +42,12 @@ Values = dict[str, float]
 
 @dataclass(frozen=True)
 class Row:
-    """A network on a data set.
+    """A network on a dataset.
 
     Attributes:
         name: of the network, or `bicubic`.
         model: None for bicubic.
-        images: values by measure, in the order of the data set's items.
+        images: values by measure, in the order of the dataset's items.
     """
 
     name: str
@@ -65,9 +65,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """Networks of one scale on one data set."""
+    """Networks of one scale on one dataset."""
 
-    data: DataSet
+    data: Dataset
     rows: list[Row]
 
 
@@ -83,7 +83,7 @@ def prepare_measures(metrics: Sequence[str]) -> None:
 
 
 def run_benchmark(
-    data: DataSet,
+    data: Dataset,
     models: Sequence[LoadedModel],
     *,
     metrics: Sequence[str],
@@ -91,17 +91,17 @@ def run_benchmark(
     tile: int | None = None,
     after_image: Callable[[], object] = lambda: None,
 ) -> Result:
-    """Measure models on a data set.
+    """Measure models on a dataset.
 
     PSNR and SSIM are of the Y channel without a border of `scale` pixels, as BasicSR computes them; the
-    others see the whole image in colour.
+    others see the whole image in color.
 
     Args:
         data: at the models' scale.
         models: of one scale.
         metrics: keys of `MEASURES`.
-        bicubic: whether bicubic enlargement is measured too.
-        tile: see `LoadedModel.enlarge`.
+        bicubic: whether bicubic upscaling is measured too.
+        tile: see `LoadedModel.upscale`.
         after_image: called after each image, to show progress.
 
     Raises:
@@ -114,10 +114,10 @@ def run_benchmark(
     for item in data.items:
         lq, gt = read_pair(item.lq, item.gt, data.scale)
         if gt is None:
-            raise ValueError("a data set without ground truth")
+            raise ValueError("a dataset without ground truth")
         for row in rows:
-            enlarged = imresize(lq, data.scale) if row.model is None else row.model.enlarge(lq, tile=tile)
-            row.images.append(measure(enlarged, gt, metrics, border=data.scale, name=str(item.gt)))
+            upscaled = imresize(lq, data.scale) if row.model is None else row.model.upscale(lq, tile=tile)
+            row.images.append(measure(upscaled, gt, metrics, border=data.scale, name=str(item.gt)))
         after_image()
     return Result(data, rows)
 

@@ -19,12 +19,12 @@ MEAN = "(mean)"
 
 
 def to_markdown(results: Sequence[Result], environment: Mapping[str, str]) -> str:
-    """A table of means and one of images for each data set and scale."""
+    """A table of means and one of images for each dataset and scale."""
     sources: list[str] = []
     parts = [part for result in results for part in _section(result, sources)]
     notes = [
         "PSNR in dB and SSIM on the Y channel, a border of as many pixels as the scale left out, of results "
-        "rounded to 8 bits: as BasicSR computes them. Other measures see the whole image in colour.",
+        "rounded to 8 bits: as BasicSR computes them. Other measures see the whole image in color.",
         *(f"[{number}] {source}" for number, source in enumerate(sources, 1)),
         "; ".join(f"{name}: {value}" for name, value in environment.items()),
     ]
@@ -58,7 +58,7 @@ def to_json(results: Sequence[Result], environment: Mapping[str, str]) -> str:
 
 def _section(result: Result, sources: list[str]) -> Iterator[str]:
     data = result.data
-    origin = "LR of the data set" if data.lq_given else "LR made by bicubic downsampling as in MATLAB"
+    origin = "LR of the dataset" if data.lq_given else "LR made by bicubic downsampling as in MATLAB"
     yield f"## {cell(data.name)} x{data.scale} (images: {len(data.items)}; {origin})\n"
     published = {row.name: _published(result, row) for row in result.rows}
     known = any(published.values())

@@ -1,4 +1,4 @@
-"""One image enlarged in several ways, beside its ground truth."""
+"""One image upscaled in several ways, beside its ground truth."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CROP_SIDES = (32, 96)
 
 
 class Crop(NamedTuple):
-    """A part of an enlarged image, in its pixels."""
+    """A part of an upscaled image, in its pixels."""
 
     x: int
     y: int
@@ -36,7 +36,7 @@ class Crop(NamedTuple):
 
 
 class Version(NamedTuple):
-    """An enlarged image of shape (H, W, 3); scores where ground truth is known."""
+    """An upscaled image of shape (H, W, 3); scores where ground truth is known."""
 
     name: str
     pixels: Pixels
@@ -50,7 +50,7 @@ class Comparison:
     Attributes:
         name: of the image.
         scale: size of the versions over that of `lq`.
-        lq: the image that was enlarged, (h, w, 3).
+        lq: the image that was upscaled, (h, w, 3).
         gt: ground truth, (H, W, 3), if known.
         versions: bicubic, then each model.
     """
@@ -71,13 +71,13 @@ class Comparison:
 def compare(
     models: Sequence[LoadedModel], lq: Path | None, gt: Path | None, *, tile: int | None = None
 ) -> Comparison:
-    """Enlarge an image with each model, and bicubically.
+    """Upscale an image with each model, and bicubically.
 
     Args:
         models: of one scale.
         lq: the image; None to make it from `gt`.
         gt: ground truth, if there is any.
-        tile: see `LoadedModel.enlarge`.
+        tile: see `LoadedModel.upscale`.
 
     Raises:
         ImageError: a file that cannot be used.
@@ -88,15 +88,15 @@ def compare(
     if named is None:
         raise ValueError("neither image nor ground truth")
     pair = read_pair(lq, gt, scale)
-    enlarged = [(BICUBIC, imresize(pair.lq, scale))]
-    enlarged += [(model.name, model.enlarge(pair.lq, tile=tile)) for model in models]
+    upscaled = [(BICUBIC, imresize(pair.lq, scale))]
+    upscaled += [(model.name, model.upscale(pair.lq, tile=tile)) for model in models]
     versions = [
         Version(
             name,
             pixels,
             None if pair.gt is None else score(pixels, pair.gt, border=scale, name=str(named)),
         )
-        for name, pixels in enlarged
+        for name, pixels in upscaled
     ]
     return Comparison(named.stem, scale, pair.lq, pair.gt, versions)
 
@@ -112,7 +112,7 @@ def check_crop(crop: Crop, comparison: Comparison) -> None:
         raise UsageError(f"--crop {' '.join(map(str, crop))}: X Y must be 0 or more, W H 1 or more")
     if crop.x + crop.width > width or crop.y + crop.height > height:
         raise UsageError(
-            f"--crop {' '.join(map(str, crop))} reaches beyond the enlarged {comparison.name} "
+            f"--crop {' '.join(map(str, crop))} reaches beyond the upscaled {comparison.name} "
             f"of {width}x{height} pixels"
         )
 

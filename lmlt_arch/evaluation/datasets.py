@@ -1,4 +1,4 @@
-"""Finding the images of a data set in the folders that the field uses."""
+"""Finding the images of a dataset in the folders that the field uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lmlt_arch.evaluation.errors import DataError, UsageError
 
 
 class Item(NamedTuple):
-    """An image of a data set; without `lq` that is made from `gt`."""
+    """An image of a dataset; without `lq` that is made from `gt`."""
 
     name: str
     gt: Path
@@ -20,8 +20,8 @@ class Item(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DataSet:
-    """A data set at one scale.
+class Dataset:
+    """A dataset at one scale.
 
     Attributes:
         name: the folder's.
@@ -35,7 +35,7 @@ class DataSet:
 
     @property
     def lq_given(self) -> bool:
-        """Whether LQ images come with the data set."""
+        """Whether LQ images come with the dataset."""
         return self.items[0].lq is not None
 
 
@@ -65,7 +65,7 @@ _LAYOUTS = (
 _GT_FOLDERS = ("HR", "GT", "GTmod12")
 
 
-def find_data_set(folder: Path, scale: int) -> DataSet:
+def find_dataset(folder: Path, scale: int) -> Dataset:
     """Find ground truth and, where they are there, LQ images.
 
     | folders | names |
@@ -76,7 +76,7 @@ def find_data_set(folder: Path, scale: int) -> DataSet:
     | the folder itself | ground truth |
 
     Args:
-        folder: of the data set, or of nothing but ground truth.
+        folder: of the dataset, or of nothing but ground truth.
         scale: GT size over LQ size.
 
     Raises:
@@ -94,7 +94,7 @@ def find_data_set(folder: Path, scale: int) -> DataSet:
                 f"LRbicx{scale}/, or ground truth in the folder itself"
             )
         above = folder.absolute()
-        return DataSet(above.parent.name if above.name in _GT_FOLDERS else above.name, scale, items)
+        return Dataset(above.parent.name if above.name in _GT_FOLDERS else above.name, scale, items)
     gt_folder, lq_folder = folder / layout.gt, folder / layout.lq
     truths = [path for path in _images(gt_folder) if path.stem.endswith(layout.gt_ending)]
     if not truths:
@@ -105,7 +105,7 @@ def find_data_set(folder: Path, scale: int) -> DataSet:
         name = path.stem.removesuffix(layout.gt_ending)
         lq = None if partners is None else _partner(path, lq_folder, partners, name, layout.lq_endings)
         items.append(Item(name, path, lq))
-    return DataSet(folder.absolute().name, scale, items)
+    return Dataset(folder.absolute().name, scale, items)
 
 
 def _layout(folder: Path, scale: int) -> _Layout | None:

@@ -56,7 +56,7 @@ class LoadedModel:
         """How many numbers were learned."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
-    def enlarge(self, lq: Pixels, *, tile: int | None = None) -> Pixels:
+    def upscale(self, lq: Pixels, *, tile: int | None = None) -> Pixels:
         """Run the network on an image and round once, half to even, as BasicSR's `tensor2img` does.
 
         Args:

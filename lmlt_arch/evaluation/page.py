@@ -83,7 +83,7 @@ def _image(comparison: Comparison, quality: int | None) -> dict[str, Any]:
 
 
 def _versions(comparison: Comparison) -> Iterator[tuple[str, Pixels, Scores | None]]:
-    # The browser enlarges it to the others' size, pixel by pixel.
+    # The browser upscales it to the others' size, pixel by pixel.
     yield "LR (nearest)", comparison.lq, None
     yield from comparison.versions
     if comparison.gt is not None:
@@ -101,7 +101,7 @@ def _data_uri(pixels: Pixels, quality: int | None) -> str:
     if quality is None:
         image.save(buffer, "PNG", optimize=True)
     else:
-        # Chroma at full size: colours are part of what is compared.
+        # Chroma at full size: colors are part of what is compared.
         image.save(buffer, "JPEG", quality=quality, subsampling=0)
     kind = "png" if quality is None else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -38,7 +38,7 @@ def read_pair(lq_path: Path | None, gt_path: Path | None, scale: int) -> Pair:
     Args:
         lq_path: None to shrink the ground truth as MATLAB does, cropped to a multiple of the scale first.
         gt_path: None where there is no ground truth. What it has beyond `scale` times the LQ image, less than
-            one pixel of that, is cropped at the right and bottom, as BasicSR's paired data set does.
+            one pixel of that, is cropped at the right and bottom, as BasicSR's paired dataset does.
         scale: GT size over LQ size.
 
     Raises:

@@ -18,7 +18,7 @@ LARGEST_DOT, PLAIN_DOT = 1600, 80
 
 
 class Quality(NamedTuple):
-    """What `lmlt benchmark` found on one data set: PSNR by scale and network, file or preset."""
+    """What `lmlt benchmark` found on one dataset: PSNR by scale and network, file or preset."""
 
     data: str
     psnr: dict[tuple[int, str], float]
@@ -38,7 +38,7 @@ class Dot(NamedTuple):
 
 
 def read_quality(path: Path) -> Quality:
-    """Read the JSON of `lmlt benchmark`; of several data sets, the first.
+    """Read the JSON of `lmlt benchmark`; of several datasets, the first.
 
     Raises:
         DataError: it cannot be read, or is something else.
@@ -101,9 +101,9 @@ def draw_plot(rows: Sequence[Row], quality: Quality | None) -> bytes:
     for axes, scale in zip(figure.subplots(1, len(scales), squeeze=False)[0], scales, strict=True):
         for dot in (dot for dot in dots if dot.row.scale == scale):
             share = (dot.row.memory or 0) / most if most else 0
-            colour = f"C{names.index(dot.row.subject.name) % 10}"
+            color = f"C{names.index(dot.row.subject.name) % 10}"
             area = share * LARGEST_DOT or PLAIN_DOT
-            axes.scatter(dot.latency, dot.height, s=area, color=colour, alpha=0.6, edgecolors="black")
+            axes.scatter(dot.latency, dot.height, s=area, color=color, alpha=0.6, edgecolors="black")
             axes.annotate(
                 _label(dot.row, rows),
                 (dot.latency, dot.height),

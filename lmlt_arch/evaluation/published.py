@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """Means over a data set, and where they were found."""
+    """Means over a dataset, and where they were found."""
 
     psnr: float
     ssim: float
@@ -16,12 +16,12 @@ class Published(NamedTuple):
 
 
 def published_figures(preset: str | None, scale: int, data: str) -> Published | None:
-    """What is known of a network on a data set.
+    """What is known of a network on a dataset.
 
     Args:
         preset: key of `lmlt_arch.archs.PRESETS`, or None for a network of one's own.
         scale: of the network.
-        data: the data set's name; capitals do not matter.
+        data: the dataset's name; capitals do not matter.
     """
     table = json.loads(files("lmlt_arch.evaluation").joinpath("published.json").read_text(encoding="utf-8"))
     for figure in table["figures"]:

@@ -1,4 +1,4 @@
-"""A comparison as a picture for papers: the whole image, and labelled crops beside it."""
+"""A comparison as a picture for papers: the whole image, and labeled crops beside it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lmlt_arch.evaluation.comparison import Comparison, Crop
 Pixels = NDArray[np.uint8]
 
 # All in pixels of the picture.
-CELL = 240  # what a crop is enlarged to, in whole steps
+CELL = 240  # what a crop is upscaled to, in whole steps
 WHOLE_WIDTH = 560  # at most, for the whole image
 TEXT_WIDTH = 320  # to which a line may widen its column
 GAP = 12
@@ -25,7 +25,7 @@ FONT_SIZE = 16
 LINE = 21
 FRAME = 3
 
-COLOURS = ("#e6194b", "#1f78b4", "#33a02c", "#ff7f00", "#6a3d9a", "#b15928")
+COLORS = ("#e6194b", "#1f78b4", "#33a02c", "#ff7f00", "#6a3d9a", "#b15928")
 # From no error to the largest shown.
 HEAT = ((0, 0, 0), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
 # Errors above this share of all are shown as the largest, so that a few pixels do not darken the rest.
@@ -60,7 +60,7 @@ def draw_sheets(sheets: Sequence[tuple[Comparison, Sequence[Crop]]]) -> bytes:
 def _draw(comparison: Comparison, crops: Sequence[Crop]) -> Image.Image:
     rows = []
     for number, crop in enumerate(crops):
-        rows.append([_framed(cell, _colour(number)) for cell in _versions(comparison, crop)])
+        rows.append([_framed(cell, _color(number)) for cell in _versions(comparison, crop)])
         if comparison.gt is not None:
             rows.append(_errors(comparison, comparison.gt, crop))
     grid = _grid(rows)
@@ -84,7 +84,7 @@ def _whole(comparison: Comparison, crops: Sequence[Crop], height: int) -> Image.
     for number, crop in enumerate(crops):
         box = [crop.x, crop.y, crop.x + crop.width, crop.y + crop.height]
         draw.rectangle(
-            [round(edge * factor) for edge in box], outline=COLOURS[number % len(COLOURS)], width=FRAME
+            [round(edge * factor) for edge in box], outline=COLORS[number % len(COLORS)], width=FRAME
         )
     what = "PSNR in dB / SSIM on Y, whole image" if comparison.gt is not None else "no ground truth"
     return _grid([[_Cell(image, (f"{comparison.name} x{comparison.scale}", what))]])
@@ -93,22 +93,22 @@ def _whole(comparison: Comparison, crops: Sequence[Crop], height: int) -> Image.
 def _versions(comparison: Comparison, crop: Crop) -> list[_Cell]:
     cells = []
     if comparison.gt is not None:
-        cells.append(_Cell(_enlarged(crop.of(comparison.gt)), ("GT", "PSNR / SSIM")))
+        cells.append(_Cell(_upscaled(crop.of(comparison.gt)), ("GT", "PSNR / SSIM")))
     for version in comparison.versions:
         lines: tuple[str, ...] = (version.name,)
         if version.scores is not None:
             lines += (f"{version.scores.psnr:.2f} / {version.scores.ssim:.4f}",)
-        cells.append(_Cell(_enlarged(crop.of(version.pixels)), lines))
+        cells.append(_Cell(_upscaled(crop.of(version.pixels)), lines))
     return cells
 
 
 def _errors(comparison: Comparison, gt: Pixels, crop: Crop) -> list[_Cell]:
-    """Errors of the versions on one scale of colours, which the first cell shows."""
+    """Errors of the versions on one scale of colors, which the first cell shows."""
     truth = crop.of(gt).astype(np.float64)
     errors = [np.abs(crop.of(version.pixels) - truth).mean(-1) for version in comparison.versions]
     largest = max(float(np.percentile(errors, HEAT_PERCENTILE)), 1.0)
     bar = np.linspace(largest, 0, CELL)[:, None].repeat(GAP, 1)
-    legend = Image.new("RGB", _enlarged(truth.astype(np.uint8)).size, "white")
+    legend = Image.new("RGB", _upscaled(truth.astype(np.uint8)).size, "white")
     ramp = Image.fromarray(_heat(bar, largest)).resize((GAP, legend.height))
     legend.paste(ramp, (legend.width - GAP, 0))
     draw = ImageDraw.Draw(legend)
@@ -118,34 +118,34 @@ def _errors(comparison: Comparison, gt: Pixels, crop: Crop) -> list[_Cell]:
         (legend.height, "0", "rd"),
     ):
         draw.text((end, y), _fitting(text, end), fill="black", font=_font(), anchor=anchor)
-    return [_Cell(legend, ()), *(_Cell(_enlarged(_heat(error, largest)), ()) for error in errors)]
+    return [_Cell(legend, ()), *(_Cell(_upscaled(_heat(error, largest)), ()) for error in errors)]
 
 
 def _heat(values: NDArray[np.float64], largest: float) -> Pixels:
-    """Colours of numbers, (h, w) to (h, w, 3)."""
+    """Colors of numbers, (h, w) to (h, w, 3)."""
     stops = np.linspace(0, largest, len(HEAT))
-    channels = [np.interp(values, stops, [colour[i] for colour in HEAT]) for i in range(3)]
+    channels = [np.interp(values, stops, [color[i] for color in HEAT]) for i in range(3)]
     return np.stack(channels, -1).round().astype(np.uint8)
 
 
-def _enlarged(crop: Pixels) -> Image.Image:
+def _upscaled(crop: Pixels) -> Image.Image:
     """Whole pixels, not interpolated, about as wide as a cell."""
     zoom = max(1, round(CELL / crop.shape[1]))
     return Image.fromarray(np.ascontiguousarray(crop).repeat(zoom, 0).repeat(zoom, 1))
 
 
-def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
+def _color(number: int) -> str:
+    return COLORS[number % len(COLORS)]
 
 
-def _framed(cell: _Cell, colour: str) -> _Cell:
+def _framed(cell: _Cell, color: str) -> _Cell:
     image = cell.image.copy()
-    ImageDraw.Draw(image).rectangle([0, 0, image.width - 1, image.height - 1], outline=colour, width=FRAME)
+    ImageDraw.Draw(image).rectangle([0, 0, image.width - 1, image.height - 1], outline=color, width=FRAME)
     return cell._replace(image=image)
 
 
 def _grid(rows: Sequence[Sequence[_Cell]]) -> Image.Image:
-    """Rows of cells, columns below one another, text centred below each picture."""
+    """Rows of cells, columns below one another, text centered below each picture."""
     widths = [max(_width(row[column]) for row in rows) for column in range(len(rows[0]))]
     heights = [
         max(cell.image.height for cell in row) + LINE * max(len(cell.lines) for cell in row) for row in rows

@@ -79,7 +79,7 @@ class Subject:
     def build(self, scale: int, attn: str | None) -> nn.Module:
         """The network in evaluation mode, on the CPU, with the same weights each time."""
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            # Others' constructors warn of what their authors should mend.
+            # Others' constructors warn of what their authors should patch.
             warnings.simplefilter("ignore")
             torch.manual_seed(0)
             return self.make(scale, attn).eval()
@@ -219,11 +219,11 @@ def _of_checkpoint(path: Path) -> Subject:
 
 def _of_spandrel(path: Path, refusal: CheckpointError) -> Subject:
     """A file of a network that is not ours."""
-    from lmlt_arch.hook import mending
+    from lmlt_arch.hook import patching
 
     try:
-        # It imports torchvision, which may need the mend that BasicSR needs.
-        mending.before("spandrel")
+        # It imports torchvision, which may need the patch that BasicSR needs.
+        patching.before("spandrel")
         import spandrel
     except ImportError as error:
         raise CheckpointError(

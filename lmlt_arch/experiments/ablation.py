@@ -9,7 +9,7 @@ from typing import Any
 
 from lmlt_arch.cli.progress import progress_bar
 from lmlt_arch.evaluation.benchmark import Result, run_benchmark
-from lmlt_arch.evaluation.datasets import find_data_set
+from lmlt_arch.evaluation.datasets import find_dataset
 from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import paragraph, table
@@ -113,9 +113,9 @@ def run_ablation(
         trainer: where and how runs run.
         schedule: what they have in common.
         seeds: one run of each variant for each.
-        data: data sets to measure on.
+        data: datasets to measure on.
     """
-    sets = [find_data_set(folder, plan.scale) for folder in data]
+    sets = [find_dataset(folder, plan.scale) for folder in data]
     runs = [(variant, seed) for seed in seeds for variant in plan.variants]
     checkpoints: dict[tuple[str, int], Path] = {}
     with progress_bar("ablation", "training", len(runs)) as bar:
@@ -209,7 +209,7 @@ def _markdown(entry: dict[str, Any], costs: dict[str, dict[str, int]]) -> str:
 
 
 def _draw(sets: Sequence[dict[str, Any]]) -> Any:
-    """A panel for each data set: the difference to the first variant, a dot for each seed."""
+    """A panel for each dataset: the difference to the first variant, a dot for each seed."""
     count = len(sets[0]["variants"])
     figure = new_figure(5.5 * len(sets) + 1, 1.6 + 0.45 * count)
     for axes, entry in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):

@@ -211,7 +211,7 @@ def fit_exponent(sizes: Sequence[float], costs: Sequence[float]) -> Interval:
 
 
 def local_exponents(sizes: Sequence[float], costs: Sequence[float]) -> list[float]:
-    """Between neighbours: what happens at the large end, where constant costs no longer count."""
+    """Between neighbors: what happens at the large end, where constant costs no longer count."""
     return (np.diff(np.log(costs)) / np.diff(np.log(sizes))).tolist()
 
 
@@ -335,10 +335,10 @@ def _draw(curves: Sequence[dict[str, Any]]) -> Any:
                 label = curve["network"]
                 if "exponent" in curve:
                     label += f": {_shown(curve['exponent'])}"
-                colour = f"C{networks.index(curve['network']) % 10}"
-                axes.plot(curve["sizes"], values, "o-", color=colour, markersize=4, label=label)
+                color = f"C{networks.index(curve['network']) % 10}"
+                axes.plot(curve["sizes"], values, "o-", color=color, markersize=4, label=label)
                 linear = values[-1] * np.array(curve["sizes"]) / curve["sizes"][-1]
-                axes.plot(curve["sizes"], linear, ":", color=colour, linewidth=0.9)
+                axes.plot(curve["sizes"], linear, ":", color=color, linewidth=0.9)
             sizes = sorted({size for curve in shown for size in curve["sizes"]})
             axes.set(xscale="log", yscale="log", xlabel=AXES[axis], ylabel=COSTS[cost])
             axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=30, fontsize=7)

@@ -13,7 +13,7 @@ import numpy as np
 from lmlt_arch.cli.progress import progress_bar
 from lmlt_arch.data.files import list_images
 from lmlt_arch.evaluation.benchmark import run_benchmark
-from lmlt_arch.evaluation.datasets import find_data_set
+from lmlt_arch.evaluation.datasets import find_dataset
 from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import paragraph, table
@@ -25,11 +25,11 @@ from lmlt_arch.files import make_folder, write_atomic
 
 
 class Curve(NamedTuple):
-    """PSNR on one data set.
+    """PSNR on one dataset.
 
     Attributes:
         data: its name.
-        bicubic: of bicubic enlargement.
+        bicubic: of bicubic upscaling.
         psnr: by number of images, of one run for each seed.
     """
 
@@ -75,13 +75,13 @@ def run_data_scaling(
         folder: for the lists of images.
         shares: of the photographs.
         seeds: one run on each share for each; the seed also draws the images.
-        data: data sets to measure on.
+        data: datasets to measure on.
         device: where networks are measured.
 
     Raises:
         UsageError: no photographs, or a share outside (0, 1].
     """
-    sets = [find_data_set(place, int(base["scale"])) for place in data]
+    sets = [find_dataset(place, int(base["scale"])) for place in data]
     names = [str(path) for path in list_images(schedule.photographs)]
     if not names:
         raise UsageError(f"no images in {schedule.photographs}")
@@ -159,7 +159,7 @@ def _per_doubling(curve: Curve) -> dict[str, float]:
 
 
 def _draw(curves: Sequence[Curve]) -> Any:
-    """A panel for each data set: a dot for each run, mean and spread."""
+    """A panel for each dataset: a dot for each run, mean and spread."""
     figure = new_figure(5.2 * len(curves), 4)
     for axes, curve in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
         counts = list(curve.psnr)

@@ -21,8 +21,8 @@ _OPTION_FILES = (".yml", ".yaml")
 
 
 @dataclass(frozen=True)
-class Enlarger:
-    """Something that enlarges images.
+class Upscaler:
+    """Something that upscales images.
 
     Attributes:
         name: in tables.
@@ -35,7 +35,7 @@ class Enlarger:
     run: Callable[[Pixels], Pixels]
 
 
-def load_enlargers(texts: Sequence[str], device: torch.device) -> list[Enlarger]:
+def load_upscalers(texts: Sequence[str], device: torch.device) -> list[Upscaler]:
     """Load checkpoints of this package's networks or, with the extra `[spandrel]`, of others.
 
     Args:
@@ -53,8 +53,8 @@ def load_enlargers(texts: Sequence[str], device: torch.device) -> list[Enlarger]
         if not path.is_file() or path.suffix.lower() in _OPTION_FILES:
             raise UsageError(f"--model {subject.text} is not trained: give a checkpoint")
         network = subject.build(subject.scale, None).to(device)
-        # To enlarge whole images, any module does.
+        # To upscale whole images, any module does.
         model = LoadedModel(subject.name, path, cast(SRNetwork, network), None)
-        found.append(Enlarger(subject.name, subject.scale, model.enlarge))
+        found.append(Upscaler(subject.name, subject.scale, model.upscale))
     common_scale(found)
     return found

@@ -1,4 +1,4 @@
-"""Photographs for an experiment, with the small images that networks enlarge."""
+"""Photographs for an experiment, with the small images that networks upscale."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
-from lmlt_arch.evaluation.datasets import find_data_set
+from lmlt_arch.evaluation.datasets import find_dataset
 from lmlt_arch.evaluation.pairs import read_pair
 from lmlt_arch.inference.upscaler import from_pixels
 
@@ -30,7 +30,7 @@ def add_data_options(parser: argparse.ArgumentParser, *, images: int) -> None:
         type=Path,
         required=True,
         metavar="FOLDER",
-        help="a data set (HR/ and LR_bicubic/X4/, or the like), or ground truth alone, which is shrunk as "
+        help="a dataset (HR/ and LR_bicubic/X4/, or the like), or ground truth alone, which is shrunk as "
         "MATLAB does",
     )
     parser.add_argument(
@@ -43,10 +43,10 @@ def add_data_options(parser: argparse.ArgumentParser, *, images: int) -> None:
 
 
 def read_photographs(folder: Path, scale: int, limit: int = 0) -> list[Photograph]:
-    """Read a data set.
+    """Read a dataset.
 
     Args:
-        folder: see `find_data_set`.
+        folder: see `find_dataset`.
         scale: GT size over LQ size.
         limit: how many of them; 0 for all.
 
@@ -56,7 +56,7 @@ def read_photographs(folder: Path, scale: int, limit: int = 0) -> list[Photograp
         ImageError: a file that cannot be used.
     """
     photographs = []
-    for item in find_data_set(folder, scale).items[: limit or None]:
+    for item in find_dataset(folder, scale).items[: limit or None]:
         lq, gt = read_pair(item.lq, item.gt, scale)
         assert gt is not None
         photographs.append(Photograph(item.name, from_pixels(lq), from_pixels(gt)))

@@ -39,7 +39,7 @@ def receptive_field(network: nn.Module, lq: Tensor, *, scale: int) -> Array:
         scale: output size over input size.
 
     Returns:
-        (h, w), not normalised.
+        (h, w), not normalized.
     """
     x = lq[None].clone().requires_grad_()
     top, left = (length // 2 * scale for length in lq.shape[1:])
@@ -92,7 +92,7 @@ def blur_path(lq: Tensor, steps: int) -> Tensor:
 
 
 def detail(images: Tensor, area: tuple[slice, slice]) -> Tensor:
-    """What LAM explains: the sum of the absolute differences of neighbours in an area, for each image.
+    """What LAM explains: the sum of the absolute differences of neighbors in an area, for each image.
 
     Args:
         images: (B, 3, H, W).

@@ -13,7 +13,7 @@ from lmlt_arch.cli.progress import progress_bar
 from lmlt_arch.data.images import read_image
 from lmlt_arch.data.imresize import imresize
 from lmlt_arch.evaluation.benchmark import MEASURES, measure, prepare_measures
-from lmlt_arch.evaluation.datasets import DataSet
+from lmlt_arch.evaluation.datasets import Dataset
 from lmlt_arch.evaluation.errors import DataError
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import paragraph, table
@@ -28,7 +28,7 @@ from lmlt_arch.experiments.damage import (
     motion_kernel,
     shrink,
 )
-from lmlt_arch.experiments.networks import Enlarger
+from lmlt_arch.experiments.networks import Upscaler
 from lmlt_arch.experiments.program import Outcome
 
 Pixels = NDArray[np.uint8]
@@ -81,19 +81,19 @@ def make_conditions(
 
 
 def run_robustness(
-    data: DataSet,
-    enlargers: Sequence[Enlarger],
+    data: Dataset,
+    upscalers: Sequence[Upscaler],
     conditions: Conditions,
     *,
     metrics: Sequence[str],
     crop: int,
     images: int,
 ) -> Outcome:
-    """Enlarge what is degraded in each way, and measure.
+    """Upscale what is degraded in each way, and measure.
 
     Args:
         data: ground truth at the networks' scale.
-        enlargers: of one scale; bicubic enlargement is added.
+        upscalers: of one scale; bicubic upscaling is added.
         conditions: see `make_conditions`.
         metrics: keys of `MEASURES` that compare with ground truth.
         crop: largest side of the middle part of an image that is used; 0 for all of it.
@@ -106,7 +106,7 @@ def run_robustness(
     """
     prepare_measures(metrics)
     scale = data.scale
-    everyone = [Enlarger(BASELINE, scale, lambda lq: imresize(lq, scale)), *enlargers]
+    everyone = [Upscaler(BASELINE, scale, lambda lq: imresize(lq, scale)), *upscalers]
     items = data.items[:images] if images else data.items
     shape = (len(items), len(conditions.shrinkings), len(conditions.corruptions))
     found = {e.name: {metric: np.empty(shape) for metric in metrics} for e in everyone}
@@ -117,11 +117,11 @@ def run_robustness(
                 small = shrink(gt, shrinking, scale)
                 for column, corruption in enumerate(conditions.corruptions):
                     lq = corrupt(small, corruption, seed=number)
-                    for enlarger in everyone:
-                        values = measure(enlarger.run(lq), gt, metrics, border=scale, name=str(item.gt))
+                    for upscaler in everyone:
+                        values = measure(upscaler.run(lq), gt, metrics, border=scale, name=str(item.gt))
                         for metric, value in values.items():
                             highest = HIGHEST_PSNR if metric == "psnr" else np.inf
-                            found[enlarger.name][metric][number, row, column] = min(value, highest)
+                            found[upscaler.name][metric][number, row, column] = min(value, highest)
                     bar.update()
     means = {name: {k: v.mean(0) for k, v in grids.items()} for name, grids in found.items()}
     return _outcome(data, conditions, means, images=len(items), crop=crop)
@@ -136,7 +136,7 @@ def _middle(image: Pixels, crop: int, scale: int, name: str) -> Pixels:
 
 
 def _outcome(
-    data: DataSet, conditions: Conditions, means: dict[str, dict[str, Grid]], *, images: int, crop: int
+    data: Dataset, conditions: Conditions, means: dict[str, dict[str, Grid]], *, images: int, crop: int
 ) -> Outcome:
     rows = [shrinking.name for shrinking in conditions.shrinkings]
     columns = [corruption.name for corruption in conditions.corruptions]
@@ -161,7 +161,7 @@ def _outcome(
                 for row, line in zip(rows, gains.tolist(), strict=True)
             ]
             summary.append(
-                f"{paragraph(name)}: {MEASURES[metric].title} above bicubic enlargement\n\n"
+                f"{paragraph(name)}: {MEASURES[metric].title} above bicubic upscaling\n\n"
                 + table(["shrunk by", *columns], lines)
             )
     return Outcome(result, "\n".join(summary), _draw(means, rows, columns))
@@ -187,13 +187,13 @@ def _draw(means: dict[str, dict[str, Grid]], rows: list[str], columns: list[str]
                 axes.set_title(f"bicubic: {title}", fontsize=9)
             else:
                 shown = axes.imshow(gains[name], cmap=map_name, vmin=-most, vmax=most, aspect="auto")
-                axes.set_title(f"{name}: {title} (colour: above bicubic)", fontsize=9)
+                axes.set_title(f"{name}: {title} (color: above bicubic)", fontsize=9)
             axes.set_xticks(range(len(columns)), columns, rotation=40, ha="right", fontsize=7)
             axes.set_yticks(range(len(rows)), rows, fontsize=7)
             figure.colorbar(shown, ax=axes, pad=0.02).ax.tick_params(labelsize=6)
-            colours = shown.to_rgba(shown.get_array())[..., :3]
+            colors = shown.to_rgba(shown.get_array())[..., :3]
             for (row, column), value in np.ndenumerate(grid):
-                ink = "black" if colours[row, column] @ _LUMA > 0.5 else "white"
+                ink = "black" if colors[row, column] @ _LUMA > 0.5 else "white"
                 text = f"{value:.{digits}f}"
                 axes.text(column, row, text, ha="center", va="center", fontsize=5.5, color=ink)
     return figure

@@ -144,7 +144,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     """
     add = parser.add_argument
     add("--train", type=Path, required=True, metavar="FOLDER", help="photographs to train on")
-    add("--data", type=Path, required=True, nargs="+", metavar="FOLDER", help="data sets to measure PSNR on")
+    add("--data", type=Path, required=True, nargs="+", metavar="FOLDER", help="datasets to measure PSNR on")
     add("--seeds", type=int, nargs="+", default=[0, 1], help="one run for each (default: 0 1)")
     add("--iterations", type=int, default=ITERATIONS, help="steps of a run (default: %(default)s)")
     add("--batch", type=int, default=BATCH, help="images of a step (default: %(default)s)")

@@ -112,7 +112,7 @@ def choose_shifts(windows: Sequence[int], count: int) -> list[int]:
 
 
 def find_errors(network: nn.Module, lq: Tensor, gt: Tensor, shifts: Sequence[int], *, scale: int) -> Errors:
-    """Enlarge an image with windows in several places.
+    """Upscale an image with windows in several places.
 
     Args:
         network: maps (1, 3, h, w) to (1, 3, h * scale, w * scale).

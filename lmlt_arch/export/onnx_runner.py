@@ -56,7 +56,7 @@ class OnnxRunner:
         self.multiple: int = self.facts.multiple if self.facts else 1
 
     def __call__(self, lq: Tensor, size: Tensor | None = None) -> Tensor:
-        """Enlarge images.
+        """Upscale images.
 
         Args:
             lq: (B, 3, h, w), floating point, on any device.
@@ -140,7 +140,7 @@ class OnnxRunner:
         shape = tuple(self._run(torch.full((1, 3, _PROBE, _PROBE), 0.5)).shape)
         scale = shape[-1] // _PROBE
         if scale < 1 or shape != (1, 3, _PROBE * scale, _PROBE * scale):
-            raise self._error(f"makes {shape} of an RGB image of {_PROBE} x {_PROBE}: no enlargement")
+            raise self._error(f"makes {shape} of an RGB image of {_PROBE} x {_PROBE}: no upscaling")
         return scale
 
 

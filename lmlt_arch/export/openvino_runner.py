@@ -53,7 +53,7 @@ class OpenVinoRunner:
             raise ExportError(f"{path}: OpenVINO cannot run it ({first_line(error)})") from error
 
     def __call__(self, lq: Tensor) -> Tensor:
-        """Enlarge images.
+        """Upscale images.
 
         Args:
             lq: (B, 3, h, w), floating point, on any device.

@@ -43,7 +43,7 @@ class SizedNetwork(nn.Module):
         self.network = network
 
     def forward(self, lq: Tensor, size: Tensor) -> Tensor:
-        """Enlarge (B, 3, h, w) to the height and width in `size` (2,), int64."""
+        """Upscale (B, 3, h, w) to the height and width in `size` (2,), int64."""
         height, width = cast(int, size[0].item()), cast(int, size[1].item())
         for side in (height, width):
             torch._check(side >= 1)

@@ -9,7 +9,7 @@ from importlib.util import find_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-from lmlt_arch.hook import mending
+from lmlt_arch.hook import patching
 
 _as_torchrun = False
 
@@ -68,20 +68,20 @@ def _folders(spec: ModuleSpec | None) -> list[Path]:
     return [Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]
 
 
-@mending.mend_finding("basicsr")
+@patching.patch_finding("basicsr")
 def own_folder() -> ModuleSpec | None:
     """`torchrun basicsr/train.py` in a checkout of BasicSR does not find the package that the script lies in.
 
     The folder `basicsr` is on the path then, and not the one that holds it. Returns where the package is.
     """
-    if mending.skipped("own-folder"):
+    if patching.skipped("own-folder"):
         return None
     # A working directory that is gone has no absolute path.
     with suppress(OSError):
         for folder in _folders_of_script():
             start = folder.resolve() / "__init__.py"
             if start.parent.name == "basicsr" and start.is_file():
-                mending.applied["own-folder"] = mending.summary(own_folder)
+                patching.applied["own-folder"] = patching.summary(own_folder)
                 return spec_from_file_location(
                     "basicsr", start, submodule_search_locations=[str(start.parent)]
                 )
@@ -98,7 +98,7 @@ def _folders_of_script() -> Iterator[Path]:
         yield Path("basicsr")
 
 
-@mending.mend_finding("basicsr.version")
+@patching.patch_finding("basicsr.version")
 def missing_version(package: str) -> ModuleSpec | None:
     """A checkout of BasicSR that was never built lacks `version.py`, which its `__init__.py` imports.
 
@@ -106,13 +106,13 @@ def missing_version(package: str) -> ModuleSpec | None:
     setup.py reads. A fork without that may have a way of its own to do without.
     """
     source = Path(package).parent / "VERSION"
-    if mending.skipped("missing-version") or not source.is_file():
+    if patching.skipped("missing-version") or not source.is_file():
         return None
     try:
         version = source.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return None
-    mending.applied["missing-version"] = mending.summary(missing_version)
+    patching.applied["missing-version"] = patching.summary(missing_version)
     return ModuleSpec("basicsr.version", _VersionLoader(version))
 
 

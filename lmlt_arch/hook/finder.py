@@ -1,4 +1,4 @@
-"""The import hook: finds the real BasicSR and runs mends and registration around its modules.
+"""The import hook: finds the real BasicSR and runs patches and registration around its modules.
 
 The one-line `lmlt_basicsr_hook.pth` asks `find_spec` for names below `basicsr` and nothing else, so an
 interpreter that never imports BasicSR reads no file of this package. Nothing here imports torch: a mere
@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from lmlt_arch.hook import checkout, mending, registration
+from lmlt_arch.hook import checkout, patching, registration
 from lmlt_arch.hook.telling import tell_once
 
 OWNER = "basicsr-lmlt"
@@ -84,10 +84,10 @@ def _exec_module(loader: Loader, module: ModuleType) -> None:
     vars(loader).pop("exec_module", None)
     # Asked before it runs: a module may delete its own name.
     name, names = module.__name__, vars(module)
-    mending.before("basicsr")
-    with mending.during(name, names):
+    patching.before("basicsr")
+    with patching.during(name, names):
         loader.exec_module(module)
-    mending.after(name, names)
+    patching.after(name, names)
     registration.after(name, names)
 
 

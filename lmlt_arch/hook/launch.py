@@ -53,11 +53,11 @@ def _pipeline(name: str, package: Path | None) -> Callable[[str], object]:
 def _explained() -> tuple[type[Exception], ...]:
     """Errors whose message says what is wrong and what to do: a traceback would only hide it."""
     from lmlt_arch.checkpoint import CheckpointError
-    from lmlt_arch.data.files import DataSetError
+    from lmlt_arch.data.files import DatasetError
     from lmlt_arch.data.guarded_reading import TrainingDataError
     from lmlt_arch.data.images import ImageError
     from lmlt_arch.files import OutputError
     from lmlt_arch.metrics import MetricError
 
-    ours = (CheckpointError, DataSetError, ImageError, MetricError, OutputError, TrainingDataError)
+    ours = (CheckpointError, DatasetError, ImageError, MetricError, OutputError, TrainingDataError)
     return (*ours, FileNotFoundError, FloatingPointError)

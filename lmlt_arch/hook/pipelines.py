@@ -1,14 +1,14 @@
-"""Which module called a function of BasicSR that mends wrap."""
+"""Which module called a function of BasicSR that patches wrap."""
 
 import sys
 
-from lmlt_arch.hook.mending import Names
+from lmlt_arch.hook.patching import Names
 
 
 def caller() -> Names:
     """The names of the module that called, past the wrappers in this package."""
     frame = sys._getframe(1)
-    while frame.f_globals.get("__package__") == __package__ and frame.f_back:
+    while str(frame.f_globals.get("__package__")).startswith(__package__) and frame.f_back:
         frame = frame.f_back
     return frame.f_globals
 

@@ -1,4 +1,4 @@
-"""Transparency: what colour to give to pixels that are not seen."""
+"""Transparency: what color to give to pixels that are not seen."""
 
 import torch
 import torch.nn.functional as F
@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def fill_transparent(color: Tensor, alpha: Tensor) -> Tensor:
-    """Give fully transparent pixels the colours of what is visible next to them.
+    """Give fully transparent pixels the colors of what is visible next to them.
 
     Files hold anything there, often black, and a network spreads it into the visible edge as a dark fringe.
-    Colours are averaged premultiplied with alpha, over ever larger neighbourhoods until all pixels have one.
+    Colors are averaged premultiplied with alpha, over ever larger neighborhoods until all pixels have one.
 
     Args:
         color: (C, H, W).

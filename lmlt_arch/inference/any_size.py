@@ -1,4 +1,4 @@
-"""Enlarging to any size: features in tiles, then the output in rows from the features of all of the image.
+"""Upscaling to any size: features in tiles, then the output in rows from the features of all of the image.
 
 Because features are joined before anything is rendered, and coordinates count from the corner of the whole
 image, there is nothing at the borders of tiles by which the result could tell them.
@@ -36,8 +36,8 @@ class WholeImages:
     def __init__(self, run: Callable[[Tensor, Tensor], Tensor]) -> None:
         self._run = run
 
-    def enlarge(self, lq: Tensor, size: Size, progress: Progress = lambda pixels: None) -> Tensor:
-        """Enlarge images (B, 3, h, w) to (B, 3, *size).
+    def upscale(self, lq: Tensor, size: Size, progress: Progress = lambda pixels: None) -> Tensor:
+        """Upscale images (B, 3, h, w) to (B, 3, *size).
 
         Raises:
             RuntimeError: memory does not suffice.
@@ -83,8 +83,8 @@ class AnySizeNetwork:
         """The same with the encoder in other tiles."""
         return AnySizeNetwork(features, self._network, self._notice)
 
-    def enlarge(self, lq: Tensor, size: Size, progress: Progress = lambda pixels: None) -> Tensor:
-        """Enlarge images (B, 3, h, w) to (B, 3, *size).
+    def upscale(self, lq: Tensor, size: Size, progress: Progress = lambda pixels: None) -> Tensor:
+        """Upscale images (B, 3, h, w) to (B, 3, *size).
 
         Raises:
             RuntimeError: memory does not suffice.
@@ -102,7 +102,7 @@ class AnySizeNetwork:
     def bands(
         self, read: Read, height: int, width: int, size: Size, progress: Progress = lambda pixels: None
     ) -> Iterator[Tensor]:
-        """Enlarge an image from top to bottom; never more than a row of tiles is in memory.
+        """Upscale an image from top to bottom; never more than a row of tiles is in memory.
 
         Args:
             read: gives parts of the image.

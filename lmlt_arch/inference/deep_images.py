@@ -76,7 +76,7 @@ def open_file(source: Path, layout: Layout | None, *, bits: int, premultiplied: 
     Raises:
         ImageError: of a kind that is not known.
     """
-    pyvips = vips(f"{source} is too large for the memory; enlarging it in rows")
+    pyvips = vips(f"{source} is too large for the memory; upscaling it in rows")
     _check_colors(layout, str(source))
     image = pyvips.Image.new_from_file(str(source), **_STRICT)
     # All names of fields may not be asked for: those of texts are not always UTF-8.

@@ -88,7 +88,7 @@ def read_details(image: Image.Image, described: Described | None) -> tuple[Detai
     if any(data.startswith(_EXTENDED_XMP) for _, data in getattr(image, "applist", ())):
         notes.append("the extension of its XMP data is left out")
     if image.format == "MPO":
-        notes.append("of its several images only the first is enlarged")
+        notes.append("of its several images only the first is upscaled")
     xmp = (described and described.xmp) or image.info.get("xmp")
     details = Details(
         icc=icc,

@@ -51,7 +51,7 @@ class GraphedNetwork:
         self._reset()
 
     def __call__(self, lq: Tensor) -> Tensor:
-        """Enlarge."""
+        """Upscale."""
         if lq.shape[0] * lq.shape[-2] * lq.shape[-1] <= _LARGEST and self._busy.acquire(blocking=False):
             try:
                 recording = self._recording(lq)

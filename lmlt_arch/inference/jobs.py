@@ -1,4 +1,4 @@
-"""Which files are enlarged, and where the results go."""
+"""Which files are upscaled, and where the results go."""
 
 import codecs
 import glob
@@ -22,7 +22,7 @@ class UsageError(ValueError):
 
 @dataclass(frozen=True)
 class Job:
-    """A file to enlarge.
+    """A file to upscale.
 
     Attributes:
         source: the file.
@@ -192,11 +192,11 @@ def _divide(jobs: list[Job], output: Path, work: Work) -> None:
         if others:
             names = f"{', '.join(str(job.source) for job in (one, *others[:-1]))} and {others[-1].source}"
             both = "both" if len(others) == 1 else "all"
-            reason = f"{names} would {both} become {others[-1].target}: enlarge them into two folders"
+            reason = f"{names} would {both} become {others[-1].target}: upscale them into two folders"
         elif not _real(one.target.parent).is_relative_to(_real(output)):
             reason = f"{one.target} leads out of {output}, by a link or by .. in a pattern: name the file"
         elif _real(one.target) in sources:
-            # Not of one file only: the others may be results of such a run, which must not be enlarged again.
+            # Not of one file only: the others may be results of such a run, which must not be upscaled again.
             raise UsageError(f"{one.target} would replace an input: choose another folder, or a --suffix")
         else:
             work.jobs.append(one)

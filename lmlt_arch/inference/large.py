@@ -1,4 +1,4 @@
-"""Enlarging files whose result does not fit into memory, row by row of tiles, through files on the disk.
+"""Upscaling files whose result does not fit into memory, row by row of tiles, through files on the disk.
 
 libvips decodes the input and encodes the output as streams. In between, raw pixels lie in a temporary folder
 beside the output. What is in memory is a row of tiles: about `24 W t s^2` bytes for an input W wide, tiles of
@@ -44,7 +44,7 @@ _TOGETHER = 2**24  # bytes of rows that are looked at together
 _DEPTHS = {name: depth for depth, name in _TYPES.items()}
 
 
-def enlarge_large(
+def upscale_large(
     source: Path,
     target: Path,
     upscaler: Upscaler,
@@ -54,12 +54,12 @@ def enlarge_large(
     encoding: Encoding,
     progress: Callable[[float], object] = lambda part: None,
 ) -> tuple[str, ...]:
-    """Enlarge a file into a file.
+    """Upscale a file into a file.
 
     Args:
         source: the input.
         target: the output; appears when it is whole.
-        upscaler: enlarges; its tiles bound the memory.
+        upscaler: upscales; its tiles bound the memory.
         after: height and width of the output.
         format: of the output.
         encoding: its depth and quality.
@@ -72,7 +72,7 @@ def enlarge_large(
         ImageError: the input is damaged or of a kind that only works in memory, or pyvips is not installed.
         OutputError: the disk is full, or the folder cannot be written.
     """
-    pyvips = deep_images.vips(f"{source} is too large for the memory; enlarging it in rows")
+    pyvips = deep_images.vips(f"{source} is too large for the memory; upscaling it in rows")
     make_folder(target.parent)
     try:
         with scratch(target) as folder:
@@ -151,7 +151,7 @@ class _Raw:
         return replace(self, path=target, bands=self.bands - 1)
 
     def reader(self) -> Callable[[slice, slice], NDArray[Any]]:
-        """Gives rows and columns; remembers the rows, since neighbours in them are read one by one."""
+        """Gives rows and columns; remembers the rows, since neighbors in them are read one by one."""
         last: dict[tuple[int, int], NDArray[Any]] = {}
 
         def read(y: slice, x: slice) -> NDArray[Any]:
@@ -178,7 +178,7 @@ def _check_formats(header: Header, format: Format, source: Path) -> None:
 
 
 def _colors(pixels: Tensor) -> Tensor:
-    """The colours; those that nobody sees are replaced."""
+    """The colors; those that nobody sees are replaced."""
     color, alpha = split(pixels)
     return color if alpha is None else fill_transparent(color, alpha)
 
@@ -216,10 +216,10 @@ def _read(
 
 
 class _Work:
-    """Enlarges the parts of an image, each into a file.
+    """Upscales the parts of an image, each into a file.
 
     Args:
-        upscaler: enlarges.
+        upscaler: upscales.
         lq: the image.
         folder: for the files.
         size: height and width of the result.
@@ -245,7 +245,7 @@ class _Work:
 
     def result(self, pyvips: Any) -> Any:
         """The result, as an image of libvips."""
-        colors = self._enlarged("colors", _colors).image(pyvips)
+        colors = self._upscaled("colors", _colors).image(pyvips)
         # Transparency has edges that say nothing of the colors.
         self._judged = self._low, self._high
         if not self._lq.has_alpha:
@@ -253,14 +253,14 @@ class _Work:
         if self._even is not None:
             most = 1 if self._depth == 32 else 2**self._depth - 1
             return colors.bandjoin(round(self._even * most) if most > 1 else self._even)
-        return colors.bandjoin(self._enlarged("alpha", _alpha).image(pyvips))
+        return colors.bandjoin(self._upscaled("alpha", _alpha).image(pyvips))
 
     def notes(self) -> list[str]:
         """What to note of the values that the network gave."""
         excess = far_outside(*self._judged)
         return [excess] if excess else []
 
-    def _enlarged(self, name: str, part: Part) -> _Raw:
+    def _upscaled(self, name: str, part: Part) -> _Raw:
         lq, bands = self._lq, 0
         stored = lq.reader()
         passes = lq.height * lq.width * (2 if lq.has_alpha and self._even is None else 1)

@@ -118,7 +118,7 @@ class Picture:
         return self.color.shape[0], self.color.shape[1]
 
     def pixels(self) -> Pixels:
-        """(H, W, 1 to 4): colours, and alpha if there is any."""
+        """(H, W, 1 to 4): colors, and alpha if there is any."""
         return self.color if self.alpha is None else np.concatenate([self.color, self.alpha[..., None]], -1)
 
     def with_pixels(self, pixels: Pixels) -> "Picture":
@@ -451,7 +451,7 @@ def _srgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     if not profile:
         return image.convert("RGB")
-    # A profile may be damaged, or of another colour model.
+    # A profile may be damaged, or of another color model.
     with contextlib.suppress(ImageCms.PyCMSError, OSError):
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")

@@ -34,12 +34,12 @@ from lmlt_arch.inference.pictures import (
     read_bytes,
     read_header,
 )
-from lmlt_arch.inference.upscaler import Enlarged, Upscaler, far_outside, resized, to_pixels
+from lmlt_arch.inference.upscaler import Upscaled, Upscaler, far_outside, resized, to_pixels
 
 Size = tuple[int, int]
 """Height and width."""
 
-# Pixels that may wait decoded for the network, and enlarged for their encoding.
+# Pixels that may wait decoded for the network, and upscaled for their encoding.
 _WAITING = 64_000_000
 _ENCODERS = 4
 
@@ -67,7 +67,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Settings:
-    """How images are enlarged and written.
+    """How images are upscaled and written.
 
     Attributes:
         encoding: of the outputs.
@@ -90,7 +90,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Plan:
-    """An input that can be enlarged, and what it becomes.
+    """An input that can be upscaled, and what it becomes.
 
     Attributes:
         job: the files.
@@ -108,10 +108,10 @@ class Plan:
 
 
 Large = Callable[[Plan], tuple[str, ...]]
-"""Enlarges an input that is too large for memory, and tells what to note."""
+"""Upscales an input that is too large for memory, and tells what to note."""
 
 
-def enlarge_files(
+def upscale_files(
     jobs: Iterable[Job],
     upscaler: Upscaler,
     settings: Settings,
@@ -119,11 +119,11 @@ def enlarge_files(
     large: Large,
     progress: Callable[[float], object] = lambda images: None,
 ) -> Iterator[Result]:
-    """Enlarge files; one that cannot be enlarged does not stop the others.
+    """Upscale files; one that cannot be upscaled does not stop the others.
 
     Args:
         jobs: the files.
-        upscaler: enlarges.
+        upscaler: upscales.
         settings: how to write.
         large: for results of more than `settings.in_memory` pixels.
         progress: is told what part of an image, or how many, have been done.
@@ -146,7 +146,7 @@ def enlarge_files(
                 elif group[0].picture is None:
                     yield work.attempt(group[0], partial(large, group[0]))
                 else:
-                    for plan, output in work.enlarge(group):
+                    for plan, output in work.upscale(group):
                         if isinstance(output, Result):
                             yield output
                         else:
@@ -180,7 +180,7 @@ class _Work:
         self.outgoing.close()
 
     def load_all(self, jobs: Iterable[Job], put: Callable[[list[Plan] | Result | None], None]) -> None:
-        """Read files in order; put neighbours of one size together, as many as the network takes at once."""
+        """Read files in order; put neighbors of one size together, as many as the network takes at once."""
         group: list[Plan] = []
         try:
             for job in jobs:
@@ -243,14 +243,14 @@ class _Work:
             self.incoming.give(pixels)
             return _failed(plan, str(error) or f"{name}: not enough memory to decode it")
 
-    def enlarge(self, plans: list[Plan]) -> Iterator[tuple[Plan, Enlarged | Result]]:
+    def upscale(self, plans: list[Plan]) -> Iterator[tuple[Plan, Upscaled | Result]]:
         """Run the network on inputs of one size."""
         pictures = [plan.picture for plan in plans if plan.picture is not None]
         images = [picture.pixels() for picture in pictures]
         height, width = plans[0].before
         pixels = height * width * sum(self._upscaler.passes(image) for image in images)
         try:
-            outputs = self._upscaler.enlarge_planes(
+            outputs = self._upscaler.upscale_planes(
                 images,
                 lambda done: self._progress(done / pixels * len(images)),
                 size=self._upscaler.made(plans[0].before, plans[0].after),
@@ -264,7 +264,7 @@ class _Work:
                 self.incoming.give(plan.before[0] * plan.before[1])
         yield from zip(plans, outputs, strict=True)
 
-    def write(self, plan: Plan, output: Enlarged) -> Result:
+    def write(self, plan: Plan, output: Upscaled) -> Result:
         """Resize, round, encode and write."""
         taken = output.planes.numel()
         try:
@@ -272,7 +272,7 @@ class _Work:
         finally:
             self.outgoing.give(taken)
 
-    def _write(self, plan: Plan, output: Enlarged) -> tuple[str, ...]:
+    def _write(self, plan: Plan, output: Upscaled) -> tuple[str, ...]:
         picture, encoding = plan.picture, self._settings.encoding
         assert picture is not None
         depth = depth_for(plan.format, encoding.depth, picture.depth)
@@ -320,8 +320,8 @@ def settle(job: Job, *, overwrite: bool) -> Result | None:
         return Result(job, "failed", error=f"{job.target}: {error.strerror or error}")
     # Not every file system says so before the file is written, which may be hours of video later.
     if (length := len(os.fsencode(job.target.name))) > LONGEST_NAME:
-        mend = f"name too long, {length} bytes and not {LONGEST_NAME}: rename the input, or shorten --suffix"
-        return Result(job, "failed", error=f"{job.target}: {mend}")
+        fix = f"name too long, {length} bytes and not {LONGEST_NAME}: rename the input, or shorten --suffix"
+        return Result(job, "failed", error=f"{job.target}: {fix}")
     reason = why_no_file(job.source)
     return None if reason is None else Result(job, "failed", error=f"{job.source} {reason}")
 

@@ -22,7 +22,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Runner(Protocol):
-    """What enlarges images.
+    """What upscales images.
 
     Attributes:
         scale: output size over input size.
@@ -81,7 +81,7 @@ class NetworkRunner:
             self._fast = GraphedNetwork(run)
 
     def __call__(self, lq: Tensor) -> Tensor:
-        """Enlarge."""
+        """Upscale."""
         averaging = self.statistics is not None and self.statistics.active
         return self._output(self._plain if averaging else self._fast, lq)
 
@@ -125,7 +125,7 @@ class EncoderRunner(NetworkRunner):
 
 
 class ExportedRunner:
-    """Runs an ONNX file of `lmlt export`, or another that enlarges RGB images.
+    """Runs an ONNX file of `lmlt export`, or another that upscales RGB images.
 
     Tiles of a network that averages over whole images each average over themselves: the file does not tell
     where it does so.
@@ -158,7 +158,7 @@ class ExportedRunner:
         self.statistics: SharedStatistics | None = None
 
     def __call__(self, lq: Tensor, *size: Tensor) -> Tensor:
-        """Enlarge, to a size if the file is of a network of any scale."""
+        """Upscale, to a size if the file is of a network of any scale."""
         return self._runner(lq.to(self.device), *size)
 
     def memory(self) -> float:
@@ -175,7 +175,7 @@ class EnsembleRunner:
         self.device, self.statistics = runner.device, runner.statistics
 
     def __call__(self, lq: Tensor) -> Tensor:
-        """Enlarge eight times."""
+        """Upscale eight times."""
         total: Tensor | None = None
         for view in range(8):
             output = turned_back(self._seen(turned(lq, view), view), view)

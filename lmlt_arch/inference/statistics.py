@@ -1,7 +1,7 @@
 """Averages over the whole image for tiles of it.
 
 ESC's dynamic kernels depend on the average of a feature map over the whole image (arXiv 2503.06671, section
-3.2). A tile that averages over itself computes another function, and neighbours differ visibly.
+3.2). A tile that averages over itself computes another function, and neighbors differ visibly.
 """
 
 import math
@@ -123,8 +123,8 @@ def sample_windows(
 def _starts(length: int, side: int, count: int, multiple: int) -> list[int]:
     """Where `count` windows begin, spread over an axis; the last one may leave the grid to reach the end."""
     if count * side < length:
-        centred = [(number + 0.5) * length / count - side / 2 for number in range(count)]
-        return [int(start) // multiple * multiple for start in centred]
+        centered = [(number + 0.5) * length / count - side / 2 for number in range(count)]
+        return [int(start) // multiple * multiple for start in centered]
     gap = (length - side) / max(1, count - 1)
     return [int(number * gap) // multiple * multiple for number in range(count - 1)] + [length - side]
 

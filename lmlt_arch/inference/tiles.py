@@ -42,7 +42,7 @@ class Tiling:
 
     Args:
         size: side of a tile in pixels of lq; rounded up to a multiple.
-        overlap: what neighbours have in common; rounded up to a multiple.
+        overlap: what neighbors have in common; rounded up to a multiple.
         scale: output size over input size.
         multiple: side of the network's windows.
         together: most tiles that run as one batch.
@@ -121,7 +121,7 @@ class TiledNetwork:
         self._notice = notice
 
     def __call__(self, lq: Tensor, progress: Progress = lambda pixels: None) -> Tensor:
-        """Enlarge images (B, 3, H, W) to (B, 3, H * scale, W * scale).
+        """Upscale images (B, 3, H, W) to (B, 3, H * scale, W * scale).
 
         Raises:
             RuntimeError: memory does not even suffice for the smallest tiles.
@@ -146,7 +146,7 @@ class TiledNetwork:
         return max(1, tiling.together * tiling.size**2 // (height * width))
 
     def _some(self, lq: Tensor, progress: Progress) -> Tensor:
-        """Enlarge as many images as fit together; one if it must be cut."""
+        """Upscale as many images as fit together; one if it must be cut."""
         height, width = lq.shape[-2:]
         tiling = self.tiling
         if max(height, width) <= tiling.size:
@@ -168,7 +168,7 @@ class TiledNetwork:
     def bands(
         self, read: Read, height: int, width: int, progress: Progress = lambda pixels: None
     ) -> Iterator[Tensor]:
-        """Enlarge an image from top to bottom; never more than a row of tiles is in memory.
+        """Upscale an image from top to bottom; never more than a row of tiles is in memory.
 
         Args:
             read: gives parts of the image.
@@ -229,7 +229,7 @@ class TiledNetwork:
             self._network(samples)
 
     def _row(self, read: Read, top: int, height: int, width: int, progress: Progress) -> Tensor:
-        """Enlarge a row of tiles to (1, 3, h * scale, W * scale)."""
+        """Upscale a row of tiles to (1, 3, h * scale, W * scale)."""
         tiling = self.tiling
         scale, overlap, fade = tiling.scale, tiling.overlap, tiling.fade()
         y = slice(top, min(top + tiling.size, height))

@@ -1,4 +1,4 @@
-"""Enlarging images of any size, kind and depth with a trained network."""
+"""Upscaling images of any size, kind and depth with a trained network."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ _BYTES_IN_A_ROW = 24
 
 
 class Upscaler:
-    """Enlarges images with a trained network.
+    """Upscales images with a trained network.
 
     Images that need more memory than there is are cut into overlapping tiles; when memory runs out all the
     same, tiles become smaller and the work goes on. Results do not depend on images before.
@@ -55,7 +55,7 @@ class Upscaler:
         device: `auto`, or a device of PyTorch.
         dtype: `fp32`, `fp16` or `bf16`; what the network computes in.
         tile: side of the tiles in pixels of lq; `auto` goes by the memory, 0 never cuts.
-        overlap: what neighbouring tiles have in common, in pixels of lq.
+        overlap: what neighboring tiles have in common, in pixels of lq.
         ensemble: average over eight turned and mirrored versions: better by a little, eight times slower.
         compile: use `torch.compile`.
         backend: what runs an ONNX file: `onnxruntime` (the default) or `openvino`.
@@ -130,10 +130,10 @@ class Upscaler:
             return max(before[0], after[0]), max(before[1], after[1])
         return before[0] * self.scale, before[1] * self.scale
 
-    def enlarge(
+    def upscale(
         self, lq: Tensor, progress: Progress = lambda pixels: None, *, size: Size | None = None
     ) -> Tensor:
-        """Enlarge a batch of RGB images.
+        """Upscale a batch of RGB images.
 
         Args:
             lq: (B, 3, H, W), float32 in [0, 1], any size from 1 x 1.
@@ -151,11 +151,11 @@ class Upscaler:
             return self._tiles(lq, progress)
         height, width = size or (lq.shape[-2] * self.scale, lq.shape[-1] * self.scale)
         if not self._ensemble:
-            return self._any.enlarge(lq, (height, width), progress).float()
+            return self._any.upscale(lq, (height, width), progress).float()
         total = lq.new_zeros(*lq.shape[:2], height, width)
         for view in range(8):
             across = (height, width) if view // 2 % 2 == 0 else (width, height)
-            output = self._any.enlarge(turned(lq, view), across)
+            output = self._any.upscale(turned(lq, view), across)
             total += turned_back(output, view).float() / 8
         progress(len(lq) * lq.shape[-2] * lq.shape[-1])
         return total
@@ -169,7 +169,7 @@ class Upscaler:
         *,
         size: Size | None = None,
     ) -> Iterator[Tensor]:
-        """Enlarge an image that never is in memory as a whole, see `TiledNetwork.bands`.
+        """Upscale an image that never is in memory as a whole, see `TiledNetwork.bands`.
 
         Tiles are no larger than what a row of them may take of the memory, a quarter of what is free.
 
@@ -181,7 +181,7 @@ class Upscaler:
         if self._any is not None:
             if self._ensemble or isinstance(self._any, WholeImages):
                 raise RuntimeError(
-                    "too large to be enlarged as a whole, which ensembles and .onnx files of networks of any "
+                    "too large to be upscaled as a whole, which ensembles and .onnx files of networks of any "
                     "scale need: give the checkpoint, without --ensemble"
                 )
             row = _BYTES_IN_A_ROW * self._any.channels // 3 * width
@@ -196,7 +196,7 @@ class Upscaler:
         yield from tiles.bands(read, height, width, progress)
 
     def __call__(self, image: Any) -> Any:
-        """Enlarge one image.
+        """Upscale one image.
 
         Args:
             image: an array (H, W), (H, W, 3) or (H, W, 4), RGB and perhaps alpha: uint8, uint16, or float in
@@ -219,22 +219,22 @@ class Upscaler:
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
             raise ValueError(f"expected an image (H, W), (H, W, 3) or (H, W, 4), got {image.shape}")
         pixels = image[..., None] if image.ndim == 2 else image
-        (enlarged,) = self.enlarge_planes([pixels])
-        if excess := far_outside(enlarged.low, enlarged.high):
+        (upscaled,) = self.upscale_planes([pixels])
+        if excess := far_outside(upscaled.low, upscaled.high):
             self._notice(excess)
-        result = to_pixels(enlarged.planes, pixels.dtype)
+        result = to_pixels(upscaled.planes, pixels.dtype)
         return result[..., 0] if image.ndim == 2 else result
 
-    def enlarge_planes(
+    def upscale_planes(
         self,
         images: list[NDArray[Any]],
         progress: Progress = lambda pixels: None,
         *,
         size: Size | None = None,
-    ) -> "list[Enlarged]":
-        """Enlarge images of one size as one batch.
+    ) -> "list[Upscaled]":
+        """Upscale images of one size as one batch.
 
-        Transparency is enlarged by the network too. Colours that nobody sees do not bleed into those that are
+        Transparency is upscaled by the network too. Colors that nobody sees do not bleed into those that are
         seen.
 
         Args:
@@ -247,7 +247,7 @@ class Upscaler:
         """
         planes = [from_pixels(pixels) for pixels in images]
         parts = [part for image in planes for part in _parts(image)]
-        outputs = iter(self.enlarge(torch.stack(parts), progress, size=size).cpu())
+        outputs = iter(self.upscale(torch.stack(parts), progress, size=size).cpu())
         return [_assembled(image, outputs) for image in planes]
 
     def _fixed(self, tile: int, overlap: int) -> Tiling:
@@ -268,7 +268,7 @@ class Upscaler:
         return Tiling(size, overlap, runner.scale, multiple, together)
 
 
-class Enlarged(NamedTuple):
+class Upscaled(NamedTuple):
     """What a network made of an image.
 
     Attributes:
@@ -283,7 +283,7 @@ class Enlarged(NamedTuple):
 
 
 def _parts(planes: Tensor) -> list[Tensor]:
-    """What the network is to enlarge of an image, as RGB: the colours, and alpha if it varies."""
+    """What the network is to upscale of an image, as RGB: the colors, and alpha if it varies."""
     color, alpha = split(planes)
     if alpha is None:
         return [color.expand(3, -1, -1)]
@@ -291,19 +291,19 @@ def _parts(planes: Tensor) -> list[Tensor]:
     return [*parts, alpha.expand(3, -1, -1)] if _varies(alpha) else parts
 
 
-def _assembled(planes: Tensor, outputs: Iterator[Tensor]) -> Enlarged:
-    """The enlarged image, from what the network made of its parts."""
+def _assembled(planes: Tensor, outputs: Iterator[Tensor]) -> Upscaled:
+    """The upscaled image, from what the network made of its parts."""
     color, alpha = split(planes)
     output = next(outputs)
     low, high = range_of(output)
-    enlarged = output.clamp(0, 1)
+    upscaled = output.clamp(0, 1)
     if len(color) == 1:
-        enlarged = enlarged.mean(0, keepdim=True)
+        upscaled = upscaled.mean(0, keepdim=True)
     if alpha is not None and _varies(alpha):
-        enlarged = torch.cat([enlarged, next(outputs).clamp(0, 1).mean(0, keepdim=True)])
+        upscaled = torch.cat([upscaled, next(outputs).clamp(0, 1).mean(0, keepdim=True)])
     elif alpha is not None:
-        enlarged = torch.cat([enlarged, alpha[:, :1, :1].expand(1, *enlarged.shape[-2:])])
-    return Enlarged(enlarged, low, high)
+        upscaled = torch.cat([upscaled, alpha[:, :1, :1].expand(1, *upscaled.shape[-2:])])
+    return Upscaled(upscaled, low, high)
 
 
 def range_of(planes: Tensor) -> tuple[float, float]:
@@ -332,7 +332,7 @@ def resized(planes: Tensor, height: int, width: int) -> Tensor:
 
 
 def split(planes: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Colour (1 or 3, H, W), and alpha (1, H, W) if there is one."""
+    """Color (1 or 3, H, W), and alpha (1, H, W) if there is one."""
     colors = 3 if len(planes) >= 3 else 1
     return planes[:colors], planes[colors:] if len(planes) > colors else None
 

@@ -1,4 +1,4 @@
-"""Enlarging videos: frames stream through the network, everything else in the file is copied.
+"""Upscaling videos: frames stream through the network, everything else in the file is copied.
 
 What is kept of a video, and where it ends:
 
@@ -7,7 +7,7 @@ What is kept of a video, and where it ends:
   a sound track begins before it, as AAC in MP4 does by some 20 ms, all streams start later by that.
 * Audio, subtitles, attachments, cover pictures, chapters, tags, languages and dispositions are copied without
   re-encoding. What the target's container cannot hold is left out and named in the report.
-* Colours: primaries, transfer (PQ and HLG too), matrix and range are those of the source, and what the frames
+* Colors: primaries, transfer (PQ and HLG too), matrix and range are those of the source, and what the frames
   were converted with. A source that does not say its matrix has the one that players take for its size
   (BT.601 up to 1024x576, else BT.709); the result says so, for players would take another for its size.
   Where an encoder or a container cannot say the matrix or the range (motion JPEG, ProRes), frames are made
@@ -17,13 +17,13 @@ What is kept of a video, and where it ends:
   4:2:0 cannot express (an odd width or height) is encoded as 4:4:4: nothing is padded or cut.
 * Rotation and sample aspect ratio are copied as metadata; sizes are those of the stored frames. A `size` of
   another shape changes the sample aspect ratio, so that the picture keeps its shape.
-* Interlaced videos are refused: a network takes the combs of two fields for detail and enlarges them, which
+* Interlaced videos are refused: a network takes the combs of two fields for detail and upscales them, which
   no later step can undo, and the choice of a deinterlacer is not this package's.
 * Damaged videos are refused: before the work begins if the file ends early, and when it is met if a frame
   cannot be decoded, naming how many frames were whole. A frame whose damage the decoder could conceal is
   used, and the report counts them; likewise errors that FFmpeg logs and goes on from, such as a picture whose
   checksum is wrong or a part of the file that cannot be read, and places of a broadcast where frames are
-  missing. A change of size or colours on the way is refused.
+  missing. A change of size or colors on the way is refused.
 
 Work is saved every few seconds of video beside the target in `.NAME.parts`, and a run that was ended, however
 abruptly, goes on from there.
@@ -58,7 +58,7 @@ def usual_codec(target: Path) -> str:
 def upscale_video(
     source: Path,
     target: Path,
-    enlarge: Callable[[Tensor], Tensor],
+    upscale: Callable[[Tensor], Tensor],
     *,
     batch: int = 1,
     size: SizeRule | None = None,
@@ -69,18 +69,18 @@ def upscale_video(
     identity: str = "",
     part_frames: int = 250,
 ) -> VideoReport:
-    """Enlarge every frame of a video and copy the rest of the file.
+    """Upscale every frame of a video and copy the rest of the file.
 
-    Decoding, `enlarge` and encoding overlap; a few batches are in memory at a time, whatever the length.
+    Decoding, `upscale` and encoding overlap; a few batches are in memory at a time, whatever the length.
 
     Args:
         source: any video that FFmpeg reads.
         target: its suffix, one of `OUTPUT_SUFFIXES`, names the container. It appears when it is whole.
-        enlarge: maps (B, 3, H, W) float32 RGB in [0, 1] on the CPU to (B, 3, H * s, W * s), on any device and
+        upscale: maps (B, 3, H, W) float32 RGB in [0, 1] on the CPU to (B, 3, H * s, W * s), on any device and
             not necessarily clamped. It is called in the calling thread.
-        batch: frames that `enlarge` gets together; the last batch may be smaller.
-        size: width and height of the target, or how to find them from those of the source; the enlarged
-            frames are resized to that (bicubic, antialiased). Default: as `enlarge` returns them.
+        batch: frames that `upscale` gets together; the last batch may be smaller.
+        size: width and height of the target, or how to find them from those of the source; the upscaled
+            frames are resized to that (bicubic, antialiased). Default: as `upscale` returns them.
         crf: quality, lower is better; for encoders that have such a scale.
         codec: an encoder of FFmpeg.
         overwrite: replace an existing target.
@@ -110,13 +110,13 @@ def upscale_video(
         ) from error
     from lmlt_arch.inference.video_run import run_video
 
-    work, mend = f"upscale of a video to {target}", "wait until it has ended, or give another output"
-    with exclusive(lock_beside(target), work, mend):
+    work, fix = f"upscale of a video to {target}", "wait until it has ended, or give another output"
+    with exclusive(lock_beside(target), work, fix):
         _check_paths(source, target, overwrite)  # another process may have finished it meanwhile
         return run_video(
             source,
             target,
-            enlarge,
+            upscale,
             batch=batch,
             size=size,
             crf=crf,

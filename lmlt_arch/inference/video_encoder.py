@@ -1,4 +1,4 @@
-"""Encoding enlarged frames, part by part."""
+"""Encoding upscaled frames, part by part."""
 
 import io
 import os
@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
-from lmlt_arch.inference.video_colour import Colour, FromRGB, bit_depth, colour_of, planar_yuv, subsampling
+from lmlt_arch.inference.video_color import Color, FromRGB, bit_depth, color_of, planar_yuv, subsampling
 from lmlt_arch.inference.video_outcome import VideoError
 from lmlt_arch.inference.video_parts import Part
 
@@ -48,7 +48,7 @@ class Encoding:
         height: of the frames.
         time_base: seconds in a unit of timestamps.
         rate: average frames a second.
-        colour: how the numbers are meant.
+        color: how the numbers are meant.
         aspect: width of a pixel over its height, or None.
     """
 
@@ -59,7 +59,7 @@ class Encoding:
     height: int
     time_base: Fraction
     rate: Fraction
-    colour: Colour
+    color: Color
     aspect: Fraction | None
 
     def add_to(self, container: OutputContainer) -> VideoStream:
@@ -74,10 +74,10 @@ class Encoding:
         assert isinstance(stream, VideoStream)
         context = stream.codec_context
         context.pix_fmt = self.pixels
-        context.color_primaries = self.colour.primaries
-        context.color_trc = self.colour.transfer
-        context.colorspace = self.colour.matrix
-        context.color_range = ColorRange.JPEG if self.colour.full else ColorRange.MPEG
+        context.color_primaries = self.color.primaries
+        context.color_trc = self.color.transfer
+        context.colorspace = self.color.matrix
+        context.color_range = ColorRange.JPEG if self.color.full else ColorRange.MPEG
         if self.aspect is not None:
             context.sample_aspect_ratio = self.aspect
         # Threads by frame, as ffmpeg has it: PyAV's own choice, by slice, takes more bits.
@@ -141,7 +141,7 @@ def _chroma_of(pixels: VideoFormat) -> tuple[int, int]:
     return (1, 1) if across == 1 else (2, min(down, 2))
 
 
-def colour_told(encoding: Encoding, container: str) -> Colour:
+def color_told(encoding: Encoding, container: str) -> Color:
     """How players will take the numbers of an encoder's frames, by what it and the container write.
 
     Args:
@@ -149,10 +149,10 @@ def colour_told(encoding: Encoding, container: str) -> Colour:
         container: FFmpeg's name of it.
 
     Returns:
-        The colours of a gray frame that went through both; those of the encoding if none comes back.
+        The colors of a gray frame that went through both; those of the encoding if none comes back.
     """
     file = io.BytesIO()
-    gray = FromRGB(encoding.pixels, encoding.colour)
+    gray = FromRGB(encoding.pixels, encoding.color)
     frame = gray.frame(
         [plane[0] for plane in gray.planes(torch.full((1, 3, encoding.height, encoding.width), 0.5))]
     )
@@ -165,9 +165,9 @@ def colour_told(encoding: Encoding, container: str) -> Colour:
             written.mux(packets)
         file.seek(0)
         with av.open(file, "r") as read:
-            return next((colour_of(frame) for frame in read.decode(video=0)), encoding.colour)
+            return next((color_of(frame) for frame in read.decode(video=0)), encoding.color)
     except (FFmpegError, ValueError):
-        return encoding.colour
+        return encoding.color
 
 
 @contextmanager

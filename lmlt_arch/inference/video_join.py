@@ -69,7 +69,7 @@ def streams_to_copy(source: SourceVideo, target: Path, encoding: Encoding) -> tu
                 filter(None, (stream.type, str(stream.index), _codec_name(stream), stream.language))
             )
             if stream.type == "video" and not _is_cover(stream):
-                notes.append(f"left out: {called}, only one video stream is enlarged")
+                notes.append(f"left out: {called}, only one video stream is upscaled")
                 continue
             try:
                 _try(CONTAINERS[target.suffix.lower()], encoding, source.path, stream.index)

@@ -28,7 +28,7 @@ class Losses:
         notes = []
         if self.concealed:
             notes.append(
-                f"damaged frames, mended by the decoder: {len(self.concealed)}, first {self.concealed[0]}"
+                f"damaged frames, fixed by the decoder: {len(self.concealed)}, first {self.concealed[0]}"
             )
         elif self.errors:
             notes.append(

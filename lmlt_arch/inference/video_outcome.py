@@ -13,7 +13,7 @@ CONTAINERS = {".m4v": "mp4", ".mkv": "matroska", ".mov": "mov", ".mp4": "mp4", "
 
 
 class VideoError(ValueError):
-    """A video that cannot be read, enlarged or written as asked; the message names the file and the mend."""
+    """A video that cannot be read, upscaled or written as asked; the message names the file and the fix."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmlt_arch.inference.video_colour import UNSPECIFIED, FromRGB, ToRGB
-from lmlt_arch.inference.video_encoder import Encoding, PartWriter, choose_pixels, colour_told
+from lmlt_arch.inference.video_color import UNSPECIFIED, FromRGB, ToRGB
+from lmlt_arch.inference.video_encoder import Encoding, PartWriter, choose_pixels, color_told
 from lmlt_arch.inference.video_join import check_container, join, streams_to_copy
 from lmlt_arch.inference.video_losses import Losses
 from lmlt_arch.inference.video_outcome import CONTAINERS, VideoError, VideoReport, naming
@@ -49,7 +49,7 @@ class Plan:
 def run_video(
     source: Path,
     target: Path,
-    enlarge: Callable[[Tensor], Tensor],
+    upscale: Callable[[Tensor], Tensor],
     *,
     batch: int,
     size: tuple[int, int] | Callable[[int, int], tuple[int, int]] | None,
@@ -85,7 +85,7 @@ def run_video(
                 progress(done, video.packets or None)
             for pixels, times in batches:
                 with torch.inference_mode():
-                    images = _resized(enlarge(pixels), wanted)
+                    images = _resized(upscale(pixels), wanted)
                     width, height = images.shape[3], images.shape[2]
                     if plan is None:
                         plan = _plan(video, target, (width, height), codec, crf)
@@ -135,17 +135,17 @@ def _plan(video: SourceVideo, target: Path, size: tuple[int, int], codec: str, c
         height=height,
         time_base=video.time_base,
         rate=video.rate,
-        colour=video.colour,
+        color=video.color,
         aspect=aspect,
     )
     check_container(video, target, encoding)
-    told = colour_told(encoding, CONTAINERS[target.suffix.lower()])
+    told = color_told(encoding, CONTAINERS[target.suffix.lower()])
     # Of what cannot be said, numbers are made as they will be taken.
-    encoding = replace(encoding, colour=replace(video.colour, matrix=told.matrix, full=told.full))
+    encoding = replace(encoding, color=replace(video.color, matrix=told.matrix, full=told.full))
     copied, notes = streams_to_copy(video, target, encoding)
     for kind, number, kept in (
-        ("primaries", video.colour.primaries, told.primaries),
-        ("transfer", video.colour.transfer, told.transfer),
+        ("primaries", video.color.primaries, told.primaries),
+        ("transfer", video.color.transfer, told.transfer),
     ):
         if number not in (UNSPECIFIED, kept):
             notes.append(
@@ -155,7 +155,7 @@ def _plan(video: SourceVideo, target: Path, size: tuple[int, int], codec: str, c
     notes += [f"not kept: {lost}" for lost in video.lost]
     if less is not None:
         notes.append(less)
-    return Plan(encoding, FromRGB(pixels, encoding.colour), copied, notes)
+    return Plan(encoding, FromRGB(pixels, encoding.color), copied, notes)
 
 
 def _join(parts: Parts, target: Path, video: SourceVideo, plan: Plan) -> list[str]:
@@ -179,7 +179,7 @@ def _batches(
     images: list[Tensor] = []
     times: Times = []
     for timed in read_frames(video, known=known, losses=losses):
-        images.append(to_rgb(timed.frame, video.colour))
+        images.append(to_rgb(timed.frame, video.color))
         times.append((timed.pts, timed.duration))
         if len(images) == batch:
             yield torch.stack(images), times

@@ -12,7 +12,7 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from lmlt_arch.inference.video_colour import Colour, colour_of
+from lmlt_arch.inference.video_color import Color, color_of
 from lmlt_arch.inference.video_losses import Losses, logged_errors
 from lmlt_arch.inference.video_outcome import VideoError, reason
 from lmlt_arch.inference.video_side_data import lost, side_data
@@ -37,7 +37,7 @@ class SourceVideo:
         width: of the stored frames, before any rotation.
         height: of the stored frames.
         pixels: pixel format.
-        colour: how its numbers are meant.
+        color: how its numbers are meant.
         aspect: width of a pixel over its height, or None.
         display_matrix: rotation and mirroring on display, 9 numbers, or None.
         lost: what goes with its frames and cannot be kept.
@@ -51,7 +51,7 @@ class SourceVideo:
     width: int
     height: int
     pixels: VideoFormat
-    colour: Colour
+    color: Color
     aspect: Fraction | None
     display_matrix: tuple[int, ...] | None
     lost: list[str]
@@ -70,7 +70,7 @@ def inspect_video(path: Path) -> SourceVideo:
     """Read a file through once, without decoding more than a frame.
 
     Raises:
-        VideoError: no video, cut short, interlaced, or of a colour matrix that is not supported.
+        VideoError: no video, cut short, interlaced, or of a color matrix that is not supported.
     """
     packets = count_packets(path)
     with open_video(path) as container:
@@ -89,7 +89,7 @@ def inspect_video(path: Path) -> SourceVideo:
             width=first.width,
             height=first.height,
             pixels=first.format,
-            colour=_colour(first, path),
+            color=_color(first, path),
             aspect=stream.sample_aspect_ratio or None,
             display_matrix=_display_matrix(beside.get("DISPLAYMATRIX")),
             lost=[*lost(beside), *(["transparency"] if _is_transparent(stream, first) else [])],
@@ -124,9 +124,9 @@ def read_frames(
                     f"{source.path}: changes from {source.width}x{source.height} to "
                     f"{frame.width}x{frame.height} after {count} frames; split it there first"
                 )
-            if _colour(frame, source.path) != source.colour:
+            if _color(frame, source.path) != source.color:
                 raise VideoError(
-                    f"{source.path}: changes its colours after {count} frames; split it there first"
+                    f"{source.path}: changes its colors after {count} frames; split it there first"
                 )
             if count >= len(known):
                 yield timed
@@ -173,9 +173,9 @@ def _decoded(
         raise VideoError(f"{path}: damaged after {count} whole frames ({reason(error)})") from error
 
 
-def _colour(frame: VideoFrame, path: Path) -> Colour:
+def _color(frame: VideoFrame, path: Path) -> Color:
     try:
-        return colour_of(frame)
+        return color_of(frame)
     except ValueError as error:
         raise VideoError(f"{path}: {error}") from error
 

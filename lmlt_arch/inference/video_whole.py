@@ -55,7 +55,7 @@ def open_video(path: Path) -> InputContainer:
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The stream to enlarge: the first that is no cover picture.
+    """The stream to upscale: the first that is no cover picture.
 
     Raises:
         VideoError: there is none.
@@ -98,7 +98,7 @@ def count_packets(path: Path) -> int:
                     if decoded_at < last - _JUMP:
                         raise VideoError(
                             f"{path}: its clock jumps from {last:.1f} back to {decoded_at:.1f} seconds after "
-                            f"{count - 1} frames, as in files put together; enlarge the pieces one by one"
+                            f"{count - 1} frames, as in files put together; upscale the pieces one by one"
                         )
                     last = decoded_at
         except FFmpegError as error:

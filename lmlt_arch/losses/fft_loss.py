@@ -7,7 +7,7 @@ REDUCTIONS = ("none", "mean", "sum")
 
 
 class FFTLoss(nn.Module):
-    """L1 between the real and imaginary parts of two images' unnormalised `rfft2`.
+    """L1 between the real and imaginary parts of two images' unnormalized `rfft2`.
 
     Args:
         loss_weight: factor of the result.

@@ -40,7 +40,7 @@ def calculate_pyiqa(
     measure = _measure(metric, _device())
     images = [img] if measure.metric_mode == "NR" else [img, img2]
     if any(image is None for image in images):
-        raise MetricError(f"{metric} compares with ground truth, which this data set does not have")
+        raise MetricError(f"{metric} compares with ground truth, which this dataset does not have")
     with torch.inference_mode():
         tensors = [_tensor(image, crop_border) for image in images if image is not None]
         return float(measure(*tensors))

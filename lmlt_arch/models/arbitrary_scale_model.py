@@ -18,7 +18,7 @@ from lmlt_arch.models.base_model import PluginModel
 class ArbitraryScaleModel(PluginModel):
     """Trains and validates networks of any scale (`ESCLTE` and the like).
 
-    The size of the ground truth says to what size an image is enlarged: a batch may have any scale, a
+    The size of the ground truth says to what size an image is upscaled: a batch may have any scale, a
     validation image any scale and aspect. `train: queries` compares so many random pixels of each crop, as
     published, in place of all: equal in expectation, and several times cheaper.
     """
@@ -32,7 +32,7 @@ class ArbitraryScaleModel(PluginModel):
             )
 
     def predicted(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
-        """Enlarge a batch to the size of its ground truth, or some pixels of it, with what they should be."""
+        """Upscale a batch to the size of its ground truth, or some pixels of it, with what they should be."""
         size = (gt.shape[-2], gt.shape[-1])
         queries = self.train_options.queries
         if queries is None:
@@ -41,8 +41,8 @@ class ArbitraryScaleModel(PluginModel):
         output = self.net_g(lq, size=size, positions=positions)
         return output, gt.flatten(2).gather(2, positions[:, None].expand(-1, gt.shape[1], -1))
 
-    def enlarge(self, net: nn.Module, lq: Tensor) -> Tensor:
-        """Enlarge whole images to the size of their ground truth; without that, by the option `scale`."""
+    def upscale(self, net: nn.Module, lq: Tensor) -> Tensor:
+        """Upscale whole images to the size of their ground truth; without that, by the option `scale`."""
         height, width = lq.shape[-2:]
         scale = self.opt["scale"]
         like = self.gt.shape if hasattr(self, "gt") else (height * scale, width * scale)
@@ -52,10 +52,10 @@ class ArbitraryScaleModel(PluginModel):
         pad = tile["tile_pad"]
         tiling = Tiling.at_least(tile["tile_size"] + 2 * pad, 2 * pad, 1, net.pad_multiple)
         features = TiledNetwork(net.encode, tiling, SharedStatistics(net))
-        return AnySizeNetwork(features, net).enlarge(lq, size)
+        return AnySizeNetwork(features, net).upscale(lq, size)
 
     def metrics_of(self, dataset: Any) -> Mapping[str, Mapping[str, Any]]:
-        """The metrics, with a border as wide as the scale at which a data set is."""
+        """The metrics, with a border as wide as the scale at which a dataset is."""
         found: Mapping[str, Mapping[str, Any]] = super().metrics_of(dataset)
         scale = getattr(dataset, "at_scale", None)
         if scale is None:

@@ -55,10 +55,10 @@ _PROGRESS = ("base_lrs", "last_epoch", "_step_count", "_last_lr")
 
 
 class PluginModel(SRModel):
-    """SRModel with an FFT loss, every optimiser of PyTorch, mixed precision, exact resuming and safe files.
+    """SRModel with an FFT loss, every optimizer of PyTorch, mixed precision, exact resuming and safe files.
 
     The options beyond those of SRModel are described in `lmlt_arch.options`. A batch of the loader is one
-    step of the optimiser, whatever `accumulation_steps` and the number of processes: schedules, logs and
+    step of the optimizer, whatever `accumulation_steps` and the number of processes: schedules, logs and
     checkpoints count the same.
 
     A run that is killed and resumed goes on bit for bit where its last checkpoint was, as far as the device
@@ -134,7 +134,7 @@ class PluginModel(SRModel):
             logger.warning(f"Not in that checkpoint, starting fresh: {', '.join(fresh)}.")
 
     def init_training_settings(self) -> None:
-        """Build the losses, the averaged network, the optimisers and the schedules."""
+        """Build the losses, the averaged network, the optimizers and the schedules."""
         self.precision = Precision(self.train_options.amp, self.device)
         with vgg_weights(self.opt["path"].get("vgg")):
             super().init_training_settings()
@@ -145,7 +145,7 @@ class PluginModel(SRModel):
     def get_optimizer(
         self, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any
     ) -> torch.optim.Optimizer:
-        """Make the optimiser that `train: optim_g` asks for; on CUDA fused unless another way is named."""
+        """Make the optimizer that `train: optim_g` asks for; on CUDA fused unless another way is named."""
         trained = [parameter for parameter in params if parameter.requires_grad]
         kind = OPTIMIZERS[optim_type]
         if kind in _FUSED and not kwargs.keys() & {*_WAYS} and self.device.type == "cuda":
@@ -223,7 +223,7 @@ class PluginModel(SRModel):
             self.look_at(self._outcome)
 
     def train_step(self, current_iter: int) -> Losses:
-        """Forward, backward and the optimisers' steps; returns this process's losses, detached."""
+        """Forward, backward and the optimizers' steps; returns this process's losses, detached."""
         self.optimizer_g.zero_grad()
         total: Losses = OrderedDict()
         outputs = []
@@ -343,15 +343,15 @@ class PluginModel(SRModel):
     # Validation
 
     def test(self) -> None:
-        """Enlarge `self.lq` (B, 3, H, W) into `self.output` (B, 3, H * scale, W * scale)."""
+        """Upscale `self.lq` (B, 3, H, W) into `self.output` (B, 3, H * scale, W * scale)."""
         net = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
         training = net.training
         net.eval()
         with torch.no_grad():
-            self.output = self.enlarge(net, self.lq)
+            self.output = self.upscale(net, self.lq)
         net.train(training)
 
-    def enlarge(self, net: nn.Module, lq: Tensor) -> Tensor:
+    def upscale(self, net: nn.Module, lq: Tensor) -> Tensor:
         """Run a bare network on whole images, in tiles if the options ask for them."""
         tile = self.opt.get("tile")
         if tile:
@@ -504,7 +504,7 @@ class PluginModel(SRModel):
         save_whole(content, Path(self.opt["path"]["training_states"]) / f"{current_iter}.state")
 
     def resume_training(self, resume_state: Mapping[str, Any]) -> None:
-        """Put optimisers, schedules, scaler, place in the epoch and random generators back.
+        """Put optimizers, schedules, scaler, place in the epoch and random generators back.
 
         A schedule goes on where it was, but as the options have it now: a run may be resumed with more
         iterations.

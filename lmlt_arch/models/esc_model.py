@@ -13,12 +13,12 @@ class ESCModel(PluginModel):
     network directly pads inside its attention instead and gives slightly different pixels near that border.
     """
 
-    def enlarge(self, net: nn.Module, lq: Tensor) -> Tensor:
+    def upscale(self, net: nn.Module, lq: Tensor) -> Tensor:
         """Run a bare network on images padded to whole windows."""
         height, width = lq.shape[-2:]
         window, scale = getattr(net, "pad_multiple", 1), self.opt["scale"]
         padded = mirror_pad(lq, bottom=-height % window, right=-width % window)
-        return super().enlarge(net, padded)[..., : height * scale, : width * scale]
+        return super().upscale(net, padded)[..., : height * scale, : width * scale]
 
 
 class ESRModel(ESCModel):

@@ -11,7 +11,7 @@ OPTIMIZERS = optimizers()
 
 
 def checked_options(opt: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the sections from which networks, losses and optimisers are built.
+    """Check the sections from which networks, losses and optimizers are built.
 
     Args:
         opt: BasicSR's options, as `parse_options` returns them.

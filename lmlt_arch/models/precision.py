@@ -59,7 +59,7 @@ class Precision:
         self._scaler.step(optimizer)
 
     def update(self) -> None:
-        """Adapt the scale; once per iteration, after the last optimiser's step."""
+        """Adapt the scale; once per iteration, after the last optimizer's step."""
         self._scaler.update()
 
     def state_dict(self) -> dict[str, Any]:

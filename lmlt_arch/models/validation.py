@@ -43,7 +43,7 @@ class SeveralSets(logging.Filter):
 
 
 def validate(model: Any, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
-    """Enlarge every image of a data set, save the results if asked, measure and log.
+    """Upscale every image of a dataset, save the results if asked, measure and log.
 
     Each process takes every `world_size`-th image. Results are gathered by image before they are averaged, so
     that the figures do not depend on the number of processes. Random generators are left as they were.

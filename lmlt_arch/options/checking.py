@@ -82,7 +82,7 @@ def option_mistakes(
     Args:
         opt: the content of an option file, also as `parse_options` returns it.
         is_train: as of `check_options`.
-        whole: look for what is missing in the file too, and at the data sets together.
+        whole: look for what is missing in the file too, and at the datasets together.
         launch: how a training is started; default: as `parse_options` noted it, or one process.
     """
     training = _is_training(opt, is_train)

@@ -25,7 +25,7 @@ from lmlt_arch.options.total_batch import Launch, batch_notes, gpus_of_process, 
 
 DEFAULT_CROP = 400
 _TAKE_LISTS = ("HQImageDataset", "DownsampleImageDataset", "ArbitraryScaleDataset")
-# Data sets that are no pairs, and what they lack.
+# Datasets that are no pairs, and what they lack.
 _HALVES = {"HQImageDataset": "LQ", "RealESRGANDataset": "LQ", "SingleImageDataset": "ground truth"}
 # What constructors call the number of their input's channels.
 _CHANNELS = ("num_in_ch", "in_chans", "in_channels", "in_nc", "n_colors", "num_in_channels")
@@ -77,13 +77,13 @@ def _sets(opt: Mapping[str, Any], *, is_train: bool) -> Iterator[Mistake]:
         role, roles = str(phase).split("_")[0], ("train", "val") if is_train else ("val", "test")
         if role not in roles:
             names = "train, val or val_..." if is_train else "test or test_..."
-            yield Mistake(place, f"a data set for {'training' if is_train else 'testing'} is called {names}")
+            yield Mistake(place, f"a dataset for {'training' if is_train else 'testing'} is called {names}")
         if not isinstance(data, Mapping):
             continue
         workers = 0 if role != "train" else data.get("num_worker_per_gpu")
         if data.get("persistent_workers") is True and workers == 0:
-            mend = "num_worker_per_gpu is 0" if role == "train" else "validation loads images itself"
-            yield Mistake((*place, "persistent_workers"), f"there are no workers to keep, {mend}: remove it")
+            fix = "num_worker_per_gpu is 0" if role == "train" else "validation loads images itself"
+            yield Mistake((*place, "persistent_workers"), f"there are no workers to keep, {fix}: remove it")
         backend = at(data, "io_backend", "type")
         kind = known_set(data)
         if kind == RAW_SET and backend not in (None, "lmdb"):
@@ -218,7 +218,7 @@ def _pairs(opt: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _stock_crop(opt: Mapping[str, Any]) -> int | None:
-    """The side of what BasicSR's RealESRGANDataset cuts out, by its code; None for other data sets."""
+    """The side of what BasicSR's RealESRGANDataset cuts out, by its code; None for other datasets."""
     if known_set(section(opt, "datasets", "train")) != "RealESRGANDataset":
         return None
     found = re.search(
@@ -245,7 +245,7 @@ def _color(opt: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _names(opt: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Data sets of one name, whose results would overwrite each other, and names that lead elsewhere."""
+    """Datasets of one name, whose results would overwrite each other, and names that lead elsewhere."""
     seen: dict[str, object] = {}
     for phase, data in section(opt, "datasets").items():
         name = at(data, "name")

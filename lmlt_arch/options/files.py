@@ -33,10 +33,8 @@ def _missing(opt: Mapping[str, Any]) -> Iterator[Mistake]:
         name = at(opt, "path", key)
         unread = key == "resume_state" and opt.get("auto_resume")
         if isinstance(name, str) and not unread and not _is_file(name):
-            mend = (
-                "write ~ to start from nothing" if key != "vgg" else "put the file there, or write its path"
-            )
-            yield Mistake(("path", key), f"there is no file {name} (seen from {Path.cwd()}): {mend}")
+            fix = "write ~ to start from nothing" if key != "vgg" else "put the file there, or write its path"
+            yield Mistake(("path", key), f"there is no file {name} (seen from {Path.cwd()}): {fix}")
 
 
 def _is_file(name: str) -> bool:
@@ -94,8 +92,8 @@ def _unread_by_stock(name: str, key: str | None) -> str | None:
     if (key is None and not keys) or key in keys or (key is not None and "params" in keys):
         return None
     where = f"lie under {', '.join(keys)}" if keys else "lie in it without a key"
-    mend = keys[0] if keys else "~"
-    return f"SRModel looks for {key or '~'} in {name}, whose weights {where}: write {mend}"
+    fix = keys[0] if keys else "~"
+    return f"SRModel looks for {key or '~'} in {name}, whose weights {where}: write {fix}"
 
 
 def _of_another_network(opt: Mapping[str, Any], network: str, name: str) -> str | None:
@@ -116,7 +114,7 @@ def _of_another_network(opt: Mapping[str, Any], network: str, name: str) -> str 
 
 
 def layout_mistakes(data: Mapping[str, Any], place: Place) -> Iterator[Mistake]:
-    """LMDBs of raw pixels that a data set takes for PNG files, and the other way round."""
+    """LMDBs of raw pixels that a dataset takes for PNG files, and the other way round."""
     from lmlt_arch.data.lmdb_store import StoreError, read_lmdb_info
 
     for key in ("dataroot_gt", "dataroot_lq") if known_set(data) else ():
@@ -133,5 +131,5 @@ def layout_mistakes(data: Mapping[str, Any], place: Place) -> Iterator[Mistake]:
         if is_raw and data.get("type") != RAW_SET:
             yield Mistake((*place, key), f"{root} holds raw pixels: write type: {RAW_SET}")
         elif data.get("type") == RAW_SET and not is_raw:
-            mend = f"make a raw LMDB of it by `lmlt raw {root}`, or write type: PairedImageDataset"
-            yield Mistake((*place, key), f"{root} holds PNG files: {mend}")
+            fix = f"make a raw LMDB of it by `lmlt raw {root}`, or write type: PairedImageDataset"
+            yield Mistake((*place, key), f"{root} holds PNG files: {fix}")

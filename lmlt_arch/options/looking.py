@@ -18,7 +18,7 @@ MODELS = PROVIDED["MODEL_REGISTRY"]
 
 
 RAW_SET = "PairedCropDataset"
-"""The data set that reads LMDBs of raw pixels, and the only one that does."""
+"""The dataset that reads LMDBs of raw pixels, and the only one that does."""
 
 
 class Family(NamedTuple):

@@ -35,7 +35,7 @@ class Mistake(NamedTuple):
 
 
 class OptionError(ValueError):
-    """Options that cannot be used; the message names every mistake, one a line, with place and mend."""
+    """Options that cannot be used; the message names every mistake, one a line, with place and fix."""
 
     def __init__(
         self, mistakes: str | Iterable[Mistake], file: Path | None = None, lines: Lines | None = None

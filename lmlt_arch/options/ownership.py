@@ -24,7 +24,7 @@ _STOCK_SETS = {
     "RealESRGANPairedDataset": "basicsr.data.realesrgan_paired_dataset",
 }
 _OUR_SETS = ("PairedCropDataset", "DownsampleImageDataset", "ArbitraryScaleDataset", "HQImageDataset")
-# What BasicSR's pipeline reads itself, whatever the model, and of data sets, whatever their class.
+# What BasicSR's pipeline reads itself, whatever the model, and of datasets, whatever their class.
 _OF_PIPELINE = (
     *((key,) for key in ("name", "model_type", "num_gpu", "manual_seed", "path", "train", "val", "logger")),
     *(("train", key) for key in ("total_iter", "warmup_iter")),
@@ -42,7 +42,7 @@ OF_LOADER = (
     "pin_memory",
     "persistent_workers",
 )
-"""What BasicSR's loader reads of a data set, whatever its class."""
+"""What BasicSR's loader reads of a dataset, whatever its class."""
 
 # Where bases come from that read no options.
 _LIBRARIES = ("builtins", "abc", "typing", "torch")
@@ -128,7 +128,7 @@ def has_own_keys(opt: Mapping[str, Any]) -> bool:
 
 
 def known_set(data: object) -> str:
-    """The type of a data set if all its keys are known, because it is ours or BasicSR's own; or nothing."""
+    """The type of a dataset if all its keys are known, because it is ours or BasicSR's own; or nothing."""
     kind = at(data, "type")
     if not isinstance(kind, str):
         return ""

@@ -43,7 +43,7 @@ _trials: dict[Any, str | None] = {}
 _KEPT = 16
 # Parts that no option file can give.
 _GIVEN = ("params", "optimizer", "last_epoch")
-# More parameters than any network to enlarge images has: it is not built, in vain, with memory.
+# More parameters than any network to upscale images has: it is not built, in vain, with memory.
 _MOST_PARAMETERS = 2**33
 _LOSS_BOUNDS: Bounds = {
     **dict.fromkeys(("loss_weight", "perceptual_weight", "style_weight"), (0, 1e15)),
@@ -70,7 +70,7 @@ def part_mistakes(opt: Mapping[str, Any], *, is_train: bool) -> list[Mistake]:
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        found = [*_network(opt, "network_g"), *_network(opt, "network_d"), *_metrics(opt), *_data_sets(opt)]
+        found = [*_network(opt, "network_g"), *_network(opt, "network_d"), *_metrics(opt), *_datasets(opt)]
         if is_train:
             found += _losses(opt) + _optimizers(opt)
     return found
@@ -361,7 +361,7 @@ def _tried_metric(
     compared = not sets or any(known_set(data) != "SingleImageDataset" for data in sets)
     ours = converts_numbers(opt)
     if not compared and needs_ground_truth(metric):
-        text = f"{given['type']} compares with ground truth, which these data sets do not have"
+        text = f"{given['type']} compares with ground truth, which these datasets do not have"
         return [] if ours else [Mistake(place, text)]  # our models leave it out
     arguments = {str(key): value for key, value in given.items() if key != "type"}
     trial = partial(
@@ -375,7 +375,7 @@ def _tried_metric(
     return _once(("metric", metric, repr(given), compared, ours), place, trial)
 
 
-def _data_sets(opt: Mapping[str, Any]) -> list[Mistake]:
+def _datasets(opt: Mapping[str, Any]) -> list[Mistake]:
     known = registered("DATASET_REGISTRY")
     return [
         mistake

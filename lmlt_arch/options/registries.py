@@ -1,4 +1,4 @@
-"""What names in option files stand for: networks, losses, optimisers, schedules, data sets, measures."""
+"""What names in option files stand for: networks, losses, optimizers, schedules, datasets, measures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def registered(registry: str) -> dict[str, Any] | None:
 
 @cache
 def optimizers() -> dict[str, Callable[..., Any]]:
-    """PyTorch's optimisers."""
+    """PyTorch's optimizers."""
     import torch
 
     return {

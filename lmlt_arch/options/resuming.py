@@ -61,8 +61,8 @@ def resume_findings(opt: Mapping[str, Any]) -> Iterator[Mistake]:
     elif is_understood(opt) and (lacking := _settings_lacking(opt, state)):
         kind = at(opt, "train", "optim_g", "type")
         text = f"{given} is of another optimizer than {kind}: it has no {', '.join(lacking)}"
-        mend = "write that of its run, or start from pretrain_network_g instead"
-        yield Mistake(_PLACE, f"{text}. Mend: {mend}")
+        fix = "write that of its run, or start from pretrain_network_g instead"
+        yield Mistake(_PLACE, f"{text}. Fix: {fix}")
     total = whole(opt, "train", "total_iter")
     if total and state["iter"] >= total:
         text = f"{given} is of iteration {state['iter']}, and total_iter is {total}: nothing is left to train"
@@ -79,10 +79,10 @@ def _folder(
     if lacking:
         whose = "" if own else f"is not of this run, whose name is {name}: "
         text = f"{whose}training takes the networks from {folder}, which lacks {', '.join(lacking)}"
-        mend = "copy them there" if own else f"copy them there, or write name: {_name_of(home)}"
+        fix = "copy them there" if own else f"copy them there, or write name: {_name_of(home)}"
         older = checkpoints.older_whole(path)
-        mend += f", or resume from {older}, which is whole" if older is not None else ""
-        yield Mistake(_PLACE, f"{text}. Mend: {mend}, or start from pretrain_network_g instead")
+        fix += f", or resume from {older}, which is whole" if older is not None else ""
+        yield Mistake(_PLACE, f"{text}. Fix: {fix}, or start from pretrain_network_g instead")
         return
     if refusal := checkpoints.refusal(path):
         yield Mistake(_PLACE, refusal)

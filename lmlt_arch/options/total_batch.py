@@ -98,20 +98,20 @@ def batch_notes(opt: Mapping[str, Any], launch: Launch) -> Iterator[Mistake]:
     if batch is None or batch.recipe in (None, batch.total):
         return
     text = f"makes {batch.total} images a step in {_processes(batch)}, but the recipe has {batch.recipe}: "
-    yield Mistake(_PLACE, text + _mends(batch, whole(opt, *_PLACE) or 1), NOTE)
+    yield Mistake(_PLACE, text + _fixes(batch, whole(opt, *_PLACE) or 1), NOTE)
 
 
-def _mends(batch: TotalBatch, each: int) -> str:
+def _fixes(batch: TotalBatch, each: int) -> str:
     assert batch.recipe is not None
-    mends = []
+    fixes = []
     if batch.recipe % each == 0:
         count = batch.recipe // each
-        mends.append(f"start {count} by torchrun --nproc_per_node={count} ... --launcher pytorch")
+        fixes.append(f"start {count} by torchrun --nproc_per_node={count} ... --launcher pytorch")
     copies = batch.total // each
     if batch.recipe % copies == 0:
-        mends.append(f"write batch_size_per_gpu: {batch.recipe // copies}")
-    mends.append(f"if it is meant, lmlt: total_batch: {batch.total}")
-    return ", or ".join(mends)
+        fixes.append(f"write batch_size_per_gpu: {batch.recipe // copies}")
+    fixes.append(f"if it is meant, lmlt: total_batch: {batch.total}")
+    return ", or ".join(fixes)
 
 
 def _processes(batch: TotalBatch) -> str:
@@ -151,7 +151,7 @@ def epoch_of(opt: Mapping[str, Any], images: int, launch: Launch) -> Epoch | Non
 
     Args:
         opt: the options.
-        images: of the training data set.
+        images: of the training dataset.
         launch: how the training is started.
     """
     batch = total_batch(opt, launched=launch.launched, processes=launch.processes)

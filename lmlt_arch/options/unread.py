@@ -62,7 +62,7 @@ _HARMLESS = ("use_shuffle", "io_backend", "damaged_images", "scale", "phase")
 
 def unread(opt: Mapping[str, Any], *, is_train: bool) -> list[Mistake]:
     """Every key that is known, but not read by what the file asks for."""
-    found = [*_mends(opt), *_of_sets(opt)]
+    found = [*_patches(opt), *_of_sets(opt)]
     if has_own_keys(opt):
         name = effective_model(opt)
         found += [
@@ -130,12 +130,12 @@ def _only_ours(opt: Mapping[str, Any]) -> Iterator[Mistake]:
         value, key = at(opt, *place), str(place[-1])
         if value is None or value == structure.model_fields[key].default or mentions(model, key):
             continue
-        mend = "" if kind else f": take model_type: {model_for(opt)}"
-        yield Mistake(place, f"is not read by {effective_model(opt)}{mend}", kind)
+        fix = "" if kind else f": take model_type: {model_for(opt)}"
+        yield Mistake(place, f"is not read by {effective_model(opt)}{fix}", kind)
 
 
 def _of_sets(opt: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Keys that other data sets read."""
+    """Keys that other datasets read."""
     for phase, data in section(opt, "datasets").items():
         kind = known_set(data)
         found = registered_class("DATASET_REGISTRY", kind) if kind else None
@@ -150,11 +150,11 @@ def _of_sets(opt: Mapping[str, Any]) -> Iterator[Mistake]:
                 yield Mistake(("datasets", phase, key), f"is not read by {kind}", NOTE)
 
 
-def _mends(opt: Mapping[str, Any]) -> Iterator[Mistake]:
-    from lmlt_arch.hook.mending import all_mends
+def _patches(opt: Mapping[str, Any]) -> Iterator[Mistake]:
+    from lmlt_arch.hook.patching import all_patches
 
     given = at(opt, "lmlt", "mends")
-    known = [mend.name for mend in all_mends()] if isinstance(given, list) and given else []
+    known = [patch.name for patch in all_patches()] if isinstance(given, list) and given else []
     for index, name in enumerate(given if known else ()):
         if isinstance(name, str) and name not in known:
-            yield Mistake(("lmlt", "mends", index), f"there is no mend {name!r}{nearest(name, known)}")
+            yield Mistake(("lmlt", "mends", index), f"there is no patch {name!r}{nearest(name, known)}")

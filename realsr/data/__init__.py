@@ -1,4 +1,4 @@
-"""Data sets for training on real photographs. Importing this package loads neither torch nor BasicSR."""
+"""Datasets for training on real photographs. Importing this package loads neither torch nor BasicSR."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A BasicSR data set of good photographs alone; the model makes their LQ images."""
+"""A BasicSR dataset of good photographs alone; the model makes their LQ images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class HQImageDataset(Dataset[dict[str, Any]]):
     the keys of its blur kernels may stand in the same section, but are the model's.
 
     Args:
-        opt: BasicSR's options of a data set:
+        opt: BasicSR's options of a dataset:
 
             - ``dataroot_gt``: a folder, searched at any depth, or an LMDB folder, or a list of them.
             - ``io_backend``: ``{type: disk}`` (default) or ``{type: lmdb}``.

@@ -1,4 +1,4 @@
-"""Gaussian and Poisson noise for a batch, in colour or gray."""
+"""Gaussian and Poisson noise for a batch, in color or gray."""
 
 from __future__ import annotations
 

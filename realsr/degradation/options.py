@@ -53,7 +53,7 @@ class RoundOptions:
     Attributes:
         kernel: The blur kernels.
         blur_prob: Probability that the round blurs at all.
-        resize_prob: Weights of enlarging, shrinking and keeping.
+        resize_prob: Weights of upscaling, shrinking and keeping.
         resize_range: Factors: the first number to 1 for shrinking, 1 to the second for enlarging.
         gaussian_noise_prob: Probability of Gaussian noise; otherwise it is Poisson noise.
         noise_range: Standard deviations of Gaussian noise, of 255.

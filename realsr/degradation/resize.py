@@ -49,8 +49,8 @@ def _lanczos(images: Tensor, size: tuple[int, int], factors: tuple[float, float]
 
 def _lanczos_weights(side: int, target: int, factor: float) -> Tensor:
     """What each pixel takes from each one before; (target, side), with sums of 1."""
-    centres = (torch.arange(target, dtype=torch.float64) + 0.5) / factor - 0.5
-    distance = (torch.arange(side, dtype=torch.float64) - centres[:, None]) * min(1.0, factor)
+    centers = (torch.arange(target, dtype=torch.float64) + 0.5) / factor - 0.5
+    distance = (torch.arange(side, dtype=torch.float64) - centers[:, None]) * min(1.0, factor)
     weights = torch.sinc(distance) * torch.sinc(distance / _LANCZOS_LOBES)
     weights = torch.where(distance.abs() < _LANCZOS_LOBES, weights, 0)
     return weights / weights.sum(1, keepdim=True)

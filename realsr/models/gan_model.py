@@ -67,7 +67,7 @@ class ESCRealGANModel(RealWorldModel):
         self.cri_gan = build_loss(train["gan_opt"]).to(self.device)
 
     def setup_optimizers(self) -> None:
-        """Make the optimisers of both networks."""
+        """Make the optimizers of both networks."""
         super().setup_optimizers()
         settings = dict(self.opt["train"]["optim_d"])
         self.optimizer_d = self.get_optimizer(settings.pop("type"), self.net_d.parameters(), **settings)

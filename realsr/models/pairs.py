@@ -34,7 +34,7 @@ def degraded_crops(
     height, width = gt.shape[-2:]
     if height % scale or width % scale or min(height, width) < size:
         raise ValueError(
-            f"training images come as {width}x{height} from the data set; they must be at least gt_size, "
+            f"training images come as {width}x{height} from the dataset; they must be at least gt_size, "
             f"{size}, and multiples of the scale, {scale}: change gt_size, or HQImageDataset's crop_pad_size"
         )
     lq, _ = degradation(source, generator)

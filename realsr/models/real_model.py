@@ -78,7 +78,7 @@ class RealWorldModel(ESCModel):
         self.files = [str(name) for name in data["gt_path"]]
         if training and not self._synthesizes:
             raise ValueError(
-                "high_order_degradation is false, so training needs pairs: a data set with LQ images, such "
+                "high_order_degradation is false, so training needs pairs: a dataset with LQ images, such "
                 f"as PairedImageDataset; {self.files[0]} has none"
             )
         with torch.no_grad():

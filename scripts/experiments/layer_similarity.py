@@ -9,7 +9,7 @@ CKA compares all pairs, by the unbiased estimator from mini-batches, so that the
 
 How to read it: 1 means that two layers tell the same crops apart in the same way, up to rotation and scale of
 their features; 0 that they have nothing in common. Bright squares along the diagonal are stages that repeat
-themselves: candidates for something cheaper. NEIGHBOURS is the mean over layers that follow one another, ALL
+themselves: candidates for something cheaper. NEIGHBORS is the mean over layers that follow one another, ALL
 that over all pairs; intervals (95 %) resample batches. Layers stand in the order in which they run; those of
 LMLT from the coarsest level to the finest within each block. Even random weights give layers that are alike,
 as they all see the same image: compare with the preset of the same name. Crops of one photograph resemble
@@ -45,13 +45,13 @@ class Findings:
     Attributes:
         layers: names in the order in which they ran.
         similarity: (layers, layers).
-        neighbours: mean over layers that follow one another.
+        neighbors: mean over layers that follow one another.
         all_pairs: mean over all pairs.
     """
 
     layers: list[str]
     similarity: Array
-    neighbours: Interval
+    neighbors: Interval
     all_pairs: Interval
 
 
@@ -107,7 +107,7 @@ def experiment(args: Namespace) -> Outcome:
         "networks": {
             name: {
                 "layers": found.layers,
-                "neighbours": found.neighbours,
+                "neighbors": found.neighbors,
                 "all": found.all_pairs,
                 "similarity": np.round(found.similarity, 6).tolist(),
             }
@@ -143,12 +143,12 @@ def mean_of_pairs(similarity: Array) -> float:
 
 def summary(findings: Mapping[str, Findings]) -> str:
     """A table for the terminal."""
-    lines = [f"{'network':24}{'layers':>6}  {'neighbours (95 %)':24}  all"]
+    lines = [f"{'network':24}{'layers':>6}  {'neighbors (95 %)':24}  all"]
     for name, found in findings.items():
-        neighbours, pairs = (
-            "{:.3f} ({:.3f} to {:.3f})".format(*it) for it in (found.neighbours, found.all_pairs)
+        neighbors, pairs = (
+            "{:.3f} ({:.3f} to {:.3f})".format(*it) for it in (found.neighbors, found.all_pairs)
         )
-        lines.append(f"{name:24}{len(found.layers):>6}  {neighbours:24}  {pairs}")
+        lines.append(f"{name:24}{len(found.layers):>6}  {neighbors:24}  {pairs}")
     return "\n".join(lines)
 
 
@@ -159,7 +159,7 @@ def draw(findings: Mapping[str, Findings]) -> "Figure":
     for axis, (name, found) in zip(axes, findings.items(), strict=True):
         image = axis.imshow(found.similarity, vmin=0, vmax=1, cmap="magma")
         axis.set_title(
-            f"{name}\nneighbours {found.neighbours.value:.2f}, all {found.all_pairs.value:.2f}", fontsize=9
+            f"{name}\nneighbors {found.neighbors.value:.2f}, all {found.all_pairs.value:.2f}", fontsize=9
         )
         labels = short_names(found.layers)
         every = range(0, len(found.layers), -(-len(found.layers) // 32))

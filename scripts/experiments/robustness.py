@@ -2,13 +2,13 @@ r"""What happens to images that were not made small by clean bicubic shrinking?
 
 Networks are trained on one degradation. Here ground truth is made small in other ways: blurred first
 (isotropic and anisotropic Gaussian, motion), shrunk by other filters (bilinear, Lanczos, area, and two that
-alias), and then corrupted by noise or JPEG. Each network enlarges all of it.
+alias), and then corrupted by noise or JPEG. Each network upscales all of it.
 
   python scripts/experiments/robustness.py --model LMLT_tiny_x4.pth --data datasets/benchmark/Set5
 
 How to read it: a heat map for each network and measure; rows are ways of shrinking, columns what followed,
-the top left cell is what networks are trained for. Numbers are the measure itself, colours the difference to
-bicubic enlargement of the same image: blue is better, red worse. A network is robust where it stays blue;
+the top left cell is what networks are trained for. Numbers are the measure itself, colors the difference to
+bicubic upscaling of the same image: blue is better, red worse. A network is robust where it stays blue;
 where a column of noise is red, it amplifies noise. At an even scale "nearest" also moves the image by half a
 pixel, which lowers all numbers in its row; "bilinear, aliasing" does not.
 
@@ -21,9 +21,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lmlt_arch.evaluation.datasets import find_data_set
+from lmlt_arch.evaluation.datasets import find_dataset
 from lmlt_arch.evaluation.errors import UsageError
-from lmlt_arch.experiments.networks import load_enlargers
+from lmlt_arch.experiments.networks import load_upscalers
 from lmlt_arch.experiments.program import Outcome, make_parser, run_experiment
 
 
@@ -36,10 +36,10 @@ def _run(args: argparse.Namespace) -> Outcome:
         raise UsageError("--jpeg takes qualities of 1 to 100")
     if args.crop < 0 or args.images < 0:
         raise UsageError("--crop and --images must not be negative")
-    enlargers = load_enlargers(args.model, args.device)
+    upscalers = load_upscalers(args.model, args.device)
     return run_robustness(
-        find_data_set(args.data, enlargers[0].scale),
-        enlargers,
+        find_dataset(args.data, upscalers[0].scale),
+        upscalers,
         make_conditions(
             isotropic=args.isotropic,
             anisotropic=args.anisotropic,
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser("robustness", str(__doc__))
     add = parser.add_argument
     add("--model", action="append", required=True, metavar="[NAME=]FILE", help="checkpoint; repeatable")
-    add("--data", type=Path, required=True, metavar="FOLDER", help="ground truth, or a data set with it")
+    add("--data", type=Path, required=True, metavar="FOLDER", help="ground truth, or a dataset with it")
     metrics = ["psnr", "ssim", "lpips", "dists"]
     text = "default: psnr ssim; the others need the extra [metrics]"
     add("--metrics", nargs="+", choices=metrics, default=metrics[:2], help=text)

@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
         help="places within the finest window where borders stand in turn, 2 or more (default: %(default)s)",
     )
     training = parser.add_argument_group("training small networks")
-    training.add_argument("--train", type=Path, metavar="FOLDER", help="a data set, as for --data")
+    training.add_argument("--train", type=Path, metavar="FOLDER", help="a dataset, as for --data")
     training.add_argument(
         "--trained", nargs="+", choices=TRAINED, default=TRAINED, metavar="NAME", help="which (default: all)"
     )
@@ -202,7 +202,7 @@ def measure(
     windows: Sequence[int],
     args: Namespace,
 ) -> Findings:
-    """Enlarge all photographs and compare borders with the inside, for windows of each size."""
+    """Upscale all photographs and compare borders with the inside, for windows of each size."""
     shifts = choose_shifts(windows, args.shifts)
     errors = []
     for _, lq, gt in tqdm(photographs, desc=name, file=sys.stderr):

@@ -48,7 +48,7 @@ def here() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-def enlarge_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+def upscale_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer programs, since the interpreter takes as long for large ones as for small ones."""
     monkeypatch.setitem(lmlt_cuda.ATTEND, "WINDOWS", 3)
     monkeypatch.setitem(lmlt_cuda.AGGREGATE, "NUMBERS", 1 << 16)
@@ -120,7 +120,7 @@ def test_lmlt_blocks(
 ) -> None:
     # The smallest has the tiles of a GPU.
     if dim > 4:
-        enlarge_tiles(monkeypatch)
+        upscale_tiles(monkeypatch)
     network = fill(LMLT(dim, **{"n_blocks": 1, **options})).eval()
     network = network.to(dtype=dtype, memory_format=torch.channels_last)
     x = noise(batch, dim, 64, 64 * cols, dtype)
@@ -139,7 +139,7 @@ def test_lmlt_blocks(
 def test_the_mixer_in_pieces(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several images at once, one, some rows of one: the last rows of an image have no others below."""
     monkeypatch.setattr(lmlt_cuda, "MIXED", rows * 64 * 4)
-    enlarge_tiles(monkeypatch)
+    upscale_tiles(monkeypatch)
     block = cast(Any, fill(LMLT(4, n_blocks=1)).feats[0])
     x, normed = torch.randn(2, 3, 64, 64, 4)
     run = lmlt_cuda._Run(x.clone())
@@ -259,7 +259,7 @@ def test_networks(
     fast_calls: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    enlarge_tiles(monkeypatch)
+    upscale_tiles(monkeypatch)
     small, x = ONE_BLOCK[name], image(20, 9, dtype=dtype)
     network = small.filled(dtype, attn_type=attn_type)
     with torch.inference_mode():

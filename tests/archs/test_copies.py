@@ -87,7 +87,7 @@ def test_a_copy_of_a_trained_network(small: Small) -> None:
 
 @torch.no_grad()
 def test_assigned_to_a_network_on_the_meta_device(small: Small) -> None:
-    """The way to load without initialising first."""
+    """The way to load without initializing first."""
     source, x = small.filled(), image(9, 10)
     with torch.device("meta"):
         network = small.build().eval()

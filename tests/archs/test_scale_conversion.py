@@ -99,11 +99,11 @@ def test_convert_bakes_the_symmetric_kernel() -> None:
     network.convert()
     baked = network.get_parameter("plk_filter")
     assert list(network.state_dict()) == names
-    assert_close(baked, plain_reference.symmetrised(raw))
+    assert_close(baked, plain_reference.symmetrized(raw))
     assert (baked - raw).abs().max() > 1e-3
     assert baked.requires_grad
     assert_close(network(x), before)
-    # Symmetrising twice changes nothing: a converted state serves an unconverted network.
+    # Symmetrizing twice changes nothing: a converted state serves an unconverted network.
     fresh = SMALL["ESC"].build().to(x).eval()
     fresh.load_state_dict(network.state_dict())
     assert_close(fresh(x), before)
@@ -145,7 +145,7 @@ def test_an_optimizer_made_before_convert_goes_on_working() -> None:
 
 @torch.no_grad()
 def test_large_kernel_ignores_rotation() -> None:
-    """What the symmetrisation is for: turning and mirroring the raw kernel changes nothing."""
+    """What the symmetrization is for: turning and mirroring the raw kernel changes nothing."""
     network, x = SMALL["ESC"].filled(), image(11, 14)
     before = network(x)
     kernel = network.get_parameter("plk_filter")

@@ -1,4 +1,4 @@
-"""UniUpsample, DySample and the enlargement of ESC-Real: every option with every scale."""
+"""UniUpsample, DySample and the upscaling of ESC-Real: every option with every scale."""
 
 import plain_reference
 import pytest
@@ -42,7 +42,7 @@ def test_uniupsample(upsampler: str, scale: int, mid_dim: int) -> None:
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
-def test_conv_refuses_to_enlarge(scale: int) -> None:
+def test_conv_refuses_to_upscale(scale: int) -> None:
     """The published code returns an image of the wrong size."""
     with pytest.raises(ValueError, match="conv"):
         UniUpsample("conv", scale, 16)
@@ -87,7 +87,7 @@ def test_a_width_beyond_a_byte() -> None:
 
 
 def sample_by_hand(plane: Tensor, x: float, y: float) -> Tensor:
-    """Bilinear value of (C, H, W) at pixel coordinates (centres at .5), borders replicated."""
+    """Bilinear value of (C, H, W) at pixel coordinates (centers at .5), borders replicated."""
     _, height, width = plane.shape
     x, y = min(max(x - 0.5, 0), width - 1), min(max(y - 0.5, 0), height - 1)
     x0, y0 = int(x), int(y)
@@ -122,7 +122,7 @@ def test_dysample_by_hand(scale: int) -> None:
 
 
 @torch.no_grad()
-def test_fresh_dysample_is_bilinear_enlargement() -> None:
+def test_fresh_dysample_is_bilinear_upscaling() -> None:
     """Zero offsets: only the initial positions act."""
     layer = DySample(8, 8, 3, 4)
     torch.nn.init.zeros_(layer.offset.weight)
@@ -153,7 +153,7 @@ def test_dysample_needs_whole_groups(channels: int, groups: int) -> None:
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
-def test_escreal_honours_its_scale(scale: int) -> None:
+def test_escreal_honors_its_scale(scale: int) -> None:
     """The published code is always x4."""
     small = Small("ESCReal", {**SMALL["ESCReal"].kwargs, "upscaling_factor": scale})
     with torch.no_grad():

@@ -166,7 +166,7 @@ def preload() -> None:
 
 
 def make_inputs(folder: Path) -> Path:
-    """Images, a data set, a film, a checkpoint and option files, all small."""
+    """Images, a dataset, a film, a checkpoint and option files, all small."""
     from small_evaluations import checkpoint
     from small_options import photo_options, save_image
 

@@ -171,16 +171,16 @@ def _lmdb(draw: random.Random, originals: Path, inputs: Path) -> tuple[str, Call
 
 
 def _read_lmdb(folder: Path) -> int:
-    """Read every image as a data set does, telling errors as commands do."""
+    """Read every image as a dataset does, telling errors as commands do."""
     from lmlt_arch.check.sources import _lmdb, _raw
-    from lmlt_arch.data.files import DataSetError
+    from lmlt_arch.data.files import DatasetError
     from lmlt_arch.data.images import ImageError
 
     try:
         images = _raw(folder) if "raw" in folder.name else _lmdb(folder)
         digests = [f"{key} {sha256(image.read().tobytes()).hexdigest()}" for key, image in images.items()]
         Path("pixels.txt").write_text("\n".join(digests))
-    except (DataSetError, ImageError, OSError) as error:
+    except (DatasetError, ImageError, OSError) as error:
         print(error)
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""Small data sets and option files in which nothing is wrong, to be broken by tests."""
+"""Small datasets and option files in which nothing is wrong, to be broken by tests."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`lmlt check`: what it finds in deliberately broken option files and data sets, and what it says."""
+"""`lmlt check`: what it finds in deliberately broken option files and datasets, and what it says."""
 
 import shutil
 from collections.abc import Callable
@@ -230,7 +230,7 @@ def resized(path: Path, width: int, height: int) -> None:
 
 
 BROKEN_DATA: list[tuple[Callable[[Path], object], str, str]] = [
-    (lambda f: shutil.rmtree(f / "gt"), "dataroot_gt: there is no folder", "mend the path"),
+    (lambda f: shutil.rmtree(f / "gt"), "dataroot_gt: there is no folder", "fix the path"),
     (lambda f: [p.unlink() for p in (f / "gt").iterdir()], "there are no images in", "gt"),
     (
         lambda f: (f / "lq/2.png").unlink(),
@@ -261,7 +261,7 @@ BROKEN_DATA: list[tuple[Callable[[Path], object], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "message", "mend"), BROKEN_DATA)
+@pytest.mark.parametrize(("damage", "message", "fix"), BROKEN_DATA)
 def test_broken_data(
     paired: dict[str, Any],
     write: Write,
@@ -269,7 +269,7 @@ def test_broken_data(
     capsys: pytest.CaptureFixture[str],
     damage: Callable[[Path], object],
     message: str,
-    mend: str,
+    fix: str,
 ) -> None:
     del paired["datasets"]["val"]
     damage(tmp_path)
@@ -278,7 +278,7 @@ def test_broken_data(
     assert len(found) == 1
     assert found[0].startswith(f"{path}:")
     assert "datasets: train:" in found[0]
-    assert mend in found[0]
+    assert fix in found[0]
 
 
 def test_damaged_photograph(
@@ -478,7 +478,7 @@ def test_kinds_of_images_are_told_of_all(
     text = "\n".join(found)
     assert len(found) == 3
     assert "0_11.png (as 1 more, which all have to be changed) has more than 8 bits per channel" in text
-    assert "0_13.tif has colour mode CMYK: convert it to 8-bit RGB first" in text
+    assert "0_13.tif has color mode CMYK: convert it to 8-bit RGB first" in text
     assert "0_14.png has transparent pixels" in text
     for name in ("0_11.png", "0_12.png", "0_13.tif", "0_14.png"):
         (folder / name).unlink()
@@ -498,7 +498,7 @@ def test_kinds_of_images_are_told_of_all(
         (4, 0.5, [], "but 4 images give it 2"),
     ],
 )  # fmt: skip
-def test_a_data_set_that_fills_no_batch(
+def test_a_dataset_that_fills_no_batch(
     paired: dict[str, Any],
     write: Write,
     capsys: pytest.CaptureFixture[str],

@@ -44,7 +44,7 @@ for line in sys.stdin:
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 COMMANDS: list[tuple[list[str], int, str]] = [
-    (["upscale", "a.png", "-o", "out", "--model", "net.pth"], 0, "1 enlarged"),
+    (["upscale", "a.png", "-o", "out", "--model", "net.pth"], 0, "1 upscaled"),
     (["upscale", "a.png", "-o", "t.tif", "--depth", "16", "--model", "net.pth"], 1, "basicsr-lmlt[images]"),
     (["compare", "a.png", "--model", "net.pth", "-o", "c.png", "--html", "c.html"], 0, "written: c.png"),
     (["benchmark", "--model", "net.pth", "--data", "Set"], 0, "PSNR"),

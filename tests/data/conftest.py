@@ -27,7 +27,7 @@ def photo_arrays() -> dict[str, NDArray[np.uint8]]:
 
 @pytest.fixture
 def photos(tmp_path: Path, photo_arrays: dict[str, NDArray[np.uint8]]) -> Path:
-    """A folder of PNG photographs, named as a data set's HR folder."""
+    """A folder of PNG photographs, named as a dataset's HR folder."""
     folder = tmp_path / "datasets" / "Photos_HR"
     folder.mkdir(parents=True)
     for name, pixels in photo_arrays.items():

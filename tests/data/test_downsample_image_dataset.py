@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from lmlt_arch.cli import main
 from lmlt_arch.data import DownsampleImageDataset, imresize
-from lmlt_arch.data.files import DataSetError
+from lmlt_arch.data.files import DatasetError
 from lmlt_arch.data.images import ImageError
 
 Photos = dict[str, NDArray[np.uint8]]
@@ -48,7 +48,7 @@ def items(dataset: DownsampleImageDataset, seed: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_lr_is_the_resized_crop(photos: Path, scale: int) -> None:
-    """Away from the border, where MATLAB mirrors and torch renormalises, both kernels give the same."""
+    """Away from the border, where MATLAB mirrors and torch renormalizes, both kernels give the same."""
     size = 24 * scale
     exact = DownsampleImageDataset(options(photos, scale=scale, gt_size=size, quantize_lq=False))
     rounded = DownsampleImageDataset(options(photos, scale=scale, gt_size=size))
@@ -182,7 +182,7 @@ def test_lmdb_gives_what_the_files_give(photos: Path) -> None:
         build_dataset(lmdb)[0]
 
 
-def test_normalised(photos: Path) -> None:
+def test_normalized(photos: Path) -> None:
     plain = items(DownsampleImageDataset(options(photos)), 0)[0]
     opt = options(photos, mean=[0.1, 0.2, 0.3], std=[0.5, 0.25, 1.0])
     scaled = items(DownsampleImageDataset(opt), 0)[0]
@@ -221,8 +221,8 @@ def test_damaged_images_are_named(photos: Path) -> None:
         (ValueError, "multiple of the scale", {"gt_size": 63}),
         (ValueError, "disk or lmdb", {"io_backend": {"type": "memcached"}}),
         (ValueError, "no images in", {"dataroot_gt": []}),
-        (DataSetError, "no folder nowhere", {"dataroot_gt": "nowhere"}),
-        (DataSetError, "no LMDB folder nowhere", {"dataroot_gt": "nowhere", "io_backend": {"type": "lmdb"}}),
+        (DatasetError, "no folder nowhere", {"dataroot_gt": "nowhere"}),
+        (DatasetError, "no LMDB folder nowhere", {"dataroot_gt": "nowhere", "io_backend": {"type": "lmdb"}}),
     ],
 )
 def test_errors(photos: Path, error: type[Exception], words: str, change: dict[str, Any]) -> None:

@@ -119,7 +119,7 @@ def test_a_missing_file(folder: Path, dataset: Any) -> None:
     [
         ("RGBA", "1.* has transparent pixels: composite it"),
         ("I;16", "1.* has more than 8 bits per channel: convert it"),
-        ("CMYK", "1.png has colour mode CMYK: convert it"),
+        ("CMYK", "1.png has color mode CMYK: convert it"),
     ],
 )
 def test_colors_that_would_be_lost(folder: Path, dataset: Any, kind: str, words: str, backend: str) -> None:
@@ -206,7 +206,7 @@ def test_blank_lines_of_a_list_are_no_photographs(folder: Path, dataset: Any) ->
 
 
 class _OfAUser(Dataset[Any]):
-    """A data set that is not like those of BasicSR."""
+    """A dataset that is not like those of BasicSR."""
 
     def __init__(self, **attributes: Any) -> None:
         vars(self).update(attributes)
@@ -224,7 +224,7 @@ class _OfAUser(Dataset[Any]):
     "attributes",
     [{}, {"paths": None}, {"paths": 5, "images": [1, 2]}, {"paths": [("a", "b")], "file_client": 3}],
 )
-def test_a_data_set_of_a_users_own(attributes: dict[str, Any]) -> None:
+def test_a_dataset_of_a_users_own(attributes: dict[str, Any]) -> None:
     guarded = SeededDataset(_OfAUser(**attributes))
     assert guarded[0] == {"lq": 0}
     with pytest.raises(TrainingDataError, match=r"sample 1: cannot be made a .* \(OSError: out of paper\)"):

@@ -86,7 +86,7 @@ def test_refuses_by_name(photo: Image.Image) -> None:
             decode_image(data, name=kind)
 
 
-def test_refuses_16_bit_colour(photo: Image.Image) -> None:
+def test_refuses_16_bit_color(photo: Image.Image) -> None:
     cv2 = pytest.importorskip("cv2")
     deep = np.asarray(photo).astype(np.uint16) * 257
     for suffix in (".png", ".tiff"):

@@ -48,15 +48,15 @@ def test_equals_basicsr_pipeline_on_8_bits(factor: int, photo_arrays: dict[str, 
 
 
 def plain_resize(line: NDArray[np.float64], length: int, scale: float) -> NDArray[np.float64]:
-    """One axis in float64, written from the definition: a normalised sum over the mirrored line."""
+    """One axis in float64, written from the definition: a normalized sum over the mirrored line."""
     stretch = min(scale, 1.0)
     result = []
     for k in range(length):
-        centre = (k + 0.5) / scale - 0.5
+        center = (k + 0.5) / scale - 0.5
         reach = math.ceil(2 / stretch) + 1
         total = weight_sum = 0.0
-        for i in range(math.floor(centre) - reach, math.floor(centre) + reach + 1):
-            x = abs(centre - i) * stretch
+        for i in range(math.floor(center) - reach, math.floor(center) + reach + 1):
+            x = abs(center - i) * stretch
             weight = 0.0
             if x <= 1:
                 weight = 1.5 * x**3 - 2.5 * x**2 + 1
@@ -97,10 +97,10 @@ def test_dtypes() -> None:
 def test_integers_are_clipped_not_wrapped() -> None:
     edge = np.zeros((32, 32), np.uint8)
     edge[:, 16:] = 255
-    enlarged = imresize(edge, 2)
+    upscaled = imresize(edge, 2)
     assert imresize(edge.astype(np.float32), 2).max() > 256
-    assert enlarged[:, :30].max() == 0
-    assert enlarged[:, -30:].min() == 255
+    assert upscaled[:, :30].max() == 0
+    assert upscaled[:, -30:].min() == 255
 
 
 def test_input_is_left_alone_and_may_be_a_view() -> None:

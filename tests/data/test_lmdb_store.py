@@ -10,7 +10,7 @@ import yaml
 from small_options import paired_options, save_image
 
 from lmlt_arch.cli import main
-from lmlt_arch.data.files import DataSetError
+from lmlt_arch.data.files import DatasetError
 from lmlt_arch.data.lmdb_environments import READING, Environments
 from lmlt_arch.data.lmdb_store import StoreError, check_is_whole
 from lmlt_arch.data.pairs import lmdb_keys
@@ -46,7 +46,7 @@ def test_one_that_is_cut_off(folder: Path, left: int) -> None:
     for use in (check_is_whole, lambda f: Environments().get(str(f), READING)):
         with pytest.raises(StoreError, match=words):
             use(folder)
-    with pytest.raises(DataSetError, match="is cut off"):
+    with pytest.raises(DatasetError, match="is cut off"):
         lmdb_keys(folder)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lmlt_arch.data.files import DataSetError
+from lmlt_arch.data.files import DatasetError
 from lmlt_arch.data.pairs import match_names, pairs_of_folders, pairs_of_list
 
 
@@ -53,24 +53,24 @@ def test_what_is_no_image_does_not_count(tmp_path: Path) -> None:
     assert names == [("a.png", "a.jpg"), ("b.ppm", "b.png")]
 
 
-def test_errors_name_three_images_and_the_mend(tmp_path: Path) -> None:
+def test_errors_name_three_images_and_the_fix(tmp_path: Path) -> None:
     gt = fill(tmp_path / "gt", *(f"{number}.png" for number in range(5)))
     lq = fill(tmp_path / "lq", "0.png")
     with pytest.raises(
-        DataSetError, match=r"has 5 images, .* 1; .*: 1\.png, 2\.png, 3\.png and 1 more\. Add"
+        DatasetError, match=r"has 5 images, .* 1; .*: 1\.png, 2\.png, 3\.png and 1 more\. Add"
     ):
         pairs_of_folders(gt, lq)
-    with pytest.raises(DataSetError, match=r"without ground truth: 1\.png"):
+    with pytest.raises(DatasetError, match=r"without ground truth: 1\.png"):
         pairs_of_folders(lq, gt, None)
     other = fill(tmp_path / "other", *(f"{number}x4.png" for number in range(5)))
-    with pytest.raises(DataSetError, match=r"filename_tmpl: '{}x2' says"):
+    with pytest.raises(DatasetError, match=r"filename_tmpl: '{}x2' says"):
         pairs_of_folders(gt, other, "{}x2")
     for template in ("{}{}", "{name}", "{", "x4", "{0.a}", "{:>99999999999}", "{:9999}", "{0!z}"):
-        with pytest.raises(DataSetError, match=r"filename_tmpl: .* must hold {} for the name"):
+        with pytest.raises(DatasetError, match=r"filename_tmpl: .* must hold {} for the name"):
             pairs_of_folders(gt, other, template)
-    with pytest.raises(DataSetError, match=r"there are no images in .*empty"):
+    with pytest.raises(DatasetError, match=r"there are no images in .*empty"):
         pairs_of_folders(gt, fill(tmp_path / "empty", "README.txt"))
-    with pytest.raises(DataSetError, match=r"no folder .*nowhere \(seen from"):
+    with pytest.raises(DatasetError, match=r"no folder .*nowhere \(seen from"):
         pairs_of_folders(gt, tmp_path / "nowhere")
 
 
@@ -89,17 +89,17 @@ def test_lists_as_people_write_them(tmp_path: Path) -> None:
     ]
     assert sorted(found) == sorted(expected)
     info.write_text("a.png\nz.png (4,4,3)\n")
-    with pytest.raises(DataSetError, match=r"lists what is not there: .*z\.png\."):
+    with pytest.raises(DatasetError, match=r"lists what is not there: .*z\.png\."):
         pairs_of_list(gt, lq, info)
     (lq / "ax4.png").unlink()
     info.write_text("a.png\n")
-    with pytest.raises(DataSetError, match=r"a partner of a\.png in .*lq"):
+    with pytest.raises(DatasetError, match=r"a partner of a\.png in .*lq"):
         pairs_of_list(gt, lq, info)
     info.write_text("\n")
-    with pytest.raises(DataSetError, match="lists no images"):
+    with pytest.raises(DatasetError, match="lists no images"):
         pairs_of_list(gt, lq, info)
-    with pytest.raises(DataSetError, match=r"nowhere\.txt, which is to list the images, cannot be read"):
+    with pytest.raises(DatasetError, match=r"nowhere\.txt, which is to list the images, cannot be read"):
         pairs_of_list(gt, lq, tmp_path / "nowhere.txt")
     info.write_text("a.png\n", encoding="utf-16")
-    with pytest.raises(DataSetError, match="no text in UTF-8"):
+    with pytest.raises(DatasetError, match="no text in UTF-8"):
         pairs_of_list(gt, lq, info)

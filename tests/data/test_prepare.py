@@ -396,7 +396,7 @@ def test_the_command_with_worker_processes(
         assert all(p.read_bytes() == (two / p.name).read_bytes() for p in one.iterdir())
 
 
-def test_gray_and_opaque_images_become_colour(photos: Path, photo_arrays: Photos) -> None:
+def test_gray_and_opaque_images_become_color(photos: Path, photo_arrays: Photos) -> None:
     for path in photos.iterdir():
         path.unlink()
     image = Image.fromarray(photo_arrays["coffee"])

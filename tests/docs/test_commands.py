@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from documented_commands import Block, WrongCommandError
-from onnx_files import enlarging
+from onnx_files import upscaling
 from PIL import Image
 from skimage import data
 from small_networks import SMALL
@@ -39,7 +39,7 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, small in {"ESC_x2.pth": "ESC", "ESC_Real_DySample.pth": "ESCReal-dysample"}.items():
         torch.save({"params_ema": SMALL[small].filled(torch.float32).state_dict()}, folder / name)
     assert main(["convert", str(folder / "net_g_latest.pth"), "-o", str(folder / "net.safetensors")]) == 0
-    enlarging(folder / "LMLT_tiny_x4.onnx", 4)
+    upscaling(folder / "LMLT_tiny_x4.onnx", 4)
     photo = data.astronaut()
     for name, height, width in (
         ("face.png", 12, 10),

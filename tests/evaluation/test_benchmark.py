@@ -20,7 +20,7 @@ from lmlt_arch import load_model
 from lmlt_arch.archs import PRESETS
 from lmlt_arch.cli import main
 from lmlt_arch.data.imresize import imresize
-from lmlt_arch.evaluation.datasets import find_data_set
+from lmlt_arch.evaluation.datasets import find_dataset
 from lmlt_arch.evaluation.published import published_figures
 
 NAMES = ("cat", "tac")
@@ -122,7 +122,7 @@ def test_hr_alone_is_found_below_and_by_itself(tmp_path: Path) -> None:
     write_pairs(tmp_path / "Set/HR", None)
     save(tmp_path / "Set/LR_bicubic/X2/unrelated.png", photo())
     for folder in (tmp_path / "Set", tmp_path / "Set/HR"):
-        found = find_data_set(folder, 4)
+        found = find_dataset(folder, 4)
         assert (found.name, found.lq_given, [item.name for item in found.items]) == ("Set", False, [*NAMES])
 
 
@@ -130,7 +130,7 @@ def test_hidden_files_and_other_files_are_passed_over(tmp_path: Path) -> None:
     write_pairs(tmp_path / "HR", None)
     save(tmp_path / "HR/.hidden.png", photo())
     (tmp_path / "HR/Thumbs.db").write_text("")
-    assert [item.name for item in find_data_set(tmp_path, 2).items] == [*NAMES]
+    assert [item.name for item in find_dataset(tmp_path, 2).items] == [*NAMES]
 
 
 def test_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,7 +170,7 @@ def test_names_that_are_no_utf8_are_written_out(tmp_path: Path) -> None:
 
 
 def test_equal_images_are_null_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # An even gray stays what it is when it is shrunk and enlarged.
+    # An even gray stays what it is when it is shrunk and upscaled.
     save(tmp_path / "gray/even.png", np.full((40, 40, 3), 128, np.uint8))
     model = checkpoint(tmp_path / "net.pth")
     bicubic, _ = figures(tmp_path, capsys, "--model", model, "--data", tmp_path / "gray")
@@ -221,7 +221,7 @@ def test_what_cannot_be_measured_is_said_in_one_line(
         (["--data", tmp_path / "cut"], 1, f"{tmp_path / 'cut/tac.png'} is damaged or not an image"),
         (["--data", tmp_path / "tiny"], 1, "tiny.png: SSIM needs 11 x 11 pixels; 8x8 are left"),
         (["--data", tmp_path / "dot"], 1, "dot.png of 1x1 pixels is too small for x2"),
-        (["--data", tmp_path / "fine", "--scale", 4], 2, f"{net} enlarges x2, not x4"),
+        (["--data", tmp_path / "fine", "--scale", 4], 2, f"{net} upscales x2, not x4"),
         (["--data", tmp_path / "fine", "--tile", 0], 2, "--tile must be above 0"),
         (["--data", tmp_path / "fine", "-o", tmp_path], 2, f"-o {tmp_path} is a folder"),
         (["--data", tmp_path / "fine", "-o", tmp_path / "no/t"], 1, "there is no folder"),

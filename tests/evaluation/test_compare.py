@@ -20,7 +20,7 @@ from lmlt_arch.evaluation.comparison import Comparison, Crop, Version, choose_cr
 from lmlt_arch.evaluation.errors import DataError
 from lmlt_arch.evaluation.models import LoadedModel, load_models
 from lmlt_arch.evaluation.pairs import Scores
-from lmlt_arch.evaluation.sheet import COLOURS, draw_sheets
+from lmlt_arch.evaluation.sheet import COLORS, draw_sheets
 
 
 def test_versions_are_the_networks_output_rounded_as_basicsr_does(tmp_path: Path) -> None:
@@ -104,18 +104,18 @@ def picture(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-def count(image: np.ndarray, colour: tuple[int, int, int]) -> int:
-    return int((image == np.array(colour)).all(-1).sum())
+def count(image: np.ndarray, color: tuple[int, int, int]) -> int:
+    return int((image == np.array(color)).all(-1).sum())
 
 
-def test_sheet_shows_the_crops_enlarged_and_boxes_in_their_colours() -> None:
+def test_sheet_shows_the_crops_upscaled_and_boxes_in_their_colors() -> None:
     comparison = differing((230, 30))
     comparison.versions[1].pixels[30:50, 230:250] = (1, 2, 3)
     sheet = picture(draw_sheets([(comparison, [Crop(220, 20, 40, 40)])]))
     # 20 x 20 pixels, six times as large; and not elsewhere.
     assert count(sheet, (1, 2, 3)) == (20 * 6) ** 2
     # Around the place in the whole image and around three crops: GT, bicubic, net.
-    frame = tuple(int(COLOURS[0][i : i + 2], 16) for i in (1, 3, 5))
+    frame = tuple(int(COLORS[0][i : i + 2], 16) for i in (1, 3, 5))
     assert count(sheet, frame) > 3 * (240 * 4 * 3 - 4 * 9)
     second = picture(draw_sheets([(comparison, [Crop(220, 20, 40, 40)])] * 2))
     assert second.shape == (2 * sheet.shape[0], *sheet.shape[1:])
@@ -178,7 +178,7 @@ def test_what_cannot_be_compared_is_said_in_one_line(
         (
             [*base, *out, "--crop", "0", "0", "49", "10"],
             2,
-            "--crop 0 0 49 10 reaches beyond the enlarged 24 of 48x48",
+            "--crop 0 0 49 10 reaches beyond the upscaled 24 of 48x48",
         ),
         ([*base, *out, "--crop", "0", "-1", "4", "10"], 2, "--crop 0 -1 4 10: X Y must be 0 or more"),
         ([*base, *out, "--model", other], 2, "networks of one scale can be compared, not x2 x2, x3 x3"),
@@ -269,4 +269,4 @@ def test_lack_of_memory_is_said_in_one_line() -> None:
     with pytest.raises(
         DataError, match="hungry needs more memory than there is for 30x20 pixels: give --tile"
     ):
-        model.enlarge(photo(30, 20))
+        model.upscale(photo(30, 20))

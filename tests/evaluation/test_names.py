@@ -1,4 +1,4 @@
-"""Names of files, data sets and networks are data wherever they are printed."""
+"""Names of files, datasets and networks are data wherever they are printed."""
 
 import csv
 import html
@@ -16,7 +16,7 @@ from PIL import Image
 from lmlt_arch.evaluation.benchmark import Result, Row
 from lmlt_arch.evaluation.benchmark_tables import to_csv, to_json, to_markdown
 from lmlt_arch.evaluation.comparison import Comparison, Version
-from lmlt_arch.evaluation.datasets import DataSet, Item
+from lmlt_arch.evaluation.datasets import Dataset, Item
 from lmlt_arch.evaluation.figures import new_figure, to_png
 from lmlt_arch.evaluation.markdown import cell, paragraph, table
 from lmlt_arch.evaluation.page import make_page
@@ -62,7 +62,7 @@ def test_in_a_page(name: str) -> None:
 
 
 def _results(name: str) -> list[Result]:
-    data = DataSet(name, 2, [Item(name, Path("gt"), None), Item("plain", Path("gt"), None)])
+    data = Dataset(name, 2, [Item(name, Path("gt"), None), Item("plain", Path("gt"), None)])
     values = {"psnr": -30.5, "ssim": float("-inf")}
     return [Result(data, [Row(name, None, [values, values])])]
 

@@ -27,12 +27,12 @@ needs_chromium = pytest.mark.skipif(
 )
 
 
-def flat(colour: tuple[int, int, int], side: int = SIZE) -> np.ndarray:
-    return np.full((side, side, 3), colour, np.uint8)
+def flat(color: tuple[int, int, int], side: int = SIZE) -> np.ndarray:
+    return np.full((side, side, 3), color, np.uint8)
 
 
 def comparison(name: str = "flat", *, side: int = SIZE, gain: float = 0) -> Comparison:
-    """LR of black and white pixels, and a colour for each version."""
+    """LR of black and white pixels, and a color for each version."""
     lq = np.zeros((side // 4, side // 4, 3), np.uint8)
     lq[::2, ::2] = lq[1::2, 1::2] = 255
     versions = [
@@ -74,8 +74,8 @@ class Page:
     def zoom(self) -> int:
         return int(self.browser.evaluate("document.querySelector('#zoom').textContent").rstrip("%"))
 
-    def colours(self, *places: tuple[float, float]) -> list[tuple[int, ...]]:
-        """At places given as shares of the fitted, and so centred, 600 x 600 image."""
+    def colors(self, *places: tuple[float, float]) -> list[tuple[int, ...]]:
+        """At places given as shares of the fitted, and so centered, 600 x 600 image."""
         shot = self.browser.screenshot()
         stage = self.browser.box("#stage")
         corner = (stage["x"] + stage["width"] / 2 - 300, stage["y"] + stage["height"] / 2 - 300)
@@ -93,7 +93,7 @@ def page(browser: Chromium, tmp_path: Path) -> Page:
 
 @needs_chromium
 def test_page_asks_for_nothing_and_has_no_errors(page: Page) -> None:
-    assert page.colours((0.25, 0.2), (0.75, 0.2)) == [RED, GREEN]
+    assert page.colors((0.25, 0.2), (0.75, 0.2)) == [RED, GREEN]
     assert page.browser.errors == []
     strangers = [url for url in page.browser.requests if not url.startswith(("file://", "data:image/"))]
     assert strangers == []
@@ -107,14 +107,14 @@ def test_dragging_the_divider_shows_more_of_the_left_version(page: Page) -> None
     # 200 of 1000 pixels, which are a third of the image's 600.
     assert page.divided_at() == 70
     assert page.handle()[0] == pytest.approx(x + 200)
-    assert page.colours((0.25, 0.2), (0.75, 0.2), (0.9, 0.2)) == [RED, RED, GREEN]
+    assert page.colors((0.25, 0.2), (0.75, 0.2), (0.9, 0.2)) == [RED, RED, GREEN]
     page.browser.drag(page.handle(), (-50, y))
     assert page.divided_at() == 0
-    assert page.colours((0.02, 0.2)) == [GREEN]
+    assert page.colors((0.02, 0.2)) == [GREEN]
 
 
 @needs_chromium
-def test_the_divider_is_where_the_colours_change(page: Page) -> None:
+def test_the_divider_is_where_the_colors_change(page: Page) -> None:
     x, y = page.handle()
     page.browser.drag((x, y), (x - 77, y))
     row = page.browser.screenshot()[int(page.browser.box("#stage")["y"]) + 60]
@@ -137,7 +137,7 @@ def test_one_finger_drags_and_two_zoom(page: Page) -> None:
     x, y = page.handle()
     page.browser.touch([(x, y)], [(x - 60, y)], [(x - 150, y)])
     assert page.divided_at() == 35
-    assert page.colours((0.3, 0.2)) == [GREEN]
+    assert page.colors((0.3, 0.2)) == [GREEN]
     page.browser.touch([(450, y), (550, y)], [(420, y), (580, y)], [(400, y), (600, y)])
     assert page.zoom() == 600
     assert page.divided_at() == 35
@@ -153,32 +153,32 @@ def test_keys_move_the_divider(page: Page) -> None:
     page.browser.evaluate("document.querySelector('#divider').focus()")
     page.browser.press("Home")
     assert page.divided_at() == 0
-    assert page.colours((0.05, 0.2)) == [GREEN]
+    assert page.colors((0.05, 0.2)) == [GREEN]
     page.browser.press("End")
     assert page.divided_at() == 100
-    assert page.colours((0.95, 0.2)) == [RED]
+    assert page.colors((0.95, 0.2)) == [RED]
 
 
 @needs_chromium
 def test_keys_choose_versions(page: Page) -> None:
     page.browser.press("5", "Digit5")
     page.browser.press("$", "Digit4", SHIFT)
-    assert page.colours((0.25, 0.2), (0.75, 0.2)) == [YELLOW, BLUE]
+    assert page.colors((0.25, 0.2), (0.75, 0.2)) == [YELLOW, BLUE]
     page.browser.press("s", "KeyS")
-    assert page.colours((0.25, 0.2), (0.75, 0.2)) == [BLUE, YELLOW]
+    assert page.colors((0.25, 0.2), (0.75, 0.2)) == [BLUE, YELLOW]
     # There is no ninth version.
     page.browser.press("9", "Digit9")
-    assert page.colours((0.25, 0.2), (0.75, 0.2)) == [BLUE, YELLOW]
+    assert page.colors((0.25, 0.2), (0.75, 0.2)) == [BLUE, YELLOW]
 
 
 @needs_chromium
 def test_small_image_is_shown_pixel_by_pixel(page: Page) -> None:
     page.browser.press("1", "Digit1")
-    # One pixel of 50 is 12 of the screen; the colours are not blended.
+    # One pixel of 50 is 12 of the screen; the colors are not blended.
     pixels = [(0.7 + 0.02 * i + 0.01 + shift, 0.11) for i in range(3) for shift in (-0.008, 0, 0.008)]
     assert (
-        page.colours(*pixels) == [BLACK] * 3 + [WHITE] * 3 + [BLACK] * 3
-        or page.colours(*pixels) == [WHITE] * 3 + [BLACK] * 3 + [WHITE] * 3
+        page.colors(*pixels) == [BLACK] * 3 + [WHITE] * 3 + [BLACK] * 3
+        or page.colors(*pixels) == [WHITE] * 3 + [BLACK] * 3 + [WHITE] * 3
     )
 
 
@@ -193,9 +193,9 @@ def test_choosing_from_the_lists(page: Page) -> None:
         "{const list = document.querySelector('#right'); list.value = 4;"
         " list.dispatchEvent(new Event('change'))}"
     )
-    assert page.colours((0.75, 0.2)) == [BLUE]
+    assert page.colors((0.75, 0.2)) == [BLUE]
     page.browser.click("#swap")
-    assert page.colours((0.25, 0.2), (0.75, 0.2)) == [BLUE, RED]
+    assert page.colors((0.25, 0.2), (0.75, 0.2)) == [BLUE, RED]
 
 
 @needs_chromium

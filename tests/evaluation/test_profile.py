@@ -291,7 +291,7 @@ def test_the_area_of_a_dot_is_memory() -> None:
     def area(memory: int) -> int:
         rows = [measured("a", 0.001, memory), measured("b", 0.1, 4000)]
         image = np.asarray(Image.open(io.BytesIO(draw_plot(rows, None))).convert("RGB")).astype(int)
-        # The first colour, half transparent on white: blue.
+        # The first color, half transparent on white: blue.
         return int(((image[..., 2] - image[..., 0] > 60) & (image[..., 2] > 180)).sum())
 
     assert area(4000) / area(1000) == pytest.approx(4, rel=0.15)

@@ -181,7 +181,7 @@ def test_images_count_alike_and_crops_are_of_the_middle() -> None:
 
 
 def test_gradients_pass_networks_of_other_packages(tmp_path: Path) -> None:
-    # Not imported here: that takes the mend which the package makes.
+    # Not imported here: that takes the fix which the package makes.
     if find_spec("spandrel") is None:
         pytest.skip("spandrel is not installed")
     from basicsr.archs.swinir_arch import SwinIR

@@ -13,7 +13,7 @@ from PIL import Image
 from small_evaluations import checkpoint, photo, save
 
 from lmlt_arch.data.imresize import imresize
-from lmlt_arch.evaluation.datasets import find_data_set
+from lmlt_arch.evaluation.datasets import find_dataset
 from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.experiments.damage import (
     RESIZERS,
@@ -24,7 +24,7 @@ from lmlt_arch.experiments.damage import (
     motion_kernel,
     shrink,
 )
-from lmlt_arch.experiments.networks import Enlarger, load_enlargers
+from lmlt_arch.experiments.networks import Upscaler, load_upscalers
 from lmlt_arch.experiments.robustness import HIGHEST_PSNR, make_conditions, run_robustness
 
 
@@ -108,8 +108,8 @@ def test_the_degradation_that_a_planted_network_undoes(tmp_path: Path) -> None:
         save(tmp_path / "HR" / f"{number}.png", repeat(photo(24, 20, left=90 + 30 * number)))
     conditions = make_conditions(isotropic=[1.5], anisotropic=[2], motion=[6], noise=[8], jpeg=[50])
     outcome = run_robustness(
-        find_data_set(tmp_path, 4),
-        [Enlarger("planted", 4, repeat)],
+        find_dataset(tmp_path, 4),
+        [Upscaler("planted", 4, repeat)],
         conditions,
         metrics=["psnr", "ssim"],
         crop=0,
@@ -148,4 +148,4 @@ def test_the_program(repo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 def test_networks_of_two_scales_are_refused(tmp_path: Path) -> None:
     texts = [str(checkpoint(tmp_path / f"{scale}.pth", scale=scale)) for scale in (2, 3)]
     with pytest.raises(UsageError, match="2 x2, 3 x3"):
-        load_enlargers(texts, torch.device("cpu"))
+        load_upscalers(texts, torch.device("cpu"))

@@ -86,9 +86,9 @@ def test_many_small_batches_give_nearly_what_a_large_one_gives() -> None:
     assert small[0, 1] == pytest.approx(whole[0, 1], abs=0.05)
     # A biased estimator from batches would not: with eight images, unrelated features look alike.
     x, y = draw(8, 64), draw(8, 64, seed=3)
-    centred = [part - part.mean(0) for part in (x, y)]
-    biased = (centred[0].T @ centred[1]).square().sum() / np.prod(
-        [float((part.T @ part).square().sum() ** 0.5) for part in centred]
+    centered = [part - part.mean(0) for part in (x, y)]
+    biased = (centered[0].T @ centered[1]).square().sum() / np.prod(
+        [float((part.T @ part).square().sum() ** 0.5) for part in centered]
     )
     assert biased > 0.5
 
@@ -186,7 +186,7 @@ def test_program_compares_the_layers_of_a_checkpoint(
     similarity = np.array(found["similarity"])
     assert found["layers"] == [f"feats.0.lhsb.mfr.{level}" for level in (3, 2, 1, 0)]
     np.testing.assert_allclose(similarity.diagonal(), 1)
-    assert found["neighbours"][0] == pytest.approx(similarity.diagonal(1).mean(), abs=1e-5)
+    assert found["neighbors"][0] == pytest.approx(similarity.diagonal(1).mean(), abs=1e-5)
     assert output.with_suffix(".png").stat().st_size > 5_000
     capsys.readouterr()
     for extra, said in (

@@ -13,7 +13,7 @@ from lmlt_arch.data.images import read_image
 from lmlt_arch.export.onnx_runner import OnnxRunner
 from lmlt_arch.metrics.psnr_ssim import psnr
 
-# After the plugin, which mends what spandrel imports where that is broken.
+# After the plugin, which fixes what spandrel imports where that is broken.
 import spandrel  # isort: skip
 
 # Mean Y-PSNR of `params_ema` with the published code, see benchmark/README.md of the reference material.

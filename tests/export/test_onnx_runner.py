@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from onnx import TensorProto
-from onnx_files import enlarging
+from onnx_files import upscaling
 
 from lmlt_arch.export.errors import ExportError
 from lmlt_arch.export.onnx_runner import OnnxRunner
@@ -14,7 +14,7 @@ from lmlt_arch.export.onnx_runner import OnnxRunner
 @pytest.mark.parametrize("scale", [1, 3])
 @pytest.mark.parametrize("batch", ["n", 1])
 def test_a_file_without_metadata(scale: int, batch: int | str, tmp_path: Path) -> None:
-    runner = OnnxRunner(enlarging(tmp_path / "stranger.onnx", scale, batch=batch))
+    runner = OnnxRunner(upscaling(tmp_path / "stranger.onnx", scale, batch=batch))
     assert (runner.name, runner.scale, runner.multiple, runner.facts) == ("stranger", scale, 1, None)
     x = torch.rand(2, 3, 5, 7, dtype=torch.float64)
     expected = x.float().repeat_interleave(scale, -1).repeat_interleave(scale, -2).double()
@@ -22,7 +22,7 @@ def test_a_file_without_metadata(scale: int, batch: int | str, tmp_path: Path) -
 
 
 def test_half_precision_without_metadata(tmp_path: Path) -> None:
-    runner = OnnxRunner(enlarging(tmp_path / "half.onnx", kind=TensorProto.FLOAT16))
+    runner = OnnxRunner(upscaling(tmp_path / "half.onnx", kind=TensorProto.FLOAT16))
     assert runner.dtype is torch.float16
     x = torch.rand(1, 3, 4, 4)
     assert torch.equal(runner(x)[..., ::3, ::3], x.half().float())
@@ -35,12 +35,12 @@ def test_half_precision_without_metadata(tmp_path: Path) -> None:
         ({"height": 64}, "takes images of 64 x w only: export it with free height and width"),
         ({"channels": 1}, "not RGB images"),
         ({"kind": TensorProto.INT32}, "not RGB images"),
-        ({"scale": 0.5}, "no enlargement"),
-        ({"scale": 1.5}, "no enlargement"),
+        ({"scale": 0.5}, "no upscaling"),
+        ({"scale": 1.5}, "no upscaling"),
     ],
 )
-def test_files_that_enlarge_no_images(options: dict[str, int], message: str, tmp_path: Path) -> None:
-    path = enlarging(tmp_path / "stranger.onnx", **options)
+def test_files_that_upscale_no_images(options: dict[str, int], message: str, tmp_path: Path) -> None:
+    path = upscaling(tmp_path / "stranger.onnx", **options)
     with pytest.raises(ExportError, match=message) as caught:
         OnnxRunner(path)
     assert str(caught.value).startswith(f"{path}: ")
@@ -57,7 +57,7 @@ def test_damaged_files(content: bytes, tmp_path: Path) -> None:
 
 
 def test_a_truncated_file(tmp_path: Path) -> None:
-    path = enlarging(tmp_path / "whole.onnx")
+    path = upscaling(tmp_path / "whole.onnx")
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ExportError, match="damaged, not an ONNX file"):
         OnnxRunner(path)
@@ -72,10 +72,10 @@ def test_no_file(tmp_path: Path) -> None:
 
 def test_a_device_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="this onnxruntime cannot use xpu: take device cpu"):
-        OnnxRunner(enlarging(tmp_path / "stranger.onnx"), device="xpu")
+        OnnxRunner(upscaling(tmp_path / "stranger.onnx"), device="xpu")
 
 
 def test_input_that_it_cannot_take(tmp_path: Path) -> None:
-    runner = OnnxRunner(enlarging(tmp_path / "stranger.onnx"))
+    runner = OnnxRunner(upscaling(tmp_path / "stranger.onnx"))
     with pytest.raises(ExportError, match=r"cannot run on \(1, 4, 5, 5\)"):
         runner(torch.rand(1, 4, 5, 5))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from stock_modules import mend, run_afresh
+from stock_modules import patch, run_afresh
 
 Parse = Callable[..., dict[str, Any]]
 
@@ -38,7 +38,7 @@ def test_defaults_that_basicsr_lacks(parse: Parse) -> None:
     stock = parse(names, "SRModel")
     assert "use_tb_logger" not in stock["logger"]
     storage = {"type": "disk", "lock": False, "db_paths": None}
-    mend("defaults-that-basicsr-lacks", names)
+    patch("defaults-that-basicsr-lacks", names)
     assert {**parse(names, "SRModel"), "manual_seed": 0} == {**stock, "manual_seed": 0}, "not ours"
     opt = parse(names, "LMLTModel", use_rot=True, io_backend=storage)
     assert opt["logger"] == {"print_freq": 1, "use_tb_logger": False}
@@ -54,7 +54,7 @@ def test_prefetch_without_a_gpu(
     parse: Parse, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, model_type: str
 ) -> None:
     names = run_afresh("basicsr.utils.options")
-    mend("prefetch-without-a-gpu", names)
+    patch("prefetch-without-a-gpu", names)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert parse(names, model_type, prefetch_mode="cuda")["datasets"]["train"]["prefetch_mode"] == "cpu"
     assert [str(each.message) for each in recwarn if "prefetch_mode: cuda" in str(each.message)] == [

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from basicsr.utils import options as stock
 
-from lmlt_arch.hook import mending
-from lmlt_arch.hook.mends_options import _runs_code
+from lmlt_arch.hook import patching
+from lmlt_arch.hook.patches.options import _runs_code
 
-MEND = "forced-values-are-data"
+PATCH = "forced-values-are-data"
 PLAIN = ["[1, 2e-4, -3, +4]", "[None, True, 'a', \"b\"]", "[]", "[[1], (2, 3)]", "[{'a': 1}]", "[1],[2]"]
 TEXTS = {"~": None, "none": None, "True": True, "false": False, "5": 5, "0.5": 0.5, "!!float 1e-4": 1e-4}
 TEXTS |= {"1e-4": "1e-4", "-1": "-1", "a b": "a b", "{a: 1}": "{a: 1}", "f()": "f()"}
@@ -35,7 +35,7 @@ CODE = [
 
 @pytest.mark.parametrize("text", PLAIN)
 def test_plain_lists_are_what_they_were(text: str) -> None:
-    assert MEND in mending.applied
+    assert PATCH in patching.applied
     assert stock._postprocess_yml_value(text) == eval(text)
 
 
@@ -108,7 +108,7 @@ def test_a_release_that_runs_nothing_is_left_alone() -> None:
 
     names = {"parse_options": parse_options}
     assert not _runs_code(names)
-    mending.after("basicsr.utils.options", names)
+    patching.after("basicsr.utils.options", names)
     assert "eval" not in names
 
 

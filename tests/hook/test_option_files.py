@@ -90,7 +90,7 @@ def test_files_of_others_are_not_read(installed: Environment, tmp_path: Path) ->
     assert said.endswith("2 y 5\n")
 
 
-def test_without_the_mend_a_slip_leaves_folders_and_a_traceback(
+def test_without_the_patch_a_slip_leaves_folders_and_a_traceback(
     installed: Environment, options: Callable[..., Path], repo_root: Path, tmp_path: Path
 ) -> None:
     said = installed.run(

@@ -52,8 +52,8 @@ def test_stock_checkout_never_built(plugged: Environment, options: Options, tmp_
     assert "Network [LMLT] is created" in said
     assert "Save the latest model" in said
     assert (checkout / "experiments" / "tiny" / "models" / "net_g_latest.pth").is_file()
-    for mend in ("own-folder", "missing-version"):
-        said = plugged.run("basicsr/train.py", "-opt", options(), cwd=checkout, skip=[mend], fails=True)
+    for patch in ("own-folder", "missing-version"):
+        said = plugged.run("basicsr/train.py", "-opt", options(), cwd=checkout, skip=[patch], fails=True)
         assert "ModuleNotFoundError: No module named 'basicsr" in said
 
 

@@ -98,8 +98,8 @@ def test_no_seams() -> None:
         expected = net.decode(features(lq), lq, size)
     whole = AnySizeNetwork(TiledNetwork(features, Tiling(WHOLE, 0, 1)), net)
     tiled = AnySizeNetwork(TiledNetwork(features, Tiling(16, 4, 1)), net)
-    assert_close(whole.enlarge(lq, size), expected)
-    assert_close(tiled.enlarge(lq, size), expected)
+    assert_close(whole.upscale(lq, size), expected)
+    assert_close(tiled.upscale(lq, size), expected)
     bands = [*tiled.bands(lambda y, x: lq[:, :, y, x], 37, 29, size)]
     assert len(bands) > 2
     assert_close(torch.cat(bands, -2), expected)
@@ -109,8 +109,8 @@ def test_ensemble() -> None:
     """The average over eight versions: the same for a mirrored image, mirrored."""
     upscaler = Upscaler(network(), ensemble=True)
     lq = torch.rand(1, 3, 11, 14, generator=torch.Generator().manual_seed(0))
-    result = upscaler.enlarge(lq, size=(20, 33))
-    assert_close(upscaler.enlarge(lq.flip(-1), size=(20, 33)).flip(-1), result)
-    assert_close(upscaler.enlarge(lq.mT, size=(33, 20)).mT, result)
-    plain = Upscaler(network()).enlarge(lq, size=(20, 33))
+    result = upscaler.upscale(lq, size=(20, 33))
+    assert_close(upscaler.upscale(lq.flip(-1), size=(20, 33)).flip(-1), result)
+    assert_close(upscaler.upscale(lq.mT, size=(33, 20)).mT, result)
+    plain = Upscaler(network()).upscale(lq, size=(20, 33))
     assert (plain - result).abs().max() > 1e-3

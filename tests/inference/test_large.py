@@ -1,4 +1,4 @@
-"""Images that are enlarged in rows through the disk."""
+"""Images that are upscaled in rows through the disk."""
 
 import subprocess
 import sys
@@ -15,20 +15,20 @@ from lmlt_arch import LMLT, Upscaler
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.files import OutputError
 from lmlt_arch.inference.details import Details
-from lmlt_arch.inference.large import enlarge_large
+from lmlt_arch.inference.large import upscale_large
 from lmlt_arch.inference.pictures import DEPTHS, FORMATS, Encoding, Picture, decode_picture, encode_picture
 from lmlt_arch.inference.upscaler import to_pixels
 
 pytest.importorskip("pyvips")
 
 
-def enlarged(
+def upscaled(
     folder: Path, upscaler: Upscaler, picture: Picture, after: tuple[int, int], **encoding: int
 ) -> Picture:
     format = FORMATS[picture.format]
     source, target = folder / f"in{format.suffix}", folder / "out" / f"result{format.suffix}"
     source.write_bytes(encode_picture(picture, format))
-    enlarge_large(source, target, upscaler, after=after, format=format, encoding=Encoding(**encoding))
+    upscale_large(source, target, upscaler, after=after, format=format, encoding=Encoding(**encoding))
     assert [path.name for path in target.parent.iterdir()] == [target.name], "nothing temporary stays"
     return decode_picture(target.read_bytes(), "result")
 
@@ -45,7 +45,7 @@ def test_equals_the_way_through_memory(tmp_path: Path, format: str, depth: int, 
     exif[0x010F] = "Maker"
     details = Details(exif=exif.tobytes(), xmp=b"<x/>", dpi=(300, 300))
     picture = replace(Picture(pixels, details=details, format=format).with_pixels(pixels))
-    result = enlarged(tmp_path, Upscaler(Nearest(), tile=32, overlap=8), picture, (74, 180))
+    result = upscaled(tmp_path, Upscaler(Nearest(), tile=32, overlap=8), picture, (74, 180))
     np.testing.assert_allclose(
         result.pixels(), pixels.repeat(2, 0).repeat(2, 1), atol=1e-7 if depth == 32 else 0
     )
@@ -54,18 +54,18 @@ def test_equals_the_way_through_memory(tmp_path: Path, format: str, depth: int, 
     assert result.details.xmp == b"<x/>"
 
 
-def test_with_a_network_and_hidden_colours(tmp_path: Path, checkpoint: Path, photo: Image.Image) -> None:
+def test_with_a_network_and_hidden_colors(tmp_path: Path, checkpoint: Path, photo: Image.Image) -> None:
     pixels = np.asarray(photo.resize((200, 150)).convert("RGBA")).copy()
     pixels[40:60, 30:90] = 0
     picture = Picture(pixels).with_pixels(pixels)
     upscaler = Upscaler(checkpoint, tile=128)
-    result = enlarged(tmp_path, upscaler, picture, (300, 400)).pixels()
-    (output,) = upscaler.enlarge_planes([pixels])
+    result = upscaled(tmp_path, upscaler, picture, (300, 400)).pixels()
+    (output,) = upscaler.upscale_planes([pixels])
     expected = to_pixels(output.planes, np.uint8)
     seen = expected[..., 3] > 0
     difference = np.abs(result.astype(int) - expected)
     np.testing.assert_array_equal(result[..., 3], expected[..., 3])
-    # What is hidden gets its colours from a tile only, and shines through a little at the edge.
+    # What is hidden gets its colors from a tile only, and shines through a little at the edge.
     assert difference[seen].mean() < 0.05
     assert difference[:60][seen[:60]].max() <= 1
 
@@ -74,7 +74,7 @@ def test_with_a_network_and_hidden_colours(tmp_path: Path, checkpoint: Path, pho
 def test_resized(tmp_path: Path, after: tuple[int, int], depth: int) -> None:
     y, x = np.mgrid[:60, :74] / 74
     pixels = np.rint(np.stack([y, x, 1 - x], -1) * (2**depth - 1)).astype(DEPTHS[depth])
-    result = enlarged(tmp_path, Upscaler(Nearest()), Picture(pixels), after)
+    result = upscaled(tmp_path, Upscaler(Nearest()), Picture(pixels), after)
     assert result.size == after
     assert result.depth == depth
     middle = result.color[after[0] // 2, after[1] // 2].astype(float) / pixels[30, 37]
@@ -88,7 +88,7 @@ def test_orientation(tmp_path: Path, photo: Image.Image, orientation: int) -> No
     photo.save(tmp_path / "in.png", exif=exif.tobytes())
     target = tmp_path / "result.png"
     after = (60, 80) if orientation == 3 else (80, 60)
-    enlarge_large(
+    upscale_large(
         tmp_path / "in.png",
         target,
         Upscaler(Nearest()),
@@ -109,7 +109,7 @@ def test_no_other_background_than_asked_for(
 ) -> None:
     Image.new("RGBA", (20, 10), (200, 100, 50, 9)).save(tmp_path / "in.png")
     with pytest.raises(ImageError, match=r"in\.png is transparent and too large"):
-        enlarge_large(
+        upscale_large(
             tmp_path / "in.png",
             tmp_path / "out" / "result",
             Upscaler(Nearest()),
@@ -124,7 +124,7 @@ def test_a_truncated_file_leaves_nothing(tmp_path: Path, photo: Image.Image) -> 
     photo.save(tmp_path / "whole.png")
     (tmp_path / "in.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1500])
     with pytest.raises(ImageError, match=r"in\.png is damaged"):
-        enlarge_large(
+        upscale_large(
             tmp_path / "in.png",
             tmp_path / "out" / "result.png",
             Upscaler(Nearest()),
@@ -141,7 +141,7 @@ def test_a_disk_without_room_is_noticed_before(tmp_path: Path, photo: Image.Imag
     upscaler = Upscaler(runner, tile=128)
     runner.batches.clear()
     with pytest.raises(OutputError, match=r"GiB of disk space are needed to make it, and .* GiB are free"):
-        enlarge_large(
+        upscale_large(
             tmp_path / "in.png",
             tmp_path / "result.png",
             upscaler,

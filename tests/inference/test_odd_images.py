@@ -19,7 +19,7 @@ from lmlt_arch.data.images import ImageError, decode_image
 from lmlt_arch.inference import deep_images
 from lmlt_arch.inference.color_profiles import CURVES, PRIMARIES, Colors
 from lmlt_arch.inference.details import Details
-from lmlt_arch.inference.large import enlarge_large
+from lmlt_arch.inference.large import upscale_large
 from lmlt_arch.inference.pictures import (
     FORMATS,
     Encoding,
@@ -51,7 +51,7 @@ def from_disk(
     source.write_bytes(data)
     header = read_header(source, "it")
     runner = Nearest(scale=1)
-    notes = enlarge_large(
+    notes = upscale_large(
         source,
         target,
         Upscaler(runner),
@@ -454,7 +454,7 @@ def test_fewer_bits_are_noted(tmp_path: Path) -> None:
         ("tiff", None),
     ):
         upscaler, target = Upscaler(Nearest(scale=1)), tmp_path / f"out.{name}"
-        notes = enlarge_large(tmp_path / "in.tif", target, upscaler, format=FORMATS[name], **settings)
+        notes = upscale_large(tmp_path / "in.tif", target, upscaler, format=FORMATS[name], **settings)
         assert [says in note for note in notes] == [True] if says else notes == ()
     assert depth_notes(FORMATS["jpg"], 8, 16) == [], "as asked for"
 
@@ -499,7 +499,7 @@ def test_an_opaque_picture_is_not_transparent(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="transparent, which JPEG"):
         prepared(replace(deep, alpha=deep.alpha * 0.99), FORMATS["jpg"], Encoding(), "it")
     Image.fromarray(opaque).save(tmp_path / "in.png")
-    enlarge_large(
+    upscale_large(
         tmp_path / "in.png",
         tmp_path / "out.jpg",
         Upscaler(Nearest(scale=1)),
@@ -523,7 +523,7 @@ def test_values_far_outside_are_noted(tmp_path: Path) -> None:
     upscaler(colors(8))
     assert "far outside of 0 to 1" in said[0]
     Image.fromarray(colors(8)).save(tmp_path / "in.png")
-    notes = enlarge_large(
+    notes = upscale_large(
         tmp_path / "in.png",
         tmp_path / "out.png",
         upscaler,

@@ -54,7 +54,7 @@ def exif() -> bytes:
 
 
 def picture(format: str, depth: int, channels: int) -> Picture:
-    """Soft colours, so that lossy formats come close."""
+    """Soft colors, so that lossy formats come close."""
     y, x = np.mgrid[:21, :34] / 34
     planes = [y, x, 1 - y, 0.2 + 0.7 * x][: channels if channels > 2 else 1]
     if channels == 2:

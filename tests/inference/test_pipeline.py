@@ -13,7 +13,7 @@ from lmlt_arch import Upscaler
 from lmlt_arch.inference import pipeline
 from lmlt_arch.inference.jobs import Job
 from lmlt_arch.inference.pictures import Encoding
-from lmlt_arch.inference.pipeline import Plan, Result, Settings, enlarge_files
+from lmlt_arch.inference.pipeline import Plan, Result, Settings, upscale_files
 
 
 def jobs(folder: Path, sizes: list[tuple[int, int]]) -> list[Job]:
@@ -29,10 +29,10 @@ def run(work: list[Job], upscaler: Upscaler, settings: Settings | None = None) -
     def large(plan: Plan) -> None:
         raise AssertionError
 
-    return list(enlarge_files(work, upscaler, settings or Settings(Encoding()), large=large))
+    return list(upscale_files(work, upscaler, settings or Settings(Encoding()), large=large))
 
 
-def test_neighbours_of_one_size_run_together(tmp_path: Path) -> None:
+def test_neighbors_of_one_size_run_together(tmp_path: Path) -> None:
     runner = Nearest()
     upscaler = Upscaler(runner, tile=16, overlap=4)
     runner.batches.clear()
@@ -50,7 +50,7 @@ def test_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     work = jobs(tmp_path, [(8, 8), (30, 30), (8, 8), (8, 8), (30, 30), (8, 8)] * 4)
     done: list[float] = []
     results = list(
-        enlarge_files(
+        upscale_files(
             work,
             Upscaler(Nearest(), tile=128),
             Settings(Encoding()),
@@ -87,7 +87,7 @@ def test_a_size_that_is_asked_for_counts_as_large(tmp_path: Path) -> None:
     settings = Settings(Encoding(), resize=lambda before: (300, 400), in_memory=100_000)
     given: list[Plan] = []
     results = list(
-        enlarge_files(jobs(tmp_path, [(20, 10)]), Upscaler(Nearest()), settings, large=given.append)
+        upscale_files(jobs(tmp_path, [(20, 10)]), Upscaler(Nearest()), settings, large=given.append)
     )
     assert [result.status for result in results] == ["done"]
     assert [plan.after for plan in given] == [(300, 400)]
@@ -95,7 +95,7 @@ def test_a_size_that_is_asked_for_counts_as_large(tmp_path: Path) -> None:
 
 def test_leaving_early_leaves_no_thread(tmp_path: Path) -> None:
     work = jobs(tmp_path, [(8, 8)] * 40)
-    stream = enlarge_files(work, Upscaler(Nearest()), Settings(Encoding()), large=lambda plan: None)
+    stream = upscale_files(work, Upscaler(Nearest()), Settings(Encoding()), large=lambda plan: None)
     next(stream)
     stream.close()
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]

@@ -24,7 +24,7 @@ SCALE = 2
 
 
 class Blur(nn.Module):
-    """Reaches three pixels and enlarges twofold."""
+    """Reaches three pixels and upscales twofold."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Windows(nn.Module):
         return F.interpolate(x - F.interpolate(mean, scale_factor=8), scale_factor=SCALE)
 
 
-def enlarge(network: nn.Module, lq: Tensor, size: int, overlap: int, multiple: int = 1) -> Tensor:
+def upscale(network: nn.Module, lq: Tensor, size: int, overlap: int, multiple: int = 1) -> Tensor:
     return TiledNetwork(network, Tiling(size, overlap, SCALE, multiple))(lq)
 
 
@@ -58,19 +58,19 @@ def test_exact_where_the_network_reaches_no_further_than_a_quarter_of_the_overla
     size: tuple[int, int], tile: int, overlap: int
 ) -> None:
     lq = torch.rand(2, 3, *size, dtype=torch.float64)
-    torch.testing.assert_close(enlarge(Blur(), lq, tile, overlap), Blur()(lq))
+    torch.testing.assert_close(upscale(Blur(), lq, tile, overlap), Blur()(lq))
 
 
 @pytest.mark.parametrize("overlap", [0, 4])
 def test_too_little_overlap_shows(overlap: int) -> None:
     lq = torch.rand(1, 3, 40, 40, dtype=torch.float64)
-    assert (enlarge(Blur(), lq, 16, overlap) - Blur()(lq)).abs().max() > 1e-3
+    assert (upscale(Blur(), lq, 16, overlap) - Blur()(lq)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(16, 8), (25, 3), (20, 0)])
 def test_tiles_keep_to_the_grid_of_windows(tile: int, overlap: int) -> None:
     lq = torch.rand(1, 3, 40, 72, dtype=torch.float64)
-    torch.testing.assert_close(enlarge(Windows(), lq, tile, overlap, multiple=8), Windows()(lq))
+    torch.testing.assert_close(upscale(Windows(), lq, tile, overlap, multiple=8), Windows()(lq))
 
 
 def test_one_tile_fades_into_the_next() -> None:

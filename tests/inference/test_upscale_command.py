@@ -63,7 +63,7 @@ def files(folder: Path) -> list[str]:
 def test_a_folder(lmlt: Command, here: Path) -> None:
     status, out, err = lmlt("in", "-o", "out", "--model", "net.pth")
     assert (status, err) == (0, "")
-    assert out.startswith("3 enlarged to out in ")
+    assert out.startswith("3 upscaled to out in ")
     assert files(here / "out") == ["a.png", "b.jpg", "sub/c.webp"]
     source = np.asarray(Image.open(here / "in" / "a.png"))
     np.testing.assert_array_equal(np.asarray(Image.open(here / "out" / "a.png")), Upscaler("net.pth")(source))
@@ -72,7 +72,7 @@ def test_a_folder(lmlt: Command, here: Path) -> None:
 def test_a_file_that_is_given_twice(lmlt: Command, here: Path) -> None:
     status, out, err = lmlt("in", "in/a.png", "in/a.png", "-o", "out", "--model", "net.pth")
     assert (status, err) == (0, "")
-    assert out.startswith("3 enlarged to out in ")
+    assert out.startswith("3 upscaled to out in ")
 
 
 def test_goes_on_where_it_was(lmlt: Command, here: Path) -> None:
@@ -81,11 +81,11 @@ def test_goes_on_where_it_was(lmlt: Command, here: Path) -> None:
     (here / "out" / "b.jpg").write_text("mine")
     status, out, _ = lmlt("in", "-o", "out", "--model", "net.pth")
     assert status == 0
-    assert "1 enlarged" in out
+    assert "1 upscaled" in out
     assert "2 skipped" in out
     assert (here / "out" / "b.jpg").read_text() == "mine"
     status, out, _ = lmlt("in", "-o", "out", "--model", "net.pth", "--overwrite")
-    assert "3 enlarged" in out
+    assert "3 upscaled" in out
     assert Image.open(here / "out" / "b.jpg").size == (66, 50)
 
 
@@ -354,7 +354,7 @@ def bad_inputs() -> Iterator[tuple[str, Callable[[Path], Any], list[str], int, s
     yield "both sizes", nothing, [*ok, *model, "--outscale", "2", "--size", "9x9"], 2, "not allowed with"
     yield "size that is none", nothing, [*ok, *model, "--size", "19by9"], 2, "write 1920x1080, 1920x or x1080"
     yield "quality", nothing, [*ok, *model, "--quality", "101"], 2, "--quality must lie in 1..100"
-    yield "colour", nothing, [*ok, *model, "--background", "white"], 2, "write FFFFFF"
+    yield "color", nothing, [*ok, *model, "--background", "white"], 2, "write FFFFFF"
     yield "format", nothing, [*ok, *model, "--format", "psd"], 2, "invalid choice: 'psd'"
     yield "suffix with a folder", nothing, [*ok, *model, "--suffix", "/../x"], 2, "--suffix /../x cannot be"
     yield (
@@ -412,7 +412,7 @@ def test_one_bad_file_does_not_stop_the_others(lmlt: Command, here: Path) -> Non
     (here / "in" / "a.png").write_bytes(b"nothing")
     status, out, err = lmlt("in", "-o", "out", "--model", "net.pth")
     assert status == 1
-    assert "2 enlarged" in out
+    assert "2 upscaled" in out
     assert "1 failed" in out
     assert err == "lmlt upscale: in/a.png is not an image, or a damaged one"
     assert files(here / "out") == ["b.jpg", "sub/c.webp"]
@@ -420,11 +420,11 @@ def test_one_bad_file_does_not_stop_the_others(lmlt: Command, here: Path) -> Non
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nobody, not even root, may write there on Linux")
 def test_a_folder_that_cannot_be_written(lmlt: Command, here: Path) -> None:
-    status, out, err = lmlt("in", "-o", "/proc/enlarged", "--model", "net.pth")
+    status, out, err = lmlt("in", "-o", "/proc/upscaled", "--model", "net.pth")
     assert status == 1
     assert "3 failed" in out
     assert [line.partition(": No such")[0] for line in err.splitlines()] == [
-        f"lmlt upscale: cannot write /proc/enlarged{folder}" for folder in ("", "", "/sub")
+        f"lmlt upscale: cannot write /proc/upscaled{folder}" for folder in ("", "", "/sub")
     ]
 
 
@@ -462,13 +462,13 @@ def test_processes_share_a_folder(here: Path, repo_root: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "lmlt_arch"]
     done = run(repo_root, here, *torchrun, "upscale", "in", "-o", "out", "--model", "net.pth")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("3 enlarged to out")
+    assert done.stdout.startswith("3 upscaled to out")
     assert files(here / "out") == ["a.png", "b.jpg", "sub/c.webp"]
 
     (here / "in" / "a.png").write_bytes(b"nothing")
     done = run(repo_root, here, *torchrun, "upscale", "in", "-o", "again", "--model", "net.pth")
     assert done.returncode != 0
-    assert "2 enlarged to again" in done.stdout
+    assert "2 upscaled to again" in done.stdout
     assert "in/a.png is not an image" in done.stderr
     assert files(here / "again") == ["b.jpg", "sub/c.webp"]
 

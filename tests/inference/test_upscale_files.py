@@ -63,7 +63,7 @@ def test_what_is_no_file_is_not_opened(lmlt: Command) -> None:
         server.bind("in/socket.png")
         status, out, said = lmlt("in", "-o", "out")
     assert status == 1
-    assert out.startswith("1 enlarged")
+    assert out.startswith("1 upscaled")
     assert said == [
         "in/device.png is a device, not a file",
         "in/empty.png is empty",
@@ -107,13 +107,13 @@ def test_names_as_long_as_they_may_be(lmlt: Command, name: str) -> None:
     Path("in/a.png").unlink()
     assert lmlt("in", "-o", "out")[0] == 0
     assert files("out") == ["b.png", f"{name}.png"]
-    status, _, said = lmlt("in", "-o", "more", "--suffix", "_enlarged")
+    status, _, said = lmlt("in", "-o", "more", "--suffix", "_upscaled")
     if name.startswith("nn") and len(name) < 245:
         assert (status, said) == (0, [])
     else:
         assert status == 1
-        assert [line.startswith(f"more/{name}_enlarged.png: name too long") for line in said] == [True]
-    assert "b_enlarged.png" in files("more")
+        assert [line.startswith(f"more/{name}_upscaled.png: name too long") for line in said] == [True]
+    assert "b_upscaled.png" in files("more")
 
 
 def test_names_of_any_letters(lmlt: Command) -> None:
@@ -129,11 +129,11 @@ def test_names_that_clash_do_not_stop_the_rest(lmlt: Command) -> None:
     copies("in/B.PNG", "in/b.png", "in/film.avi", "in/film.mkv", "in/sub/b.png")
     status, out, said = lmlt("in", "-o", "out")
     assert status == 1
-    assert "2 enlarged" in out
+    assert "2 upscaled" in out
     assert "4 failed" in out
     assert said == [
-        "in/B.PNG and in/b.png would both become out/b.png: enlarge them into two folders",
-        "in/film.avi and in/film.mkv would both become out/film.mkv: enlarge them into two folders",
+        "in/B.PNG and in/b.png would both become out/b.png: upscale them into two folders",
+        "in/film.avi and in/film.mkv would both become out/film.mkv: upscale them into two folders",
     ]
     assert files("out") == ["a.png", "sub/b.png"]
     copies("other/c.png", "other/b.png")
@@ -141,7 +141,7 @@ def test_names_that_clash_do_not_stop_the_rest(lmlt: Command) -> None:
     assert (status, len(said), files("other")) == (1, 1, ["a.png", "b.png", "c.png"])
 
 
-def test_results_are_not_enlarged_again(lmlt: Command) -> None:
+def test_results_are_not_upscaled_again(lmlt: Command) -> None:
     assert lmlt("in", "-o", "in", "--suffix", "_x2")[0] == 0
     status, _, said = lmlt("in", "-o", "in", "--suffix", "_x2")
     assert status == 2
@@ -149,8 +149,8 @@ def test_results_are_not_enlarged_again(lmlt: Command) -> None:
     assert files("in") == ["a.png", "a_x2.png"]
 
 
-def test_one_file_by_two_paths_is_enlarged_once(lmlt: Command) -> None:
-    assert lmlt("in/a.png", Path("in/a.png").absolute(), "-o", "out")[1].startswith("1 enlarged")
+def test_one_file_by_two_paths_is_upscaled_once(lmlt: Command) -> None:
+    assert lmlt("in/a.png", Path("in/a.png").absolute(), "-o", "out")[1].startswith("1 upscaled")
 
 
 def test_nothing_is_written_outside_of_the_output_folder(lmlt: Command) -> None:
@@ -168,7 +168,7 @@ def test_nothing_is_written_outside_of_the_output_folder(lmlt: Command) -> None:
     status, out, said = lmlt("in", "-o", "out")
     assert (status, len(said)) == (1, 1)
     assert said[0].startswith("out/sub/b.png leads out of out, by a link")
-    assert out.startswith("1 enlarged")
+    assert out.startswith("1 upscaled")
     assert not Path("out/a.png").is_symlink()
     assert files("other") == before
     # Where they do not lead out, both are in order.

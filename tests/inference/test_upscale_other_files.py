@@ -99,8 +99,8 @@ def test_an_onnx_file(tmp_path: Path, photo: Image.Image, checkpoint: Path) -> N
     # Tiles and turned versions work as with a checkpoint.
     lq = torch.rand(1, 3, 150, 140)
     torch.testing.assert_close(
-        Upscaler(onnx, tile=128, ensemble=True).enlarge(lq),
-        Upscaler(checkpoint, tile=128, ensemble=True).enlarge(lq),
+        Upscaler(onnx, tile=128, ensemble=True).upscale(lq),
+        Upscaler(checkpoint, tile=128, ensemble=True).upscale(lq),
         rtol=1e-3,
         atol=1e-3,
     )

@@ -53,13 +53,13 @@ def test_equals_the_network(checkpoint: Path, photo: Image.Image) -> None:
         expected = load_model(checkpoint)(lq)
     upscaler = Upscaler(checkpoint, device="cpu")
     assert upscaler.scale == 2
-    torch.testing.assert_close(upscaler.enlarge(lq), expected)
+    torch.testing.assert_close(upscaler.upscale(lq), expected)
     np.testing.assert_array_equal(upscaler(np.asarray(photo)), to_pixels(expected[0], np.uint8))
 
 
 def test_rounded_once() -> None:
     """Resizing works on what the network computed, not on 8 bits of it."""
-    planes = Upscaler(Nearest()).enlarge_planes([np.array([[[1], [2]]], np.uint8)])[0].planes
+    planes = Upscaler(Nearest()).upscale_planes([np.array([[[1], [2]]], np.uint8)])[0].planes
     shrunk = to_pixels(resized(planes, 1, 1), np.uint16)
     assert shrunk.item() == round(1.5 / 255 * 65535)
 
@@ -71,7 +71,7 @@ def test_images_of_one_size_run_together() -> None:
     assert upscaler.batch(4, 20) == 1
     images = [np.full((8, 8, 3), number, np.uint8) for number in range(9)]
     runner.batches.clear()
-    for number, output in enumerate(upscaler.enlarge_planes(images)):
+    for number, output in enumerate(upscaler.upscale_planes(images)):
         assert (to_pixels(output.planes, np.uint8) == number).all()
     assert [shape[0] for shape in runner.batches] == [4, 4, 1]
 
@@ -79,14 +79,14 @@ def test_images_of_one_size_run_together() -> None:
 def test_ensemble_is_symmetric_and_an_average(checkpoint: Path, photo: Image.Image) -> None:
     lq = from_pixels(np.asarray(photo))[None]
     plain, ensemble = Upscaler(checkpoint), Upscaler(checkpoint, ensemble=True)
-    result = ensemble.enlarge(lq)
-    torch.testing.assert_close(ensemble.enlarge(lq.transpose(-1, -2)), result.transpose(-1, -2))
-    torch.testing.assert_close(ensemble.enlarge(lq.flip(-2)), result.flip(-2))
-    assert not torch.allclose(plain.enlarge(lq.flip(-2)).flip(-2), plain.enlarge(lq), atol=1e-4)
-    turned = [torch.rot90(plain.enlarge(torch.rot90(lq, k, (-2, -1))), -k, (-2, -1)) for k in range(4)]
+    result = ensemble.upscale(lq)
+    torch.testing.assert_close(ensemble.upscale(lq.transpose(-1, -2)), result.transpose(-1, -2))
+    torch.testing.assert_close(ensemble.upscale(lq.flip(-2)), result.flip(-2))
+    assert not torch.allclose(plain.upscale(lq.flip(-2)).flip(-2), plain.upscale(lq), atol=1e-4)
+    turned = [torch.rot90(plain.upscale(torch.rot90(lq, k, (-2, -1))), -k, (-2, -1)) for k in range(4)]
     mirrored = lq.flip(-1)
     turned += [
-        torch.rot90(plain.enlarge(torch.rot90(mirrored, k, (-2, -1))), -k, (-2, -1)).flip(-1)
+        torch.rot90(plain.upscale(torch.rot90(mirrored, k, (-2, -1))), -k, (-2, -1)).flip(-1)
         for k in range(4)
     ]
     torch.testing.assert_close(result, torch.stack(turned).mean(0))
@@ -98,7 +98,7 @@ def test_half_precision(checkpoint: Path, photo: Image.Image, dtype: str) -> Non
     half = Upscaler(checkpoint, dtype=dtype)
     result = half(np.asarray(photo)).astype(int)
     assert 0 < np.abs(result - exact).max() <= 12
-    assert half.enlarge(torch.rand(1, 3, 8, 8)).dtype == torch.float32
+    assert half.upscale(torch.rand(1, 3, 8, 8)).dtype == torch.float32
 
 
 @pytest.mark.slow
@@ -108,9 +108,9 @@ def test_compiled_tiles_share_averages_too() -> None:
     # Tiles of one size: each other one would be compiled too.
     lq = torch.rand(1, 3, 48, 48)
     plain, compiled = (Upscaler(network, tile=32, overlap=16, compile=fast) for fast in (False, True))
-    torch.testing.assert_close(compiled.enlarge(lq), plain.enlarge(lq), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(compiled.upscale(lq), plain.upscale(lq), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(
-        compiled.enlarge(lq[..., :32, :32]), plain.enlarge(lq[..., :32, :32]), rtol=1e-4, atol=1e-4
+        compiled.upscale(lq[..., :32, :32]), plain.upscale(lq[..., :32, :32]), rtol=1e-4, atol=1e-4
     )
 
 
@@ -130,7 +130,7 @@ def test_arguments_that_cannot_be(checkpoint: Path, given: dict[str, Any], says:
 
 
 class TestTransparency:
-    def test_hidden_colours_do_not_matter(self, checkpoint: Path, photo: Image.Image) -> None:
+    def test_hidden_colors_do_not_matter(self, checkpoint: Path, photo: Image.Image) -> None:
         pixels = np.asarray(photo.convert("RGBA")).copy()
         pixels[8:20, 5:30, 3] = 0
         other = pixels.copy()
@@ -147,7 +147,7 @@ class TestTransparency:
         color = fill_transparent(*from_pixels(pixels).split([3, 1]))
         torch.testing.assert_close(color, torch.full_like(color, 180 / 255))
 
-    def test_colours_come_from_next_to_them(self) -> None:
+    def test_colors_come_from_next_to_them(self) -> None:
         color, alpha = torch.zeros(3, 32, 64), torch.zeros(1, 32, 64)
         color[0, :, :3], alpha[..., :3] = 1, 1
         color[2, :, -3:], alpha[..., -3:] = 1, 1
@@ -197,12 +197,12 @@ from lmlt_arch import Upscaler
 torch.set_num_threads(1)
 said = []
 upscaler = Upscaler(sys.argv[1], device="cpu", tile=2048, notice=said.append)
-upscaler.enlarge(torch.rand(1, 3, 64, 64))
+upscaler.upscale(torch.rand(1, 3, 64, 64))
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 limit = used + 250 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 torch.manual_seed(0)
-result = upscaler.enlarge(torch.rand(1, 3, 900, 900))
+result = upscaler.upscale(torch.rand(1, 3, 900, 900))
 assert result.shape == (1, 3, 1800, 1800)
 print(said[-1], upscaler.tile)
 """

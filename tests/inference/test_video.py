@@ -1,4 +1,4 @@
-"""Videos: frames enlarged one by one, everything else as it was, in files that FFmpeg made and reads."""
+"""Videos: frames upscaled one by one, everything else as it was, in files that FFmpeg made and reads."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -32,7 +32,7 @@ def film(tmp_path: Path) -> Path:
 
 
 class TestFrames:
-    def test_are_all_enlarged_in_order(self, film: Path, tmp_path: Path) -> None:
+    def test_are_all_upscaled_in_order(self, film: Path, tmp_path: Path) -> None:
         seen: list[tuple[int, int | None]] = []
         report = upscale_video(
             film, tmp_path / "out.mp4", twice, batch=4, progress=lambda *done: seen.append(done)

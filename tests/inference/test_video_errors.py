@@ -168,12 +168,12 @@ def test_a_change_of_size_is_refused(tmp_path: Path) -> None:
         upscale_video(source, tmp_path / "out.mp4", twice)
 
 
-def test_a_change_of_colours_is_refused(tmp_path: Path) -> None:
+def test_a_change_of_colors_is_refused(tmp_path: Path) -> None:
     one, other, source = tmp_path / "1.ts", tmp_path / "2.ts", tmp_path / "in.ts"
     write_video(one, moving_frames(30), color_range=1)
     write_video(other, moving_frames(30), times=[1000 * i for i in range(30, 60)], color_range=2)
     source.write_bytes(one.read_bytes() + other.read_bytes())
-    with pytest.raises(VideoError, match=r"in\.ts: changes its colours after (28|30) frames; split it"):
+    with pytest.raises(VideoError, match=r"in\.ts: changes its colors after (28|30) frames; split it"):
         upscale_video(source, tmp_path / "out.mp4", twice)
 
 

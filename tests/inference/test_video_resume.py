@@ -46,7 +46,7 @@ def film(tmp_path: Path) -> Path:
 
 
 def never(images: Tensor) -> Tensor:
-    raise AssertionError("all frames were enlarged by an earlier run")
+    raise AssertionError("all frames were upscaled by an earlier run")
 
 
 class Stop(Exception):
@@ -223,13 +223,13 @@ def test_one_process_at_a_time_makes_a_video(film: Path, tmp_path: Path) -> None
 def stopping_after(frames: int) -> Callable[[Tensor], Tensor]:
     left = [frames]
 
-    def enlarge(images: Tensor) -> Tensor:
+    def upscale(images: Tensor) -> Tensor:
         if not left[0]:
             raise Stop
         left[0] -= 1
         return twice(images)
 
-    return enlarge
+    return upscale
 
 
 def test_parts_of_a_finished_video_are_swept(film: Path, tmp_path: Path) -> None:

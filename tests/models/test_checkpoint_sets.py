@@ -136,7 +136,7 @@ def test_no_set_and_none_that_is_whole(run: Checkpoints, tmp_path: Path) -> None
         write_set(tmp_path, iteration)
     for path in run.states.glob("*.state"):
         path.write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"10\.state: .*8\.state: .*6\.state: .*; and 2 more\. Mend: "):
+    with pytest.raises(CheckpointError, match=r"10\.state: .*8\.state: .*6\.state: .*; and 2 more\. Fix: "):
         run.to_resume()
     assert "no older checkpoint beside it is whole" in run.refusal(state_of(run, 10))
 

@@ -173,7 +173,7 @@ def test_train_resume_and_test(
     assert 4 in logged[f"metrics/Set_{second}/psnr"]
     state = torch.load(states / "4.state", weights_only=True)
     moments = state["optimizers"][0]["state"]
-    assert {int(moment["step"]) for moment in moments.values()} == {4}, "the optimiser went on where it was"
+    assert {int(moment["step"]) for moment in moments.values()} == {4}, "the optimizer went on where it was"
     weights = torch.load(tmp_path / "experiments/tiny/models/net_g_latest.pth", weights_only=True)
     assert list(weights) == (["params", "params_ema"] if ema else ["params"])
 

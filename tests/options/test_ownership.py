@@ -13,7 +13,7 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils import registry as registries
 from small_options import paired_options, photo_options
 
-from lmlt_arch.hook.mending import all_mends
+from lmlt_arch.hook.patching import all_patches
 from lmlt_arch.models import ESCModel, LMLTModel
 from lmlt_arch.models.options import checked_options
 from lmlt_arch.options import OptionError, option_mistakes, option_notes
@@ -97,7 +97,7 @@ def test_a_key_too_many_is_refused_for_our_own_class(opt: dict[str, Any]) -> Non
         checked_options(opt | {"is_train": True})
 
 
-def test_own_data_set_network_loss_and_metric_of_our_names(opt: dict[str, Any]) -> None:
+def test_own_dataset_network_loss_and_metric_of_our_names(opt: dict[str, Any]) -> None:
     class PairedCropDataset(PairedImageDataset):  # type: ignore[misc]
         pass
 
@@ -187,13 +187,13 @@ def test_what_an_sr_model_makes_and_reads_is_asked_of_its_code(
     assert len(texts(opt)) == 1
 
 
-def test_names_of_mends(opt: dict[str, Any]) -> None:
-    names = [mend.name for mend in all_mends()]
+def test_names_of_patches(opt: dict[str, Any]) -> None:
+    names = [patch.name for patch in all_patches()]
     opt["lmlt"] = {"mends": names}
     assert option_mistakes(opt) == []
     opt["lmlt"] = {"mends": "all"}
     assert option_mistakes(opt) == []
     opt["lmlt"] = {"mends": [names[0] + "x", "nothing of the kind"]}
     found = texts(opt)
-    assert found[0] == f"lmlt: mends[0]: there is no mend {names[0] + 'x'!r}; did you mean {names[0]!r}?"
-    assert found[1] == "lmlt: mends[1]: there is no mend 'nothing of the kind'"
+    assert found[0] == f"lmlt: mends[0]: there is no patch {names[0] + 'x'!r}; did you mean {names[0]!r}?"
+    assert found[1] == "lmlt: mends[1]: there is no patch 'nothing of the kind'"

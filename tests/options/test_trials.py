@@ -14,7 +14,7 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 from small_options import paired_options
 
-from lmlt_arch.hook import mends_options
+from lmlt_arch.hook.patches import options
 from lmlt_arch.models import LMLTModel
 from lmlt_arch.models.options import checked_options
 from lmlt_arch.options import OptionError, option_mistakes
@@ -190,7 +190,7 @@ def test_sets_without_ground_truth(opt: dict[str, Any]) -> None:
     opt["datasets"] = {"test": data}
     assert texts(opt) == []
     opt["model_type"] = "SRModel"
-    said = "val: metrics: psnr: calculate_psnr compares with ground truth, which these data sets do not have"
+    said = "val: metrics: psnr: calculate_psnr compares with ground truth, which these datasets do not have"
     assert texts(opt) == [said]
 
 
@@ -230,9 +230,9 @@ def test_when_a_training_starts(opt: dict[str, Any], tmp_path: Path, monkeypatch
     opt["val"]["metrics"] = {"m": {"type": "own"}}
     given = argparse.Namespace(opt=tmp_path / "x.yml", force_yml=[], launcher="none")
     given.opt.write_text(yaml.safe_dump(opt | {"model_type": "SRModel"}))
-    mends_options._check(given, str, is_train=True)
+    options._check(given, str, is_train=True)
     assert tried == []
     given.opt.write_text(yaml.safe_dump(opt))
     with pytest.raises(OptionError, match="val: metrics: m: fails when tried on noise: OSError: it fails"):
-        mends_options._check(given, str, is_train=True)
+        options._check(given, str, is_train=True)
     assert tried

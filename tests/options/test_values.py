@@ -351,7 +351,7 @@ def test_training_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         return [f"{'note: ' if m.is_note else ''}{m.text}" for m in file_findings(opt)]
 
     assert said() == [
-        f"training takes the networks from {run / 'models'}, which lacks net_g_2.pth. Mend: copy them there, "
+        f"training takes the networks from {run / 'models'}, which lacks net_g_2.pth. Fix: copy them there, "
         "or start from pretrain_network_g instead"
     ]
     (run / "models").mkdir()

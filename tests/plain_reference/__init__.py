@@ -5,7 +5,7 @@ a full matrix, the relative bias gathered element by element. Names and order of
 official ones, so a state dict of either loads into the other with `strict=True`.
 """
 
-from plain_reference.esc import ESC, symmetrised
+from plain_reference.esc import ESC, symmetrized
 from plain_reference.esc_fp import ESCFP
 from plain_reference.esc_real import ESCReal, ESCRealM
 from plain_reference.lmlt import LMLT
@@ -27,5 +27,5 @@ __all__ = [
     "ESCRealM",
     "UniUpsample",
     "rescaled_state",
-    "symmetrised",
+    "symmetrized",
 ]

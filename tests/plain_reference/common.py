@@ -19,10 +19,10 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        centred = x - x.mean(1, keepdim=True)
-        variance = (centred * centred).mean(1, keepdim=True)
+        centered = x - x.mean(1, keepdim=True)
+        variance = (centered * centered).mean(1, keepdim=True)
         scale, shift = self.weight[:, None, None], self.bias[:, None, None]
-        return centred / torch.sqrt(variance + 1e-6) * scale + shift
+        return centered / torch.sqrt(variance + 1e-6) * scale + shift
 
 
 def reflect_pad(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from plain_reference.common import LayerNorm, conv, cut_windows, join_windows, pad_to_multiple
 
 
-def symmetrised(kernel: Tensor) -> Tensor:
+def symmetrized(kernel: Tensor) -> Tensor:
     """Average over the 4 rotations of the kernel and of its mirror image."""
     views = [torch.rot90(side, turns, (2, 3)) for side in (kernel, kernel.flip(3)) for turns in range(4)]
     return torch.stack(views).mean(0)
@@ -179,7 +179,7 @@ class ESC(nn.Module):
         self.to_img = conv(dim, 3 * upscaling_factor**2, 3)
 
     def features(self, x: Tensor) -> Tensor:
-        kernel = symmetrised(self.plk_filter)
+        kernel = symmetrized(self.plk_filter)
         shallow = self.proj(x)
         deep = shallow
         for block in self.blocks:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from plain_reference.common import conv, reflect_pad
-from plain_reference.esc import Block, LargeKernel, symmetrised
+from plain_reference.esc import Block, LargeKernel, symmetrized
 from plain_reference.upsample import DySample, UniUpsample, nearest, stages
 
 
@@ -20,7 +20,7 @@ def image_skip(cin: int, dim: int) -> list[nn.Module]:
     return [conv(cin, 2 * dim, 1), ReflectDepthwise7(2 * dim), nn.LeakyReLU(0.2), conv(2 * dim, dim, 1)]
 
 
-def enlarger(dim: int, scale: int) -> nn.Sequential:
+def upscaler(dim: int, scale: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for factor in stages(scale):
         layers += [nearest(factor), conv(dim, dim, 3), nn.LeakyReLU(0.2)]
@@ -42,7 +42,7 @@ class _Trunk(nn.Module):
         nn.init.orthogonal_(self.plk_filter)
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel = symmetrised(self.plk_filter)
+        kernel = symmetrized(self.plk_filter)
         shallow = self.proj(x)
         deep = shallow
         for block in self.blocks:
@@ -86,7 +86,7 @@ class ESCReal(_Trunk):
         self.proj = conv(3, dim, 3)
         self.blocks = trunk_blocks(dim, pdim, n_blocks, conv_blocks, window_size, num_heads, exp_ratio)
         self.last = conv(dim, dim, 3)
-        self.to_img = DySample(dim, 3, upscaling_factor) if use_dysample else enlarger(dim, upscaling_factor)
+        self.to_img = DySample(dim, 3, upscaling_factor) if use_dysample else upscaler(dim, upscaling_factor)
         self.skip = nn.Sequential(*image_skip(3, dim))
 
 

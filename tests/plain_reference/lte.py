@@ -1,4 +1,4 @@
-"""The LTE decoder as it is described: one query after the other, all four neighbours, sampled from maps."""
+"""The LTE decoder as it is described: one query after the other, all four neighbors, sampled from maps."""
 
 from itertools import pairwise
 from typing import Any
@@ -26,13 +26,13 @@ class _Layers(nn.Module):
         return out
 
 
-def centres(size: int, like: Tensor) -> Tensor:
+def centers(size: int, like: Tensor) -> Tensor:
     return (2 * torch.arange(size).to(like) + 1) / size - 1
 
 
 def grid(height: int, width: int, like: Tensor) -> Tensor:
     """(height width, 2) coordinates, y before x."""
-    y, x = torch.meshgrid(centres(height, like), centres(width, like), indexing="ij")
+    y, x = torch.meshgrid(centers(height, like), centers(width, like), indexing="ij")
     return torch.stack([y.flatten(), x.flatten()], dim=1)
 
 
@@ -60,8 +60,8 @@ def decode(
             for vx in (-1, 1):
                 shifted = coord + torch.tensor([vy, vx]).to(image) / sides + 1e-6
                 shifted = shifted.clamp(-1 + 1e-6, 1 - 1e-6)
-                a, f, centre = (sample(m, shifted, "nearest") for m in (coef, freq, where))
-                r = (coord - centre) * sides
+                a, f, center = (sample(m, shifted, "nearest") for m in (coef, freq, where))
+                r = (coord - center) * sides
                 t = (f.unflatten(-1, (-1, 2)) * r[:, :, None]).sum(-1) + network.phase(cell * sides)
                 basis = torch.cat([torch.cos(torch.pi * t), torch.sin(torch.pi * t)], dim=-1)
                 predictions.append(network.imnet(a * basis))

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def bilinear_matrix(old: int, new: int) -> np.ndarray:
-    """(new, old) weights of a linear resize with pixel centres at half-integers and replicated borders."""
+    """(new, old) weights of a linear resize with pixel centers at half-integers and replicated borders."""
     matrix = np.zeros((new, old))
     for row in range(new):
         position = min(max((row + 0.5) * old / new - 0.5, 0.0), old - 1.0)
@@ -17,7 +17,7 @@ def bilinear_matrix(old: int, new: int) -> np.ndarray:
 
 
 def resized_rows(value: Tensor, old: int, new: int) -> Tensor:
-    """See the rows as three old x old pictures, one per colour, and resize each."""
+    """See the rows as three old x old pictures, one per color, and resize each."""
     matrix = bilinear_matrix(old, new)
     pictures = value.double().numpy().reshape(3, old, old, -1)
     resized = np.einsum("yi,xj,cijn->cyxn", matrix, matrix, pictures)
@@ -25,7 +25,7 @@ def resized_rows(value: Tensor, old: int, new: int) -> Tensor:
 
 
 def rescaled_state(state: dict[str, Tensor], new: int) -> dict[str, Tensor]:
-    """A copy of the state whose last convolution enlarges by `new`."""
+    """A copy of the state whose last convolution upscales by `new`."""
     old = int((state["to_img.weight"].shape[0] // 3) ** 0.5)
     ends = {name: resized_rows(state[name], old, new) for name in ("to_img.weight", "to_img.bias")}
     return {**state, **ends}

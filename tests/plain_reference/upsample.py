@@ -10,7 +10,7 @@ OPTIONS = ("conv", "pixelshuffledirect", "pixelshuffle", "nearest+conv", "dysamp
 
 
 def stages(scale: int) -> list[int]:
-    """Factors of the successive enlargements: one three, or twos."""
+    """Factors of the successive upscalings: one three, or twos."""
     if scale == 3:
         return [3]
     twos = scale.bit_length() - 1
@@ -34,9 +34,9 @@ class DySample(nn.Module):
         self.scope = nn.Conv2d(in_channels, 2 * groups * scale**2, 1, bias=False)
         nn.init.trunc_normal_(self.offset.weight, std=0.02)
         nn.init.zeros_(self.scope.weight)
-        self.register_buffer("init_pos", self.sub_pixel_centres())
+        self.register_buffer("init_pos", self.sub_pixel_centers())
 
-    def sub_pixel_centres(self) -> Tensor:
+    def sub_pixel_centers(self) -> Tensor:
         s = self.scale
         h = (torch.arange(s, dtype=torch.float32) - (s - 1) / 2) / s
         x = h[None, None, :].expand(self.groups, s, s)
@@ -82,7 +82,7 @@ class UniUpsample(nn.Sequential):
                 layers += [conv(in_dim, mid_dim, 3), nn.LeakyReLU(0.01)]
             layers += [DySample(mid_dim, out_dim, scale, group)]
         else:
-            raise ValueError(f"{upsample!r} cannot enlarge by {scale}")
+            raise ValueError(f"{upsample!r} cannot upscale by {scale}")
         super().__init__(*layers)
         record = [2, OPTIONS.index(upsample), scale, in_dim, out_dim, mid_dim, group]
         self.register_buffer("MetaUpsample", torch.tensor(record, dtype=torch.uint8))

@@ -82,7 +82,7 @@ def test_wrong_values(official: dict[str, Any], place: str, value: object, messa
         read_options(official)
 
 
-def test_every_key_is_needed_and_a_misspelt_one_is_recognised(official: dict[str, Any]) -> None:
+def test_every_key_is_needed_and_a_misspelt_one_is_recognized(official: dict[str, Any]) -> None:
     train = official["datasets"]["train"]
     unread = {"scale", "gt_usm", "gt_size", "queue_size", "datasets"}
     for section, prefix in ((official, ""), (train, "datasets: train: ")):

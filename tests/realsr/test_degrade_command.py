@@ -19,7 +19,7 @@ from torch import Generator
 
 from lmlt_arch.cli import main
 from lmlt_arch.files import exclusive
-from realsr.contact_sheet import CROP, ENLARGEMENT
+from realsr.contact_sheet import CROP, UPSCALING
 from realsr.degradation import Degradation, read_options, sharpen
 
 NAMES = ("astronaut", "chelsea", "sub/coffee")
@@ -82,12 +82,12 @@ def test_lq_images_table_and_sheet(photo_folder: Path, option_file: Path, tmp_pa
     assert [row["file"] for row in table(output)] == [f"{name}.png" for name in NAMES]
 
     sheet = Image.open(output / "contact_sheet.png")
-    assert sheet.width >= 2 * CROP * ENLARGEMENT
+    assert sheet.width >= 2 * CROP * UPSCALING
     pixels = np.asarray(sheet).reshape(-1, 3)
     for name in NAMES:
         tile = read(output / "lq" / f"{name}.png").reshape(-1, 3)
-        assert {tuple(colour) for colour in tile} <= {tuple(colour) for colour in pixels}
-    below = np.asarray(sheet)[CROP * ENLARGEMENT + 10 :, : CROP * ENLARGEMENT]
+        assert {tuple(color) for color in tile} <= {tuple(color) for color in pixels}
+    below = np.asarray(sheet)[CROP * UPSCALING + 10 :, : CROP * UPSCALING]
     assert (below.max(2) < 128).sum() > 500, "there is no text under the first tile"
 
 

@@ -1,4 +1,4 @@
-"""A user's own photographs as a BasicSR data set: folders, lists, LMDB, crops, damage."""
+"""A user's own photographs as a BasicSR dataset: folders, lists, LMDB, crops, damage."""
 
 import random
 from pathlib import Path
@@ -149,14 +149,14 @@ def test_loaders_of_basicsr(pictures: Pictures, tmp_path: Path) -> None:
 
 
 def test_kinds_of_images(tmp_path: Path) -> None:
-    grey = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "sixteen.png")
-    Image.merge("LA", [Image.fromarray(grey), Image.fromarray(grey // 2)]).save(tmp_path / "alpha.png")
-    (tmp_path / "torn.png").write_bytes((tmp_path / "grey.png").read_bytes()[:900])
+    gray = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "sixteen.png")
+    Image.merge("LA", [Image.fromarray(gray), Image.fromarray(gray // 2)]).save(tmp_path / "alpha.png")
+    (tmp_path / "torn.png").write_bytes((tmp_path / "gray.png").read_bytes()[:900])
     dataset = HQImageDataset(options(tmp_path, phase="val"))
     paths = [Path(dataset.images.path(index)).stem for index in range(len(dataset))]
-    assert np.array_equal(pixels_of(dataset[paths.index("grey")]), np.repeat(grey[..., None], 3, 2))
+    assert np.array_equal(pixels_of(dataset[paths.index("gray")]), np.repeat(gray[..., None], 3, 2))
     for name, words in (("sixteen", "8 bits"), ("alpha", "transparent"), ("torn", "damaged")):
         with pytest.raises(ImageError, match=rf"{name}\.png .*{words}"):
             dataset[paths.index(name)]

@@ -309,7 +309,7 @@ def test_parts_of_a_batch_add_up(make: Make, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def seen_in_validation(model: Any, batches: list[dict[str, Any]]) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """LQ, ground truth and output of each image, caught where the model enlarges."""
+    """LQ, ground truth and output of each image, caught where the model upscales."""
     seen = []
     stock = model.test
 

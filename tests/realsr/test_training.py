@@ -132,7 +132,7 @@ def test_both_stages_on_two_processes(workshop: Workshop) -> None:
 
 
 def test_official_files_on_one_process(workshop: Workshop) -> None:
-    """BasicSR's own data set, and the official names of the models."""
+    """BasicSR's own dataset, and the official names of the models."""
     for stage, name in (("MSE", "RealHATMSEModel"), ("GAN", "RealHATGANModel")):
         opt = workshop.shipped(f"train_ESCReal_{stage}_x4", model_type=name)
         data = opt["datasets"]["train"]

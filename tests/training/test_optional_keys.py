@@ -15,7 +15,7 @@ import pytest
 import yaml
 from small_runs import Run, small
 
-from lmlt_arch.data.files import DataSetError
+from lmlt_arch.data.files import DatasetError
 from lmlt_arch.options import option_mistakes
 from lmlt_arch.options.mistakes import Place
 
@@ -39,7 +39,7 @@ def take_away(opt: dict[str, Any], place: Place) -> bool:
 
 
 def cases(folder: Path) -> Iterator[tuple[str, Place, dict[str, Any]]]:
-    """File, place and options: each place once for a kind of data set, or else for a model."""
+    """File, place and options: each place once for a kind of dataset, or else for a model."""
     seen = set()
     for file in sorted(folder.glob("*.yml")):
         opt = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -82,7 +82,7 @@ def test_every_optional_key_can_be_left_out(repo_root: Path, data: Path, run: Ru
             # The key is named, the section that is empty without it, or what is needed without it.
             if not any(str(key) in str(refusal) for key in (*place[-2:], "is missing")):
                 failed.append(f"{file}: {place}: {refusal}")
-        except DataSetError as error:  # an LMDB, whose kind of storage is not said any more
+        except DatasetError as error:  # an LMDB, whose kind of storage is not said any more
             assert "io_backend" in place
             assert "write io_backend: type: lmdb" in str(error)
         except Exception as error:

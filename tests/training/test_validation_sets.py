@@ -11,7 +11,7 @@ import pytest
 import yaml
 from small_runs import Run, small
 
-from lmlt_arch.data.files import DataSetError
+from lmlt_arch.data.files import DatasetError
 from lmlt_arch.options import OptionError
 
 
@@ -50,12 +50,12 @@ def test_an_empty_folder_is_an_error_at_the_start(
         (Path(empty["dataroot_lq"]) / "Thumbs.db").unlink()
     opt = options("train_LMLT_tiny_x2")
     opt["datasets"]["val"] |= empty
-    with pytest.raises(DataSetError, match=r"there are no images in .*dataroot_"):
+    with pytest.raises(DatasetError, match=r"there are no images in .*dataroot_"):
         run("train", opt)
     assert "Start training" not in log.text
     opt = options("test_LMLT_tiny_x2")
     opt["datasets"] = {"test_1": {**opt["datasets"]["test_1"], **empty}}
-    with pytest.raises(DataSetError, match=r"there are no images in .*dataroot_"):
+    with pytest.raises(DatasetError, match=r"there are no images in .*dataroot_"):
         run("test", opt)
 
 

@@ -132,8 +132,8 @@ def attend_kernel(
     """One level for `WINDOWS` windows of 8 x 8 pixels, one after the other.
 
     `z` is the level's input, SHARE channels every `z_pixel` numbers; `coarser`, half as high and wide, is
-    enlarged and added to it. `windows` is their number in all images. SCALE belongs to scores that become
-    powers of two. PADDED is SHARE enlarged to what `tl.dot` takes.
+    upscaled and added to it. `windows` is their number in all images. SCALE belongs to scores that become
+    powers of two. PADDED is SHARE upscaled to what `tl.dot` takes.
     """
     channel = tl.arange(0, PADDED)
     real = (channel < SHARE)[None, :]
@@ -148,8 +148,8 @@ def attend_kernel(
         rows = tl.load(z + pixel[:, None] * z_pixel + channel[None, :], mask=real, other=0.0)
         if ADD_COARSER:
             below = window_pixels(window, window_cols, 4)
-            enlarged = tl.load(coarser + below[:, None] * SHARE + channel[None, :], mask=real, other=0.0)
-            rows = (rows.to(tl.float32) + enlarged.to(tl.float32)).to(dtype)
+            upscaled = tl.load(coarser + below[:, None] * SHARE + channel[None, :], mask=real, other=0.0)
+            rows = (rows.to(tl.float32) + upscaled.to(tl.float32)).to(dtype)
         q = (product(rows, w_q, PRECISION, WIDEN) + b_q).to(dtype)
         k = (product(rows, w_k, PRECISION, WIDEN) + b_k).to(dtype)
         v = product(rows, w_v, PRECISION, WIDEN) + b_v

@@ -188,12 +188,12 @@ def _difference(noise: Tensor, fast: Run, expected: Tensor, tolerance: float) ->
 
 
 def padded(width: int) -> int:
-    """Channels enlarged to what products take: a power of two, 16 at least."""
+    """Channels upscaled to what products take: a power of two, 16 at least."""
     return max(16, 1 << (width - 1).bit_length())
 
 
 def pitch(width: int) -> int:
-    """Channels enlarged to what wide loads and products take a part of: a multiple of 16."""
+    """Channels upscaled to what wide loads and products take a part of: a multiple of 16."""
     return -(-width // 16) * 16
 
 

@@ -38,7 +38,7 @@ _GBR = (2, 0, 1)
 
 
 @dataclass(frozen=True)
-class Colour:
+class Color:
     """How the numbers of a video are meant, in FFmpeg's numbers.
 
     Attributes:
@@ -54,8 +54,8 @@ class Colour:
     full: bool
 
 
-def colour_of(frame: VideoFrame) -> Colour:
-    """The colours of a frame, with a matrix by its size where it does not say.
+def color_of(frame: VideoFrame) -> Color:
+    """The colors of a frame, with a matrix by its size where it does not say.
 
     Raises:
         ValueError: a matrix that cannot be inverted channel by channel, such as ICtCp; XYZ, or floats.
@@ -69,7 +69,7 @@ def colour_of(frame: VideoFrame) -> Colour:
         matrix = _BT709 if frame.width > 1024 or frame.height > 576 else _BT601
     if matrix not in _WEIGHTS:
         raise ValueError(
-            f"its colour matrix, number {matrix} of ITU-T H.273, is not supported; "
+            f"its color matrix, number {matrix} of ITU-T H.273, is not supported; "
             "convert it to BT.709 or BT.2020nc first"
         )
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
@@ -77,7 +77,7 @@ def colour_of(frame: VideoFrame) -> Colour:
         full = frame.color_range != ColorRange.MPEG  # gray that does not say
     if _is_rgb(frame.format):
         full = False  # RGB has the range of all its codes; what is made of it is the usual YUV
-    return Colour(frame.color_primaries, frame.color_trc, matrix, full)
+    return Color(frame.color_primaries, frame.color_trc, matrix, full)
 
 
 def bit_depth(pixels: VideoFormat) -> int:
@@ -95,7 +95,7 @@ class ToRGB:
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
 
-    def __call__(self, frame: VideoFrame, colour: Colour) -> Tensor:
+    def __call__(self, frame: VideoFrame, color: Color) -> Tensor:
         """RGB of one frame.
 
         Returns:
@@ -111,12 +111,12 @@ class ToRGB:
         if len(pixels.components) < 3:
             if not re.fullmatch(r"gray(\d+le)?", pixels.name):
                 frame, bits = self._simpler(frame, "gray")
-            y = _luma(_tensor(_planes(frame)[:1]) * 2 ** (16 - bits), bits, colour.full)
+            y = _luma(_tensor(_planes(frame)[:1]) * 2 ** (16 - bits), bits, color.full)
             return y.clamp(0, 1).expand(3, -1, -1)
         codes = self._codes(frame)
-        y = _luma(codes[0], bits, colour.full)
-        u, v = _chroma(codes[1:], bits, colour.full)
-        red, blue = _WEIGHTS[colour.matrix]
+        y = _luma(codes[0], bits, color.full)
+        u, v = _chroma(codes[1:], bits, color.full)
+        red, blue = _WEIGHTS[color.matrix]
         r = y + 2 * (1 - red) * v
         b = y + 2 * (1 - blue) * u
         g = (y - red * r - blue * b) / (1 - red - blue)
@@ -143,13 +143,13 @@ class FromRGB:
 
     Args:
         pixels: 4:2:0, 4:2:2 or 4:4:4.
-        colour: what the numbers are to mean.
+        color: what the numbers are to mean.
     """
 
-    def __init__(self, pixels: str, colour: Colour) -> None:
+    def __init__(self, pixels: str, color: Color) -> None:
         self._reformatter = VideoReformatter()
         self._pixels = pixels
-        self._colour = colour
+        self._color = color
         self._bits = bit_depth(VideoFormat(pixels))
         self._subsampling = subsampling(VideoFormat(pixels))
 
@@ -163,13 +163,13 @@ class FromRGB:
             Three of (B, h, w), int32: codes of the format's depth, chroma at its size.
         """
         r, g, b = rgb.float().clamp(0, 1).unbind(1)
-        red, blue = _WEIGHTS[self._colour.matrix]
+        red, blue = _WEIGHTS[self._color.matrix]
         y = red * r + (1 - red - blue) * g + blue * b
         chroma = [(b - y) / (2 * (1 - blue)), (r - y) / (2 * (1 - red))]
         most = 2**self._bits - 1
         middle = 2 ** (self._bits - 1)
         unit = 2 ** (self._bits - 8)
-        whole, part, black = (most, most, 0) if self._colour.full else (219 * unit, 224 * unit, 16 * unit)
+        whole, part, black = (most, most, 0) if self._color.full else (219 * unit, 224 * unit, 16 * unit)
         codes = [y * whole + black, *(self._shrunk(c) * part + middle for c in chroma)]
         return [plane.round().clamp(0, most).to(torch.int32) for plane in codes]
 
@@ -195,9 +195,9 @@ class FromRGB:
             memory[:] = plane.cpu().numpy()
         frame = _converted(self._reformatter, frame, self._pixels)
         # Some encoders ask the frame and not their settings.
-        frame.color_primaries, frame.color_trc = self._colour.primaries, self._colour.transfer
-        frame.colorspace = self._colour.matrix
-        frame.color_range = ColorRange.JPEG if self._colour.full else ColorRange.MPEG
+        frame.color_primaries, frame.color_trc = self._color.primaries, self._color.transfer
+        frame.colorspace = self._color.matrix
+        frame.color_range = ColorRange.JPEG if self._color.full else ColorRange.MPEG
         return frame
 
 

@@ -1,4 +1,4 @@
-"""Mends without which `import basicsr` fails on today's libraries, and one for what it loads."""
+"""Patches without which `import basicsr` fails on today's libraries, and one for what it loads."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lmlt_arch.hook.mending import Names, mend_after, mend_during, mend_libraries
+from lmlt_arch.hook.patching import Names, patch_after, patch_during, patch_libraries
 
 _kept: list[torch.library.Library] = []
 
@@ -29,7 +29,7 @@ def _torchvision_has_no_library(names: Names) -> bool:
     return not hasattr(torch.ops.torchvision, "nms")
 
 
-@mend_libraries("basicsr", "spandrel", needed=_torchvision_has_no_library)
+@patch_libraries("basicsr", "spandrel", needed=_torchvision_has_no_library)
 def torchvision_library() -> None:
     """Torchvision's wheel from PyPI beside a CPU torch cannot load its `_C` library.
 
@@ -66,7 +66,7 @@ def _stand_in(module: str, **contents: Any) -> Iterator[None]:
         sys.modules.pop(module, None)
 
 
-@mend_during(
+@patch_during(
     "basicsr.data.degradations",
     needed=lambda names: _imports_gone(
         "functional_tensor", "torchvision.transforms.functional_tensor", names
@@ -95,7 +95,7 @@ class LooseVersion:
         return self._numbers < other._numbers
 
 
-@mend_during(
+@patch_during(
     "basicsr.archs.arch_util", needed=lambda names: _imports_gone("distutils", "distutils.version", names)
 )
 @contextmanager
@@ -113,7 +113,7 @@ def _scipy_filters() -> Iterator[None]:
         yield
 
 
-@mend_during(
+@patch_during(
     "basicsr.metrics.niqe",
     needed=lambda names: _imports_gone("ndimage.filters", "scipy.ndimage.filters", names),
 )
@@ -124,7 +124,7 @@ def scipy_filters_in_niqe() -> Iterator[None]:
         yield
 
 
-@mend_after(
+@patch_after(
     "basicsr.data.data_util",
     changes=("duf_downsample",),
     needed=lambda names: not _found("scipy.ndimage.filters"),
@@ -145,7 +145,7 @@ def _plain_dict(factory: object = None) -> dict[Any, Any]:
     return {}
 
 
-@mend_libraries("basicsr")
+@patch_libraries("basicsr")
 def plain_values_in_checkpoints() -> None:
     """`torch.load` with weights_only, the default since torch 2.6, refuses plain values in older checkpoints.
 

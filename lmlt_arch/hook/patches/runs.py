@@ -1,4 +1,4 @@
-"""Mends that keep one process of two from destroying what the other writes."""
+"""Patches that keep one process of two from destroying what the other writes."""
 
 import sys
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lmlt_arch.files import TEMPORARY_SUFFIX, OutputError, exclusive, lock_beside, sweep
-from lmlt_arch.hook.mending import OURS, Names, after_parsing, mend_after
+from lmlt_arch.hook.patching import OURS, Names, after_parsing, patch_after
 from lmlt_arch.hook.pipelines import starts_a_run
 from lmlt_arch.hook.registration import runs_ours
 
@@ -22,7 +22,7 @@ _ROOTS = ("experiments_root", "results_root")
 _running = ExitStack()
 
 
-@mend_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
+@patch_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
 def one_run_per_name(names: Names) -> None:
     """Two runs of one name destroy each other: the second renames the folder of the first, and both go on.
 
@@ -38,13 +38,13 @@ def one_run_per_name(names: Names) -> None:
     after_parsing(names, hold)
 
 
-@mend_after("basicsr.train", changes=("train_pipeline",), acts=OURS)
+@patch_after("basicsr.train", changes=("train_pipeline",), acts=OURS)
 def name_of_a_training_that_ended(names: Names) -> None:
     """A process that lives on after a training, as a notebook does, would keep its name to itself."""
     names["train_pipeline"] = _released(names["train_pipeline"])
 
 
-@mend_after("basicsr.test", changes=("test_pipeline",), acts=OURS)
+@patch_after("basicsr.test", changes=("test_pipeline",), acts=OURS)
 def name_of_a_test_that_ended(names: Names) -> None:
     """A process that lives on after a test, as a notebook does, would keep its name to itself."""
     names["test_pipeline"] = _released(names["test_pipeline"])
@@ -58,10 +58,10 @@ def _refusal(opt: dict[str, Any]) -> str:
     if folder is None:
         return ""
     work = f"{'training' if opt.get('is_train') else 'test'} of {folder}"
-    mend = "wait until it has ended, end it, or give this run another name"
+    remedy = "wait until it has ended, end it, or give this run another name"
     patience_s = PATIENCE_S if opt.get("auto_resume") else 0
     try:
-        _running.enter_context(exclusive(lock_beside(folder), work, mend, patience_s=patience_s))
+        _running.enter_context(exclusive(lock_beside(folder), work, remedy, patience_s=patience_s))
     except OutputError as error:
         return str(error)
     sweep(folder.rglob(f".*{TEMPORARY_SUFFIX}"))

@@ -1,4 +1,4 @@
-"""The colours of videos: what reaches the network, and what comes back."""
+"""The colors of videos: what reaches the network, and what comes back."""
 
 import gc
 import io
@@ -18,7 +18,7 @@ pytest.importorskip("av")
 import av
 from small_videos import (
     codes_of,
-    colour_of_codes,
+    color_of_codes,
     moving_frames,
     plain_frame,
     planes,
@@ -27,7 +27,7 @@ from small_videos import (
     write_video,
 )
 
-from lmlt_arch.inference.video_colour import colour_of
+from lmlt_arch.inference.video_color import color_of
 
 PATCH = (0.8, 0.3, 0.15)
 
@@ -35,7 +35,7 @@ PATCH = (0.8, 0.3, 0.15)
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv444p10le"])
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("matrix", [1, 6, 9])
-def test_a_plain_colour_stays(tmp_path: Path, pixels: str, full: bool, matrix: int) -> None:
+def test_a_plain_color_stays(tmp_path: Path, pixels: str, full: bool, matrix: int) -> None:
     bits = 10 if "10" in pixels else 8
     codes = codes_of(PATCH, matrix, full=full, bits=bits)
     source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
@@ -44,18 +44,18 @@ def test_a_plain_colour_stays(tmp_path: Path, pixels: str, full: bool, matrix: i
     write_video(source, frames, colorspace=matrix, color_range=1 + full, color_primaries=9, color_trc=16)
     report = upscale_video(source, target, twice, crf=4)
     after = read_video(target)
-    assert after.colours == (9, 16, matrix, 1 + full)
+    assert after.colors == (9, 16, matrix, 1 + full)
     assert after.pixels.replace("yuvj", "yuv") == pixels
     for frame in after.frames:
         for plane, code in zip(planes(frame), codes, strict=True):
             assert np.abs(plane - code).max() <= 1
-        found = colour_of_codes([plane.mean() for plane in planes(frame)], matrix, full=full, bits=bits)
+        found = color_of_codes([plane.mean() for plane in planes(frame)], matrix, full=full, bits=bits)
         assert np.abs(found - PATCH).max() <= 2 / 255
     assert report.notes == ()
 
 
 @pytest.mark.parametrize(("width", "height", "matrix"), [(64, 48, 6), (1056, 16, 1), (16, 608, 1)])
-def test_colours_that_are_not_said_are_those_of_the_size(
+def test_colors_that_are_not_said_are_those_of_the_size(
     tmp_path: Path, width: int, height: int, matrix: int
 ) -> None:
     source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
@@ -64,13 +64,13 @@ def test_colours_that_are_not_said_are_those_of_the_size(
     # To the other side of the rule.
     upscale_video(source, target, twice, size=(1280, 720) if matrix == 6 else (128, 72))
     after = read_video(target)
-    assert after.colours == (2, 2, matrix, 1)
+    assert after.colors == (2, 2, matrix, 1)
     for plane, code in zip(planes(after.frames[0]), codes, strict=True):
         assert np.abs(plane - code).max() <= 1
 
 
 @pytest.mark.parametrize(("codec", "pixels"), [("ffv1", "bgr0"), ("ffv1", "gbrp10le"), ("png", "rgb24")])
-def test_colours_of_rgb(tmp_path: Path, codec: str, pixels: str) -> None:
+def test_colors_of_rgb(tmp_path: Path, codec: str, pixels: str) -> None:
     source, target = tmp_path / ("in.mov" if codec == "png" else "in.mkv"), tmp_path / "out.mkv"
     if pixels == "gbrp10le":
         frame = plain_frame([PATCH[i] * 1023 for i in (1, 2, 0)], 64, 48, pixels)
@@ -82,19 +82,19 @@ def test_colours_of_rgb(tmp_path: Path, codec: str, pixels: str) -> None:
     after = read_video(target)
     bits = 10 if "10" in pixels else 8
     assert after.pixels == ("yuv444p10le" if bits == 10 else "yuv444p")
-    assert after.colours[2:] == (6, 1)
+    assert after.colors[2:] == (6, 1)
     codes = [plane.mean() for plane in planes(after.frames[0])]
-    assert np.abs(colour_of_codes(codes, 6, full=False, bits=bits) - PATCH).max() <= 2 / 255
+    assert np.abs(color_of_codes(codes, 6, full=False, bits=bits) - PATCH).max() <= 2 / 255
 
 
-@pytest.mark.parametrize("pixels", ["rgb48be", "rgba64be", "gbrap16le", "gray16be", "ya16be", "gbrp12le"])
-def test_deep_colours_reach_the_network(tmp_path: Path, pixels: str) -> None:
+@pytest.mark.parametrize("pixels", ["rgb48be", "rgba64be", "gbrap16le", "grey16be", "ya16be", "gbrp12le"])
+def test_deep_colors_reach_the_network(tmp_path: Path, pixels: str) -> None:
     """Every bit of them, in whatever order of bytes and components they are stored."""
     values = (40123, 20011, 9999) if "gray" not in pixels and "ya" not in pixels else (30001,) * 3
     packed = np.tile(np.array(values, np.uint16), (16, 16, 1))
     given = av.VideoFrame.from_ndarray(packed, format="rgb48le")
     if "gray" in pixels or "ya" in pixels:
-        given = av.VideoFrame.from_ndarray(packed[..., 0].copy(), format="gray16le")
+        given = av.VideoFrame.from_ndarray(packed[..., 0].copy(), format="grey16le")
     frame = given.reformat(format=pixels, src_color_range=2, dst_color_range=2)
     seen: list[Tensor] = []
 
@@ -114,7 +114,7 @@ def test_deep_colours_reach_the_network(tmp_path: Path, pixels: str) -> None:
 def test_numbers_that_are_no_codes_of_rgb_are_refused(pixels: str) -> None:
     frame = av.VideoFrame(16, 16, pixels)
     with pytest.raises(ValueError, match=f"its pixel format, {pixels}, is not supported; convert it"):
-        colour_of(frame)
+        color_of(frame)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_numbers_that_are_no_codes_of_rgb_are_refused(pixels: str) -> None:
 def test_what_cannot_be_said_of_the_result_is_not_done(
     tmp_path: Path, name: str, codec: str, told: tuple[int, ...]
 ) -> None:
-    """ProRes has no full range, motion JPEG no matrix but BT.601's: colours are those that players see."""
+    """ProRes has no full range, motion JPEG no matrix but BT.601's: colors are those that players see."""
     codes = codes_of(PATCH, 9, full=True)
     source, target = tmp_path / "in.mkv", tmp_path / name
     write_video(
@@ -145,7 +145,7 @@ def test_what_cannot_be_said_of_the_result_is_not_done(
     seen = (frame.color_primaries, frame.color_trc, frame.colorspace, frame.color_range)
     assert seen == told
     bits = 10 if "10" in frame.format.name else 8
-    found = colour_of_codes(
+    found = color_of_codes(
         [plane.mean() for plane in planes(frame)],
         9 if told[2] == 9 else 6,
         full=told[3] == 2,
@@ -154,16 +154,16 @@ def test_what_cannot_be_said_of_the_result_is_not_done(
     assert np.abs(found - PATCH).max() <= 3 / 255
 
 
-def test_colours_of_gray(tmp_path: Path) -> None:
+def test_colors_of_gray(tmp_path: Path) -> None:
     source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
     write_video(source, [plain_frame([100], 64, 48, "gray")], codec="ffv1", options={}, color_range=2)
     upscale_video(source, target, twice, crf=4)
     after = read_video(target)
-    assert (after.pixels, after.colours[3]) == ("yuvj420p", 2)
+    assert (after.pixels, after.colors[3]) == ("yuvj420p", 2)
     assert [int(plane.mean().round()) for plane in planes(after.frames[0])] == [100, 128, 128]
 
 
-def test_colours_reach_the_network_as_they_are_meant(tmp_path: Path) -> None:
+def test_colors_reach_the_network_as_they_are_meant(tmp_path: Path) -> None:
     seen: list[Tensor] = []
 
     def watched(images: Tensor) -> Tensor:
@@ -181,7 +181,7 @@ def test_colours_reach_the_network_as_they_are_meant(tmp_path: Path) -> None:
 
 
 def test_chroma_lies_where_luma_does(tmp_path: Path) -> None:
-    """A ramp in colour comes back as that ramp: nothing is shifted by part of a pixel."""
+    """A ramp in color comes back as that ramp: nothing is shifted by part of a pixel."""
     source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
     frame = plain_frame([512, 512, 512], 64, 48, "yuv420p10le")
     # Samples of chroma lie on even columns, and between two rows.
@@ -201,7 +201,7 @@ def test_chroma_lies_where_luma_does(tmp_path: Path) -> None:
     assert np.abs(v[8:-8, 8:-8] - expected_v[8:-8, None]).max() <= 1
 
 
-def test_colours_that_no_encoder_here_can_hold_are_named(tmp_path: Path) -> None:
+def test_colors_that_no_encoder_here_can_hold_are_named(tmp_path: Path) -> None:
     source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
     write_video(source, moving_frames(2, pixels="yuv444p10le"))
     policy = os.sched_getscheduler(0)
@@ -211,10 +211,10 @@ def test_colours_that_no_encoder_here_can_hold_are_named(tmp_path: Path) -> None
     assert read_video(target).pixels == "yuv420p10le"
 
 
-def test_colours_of_an_unknown_matrix_are_refused(tmp_path: Path) -> None:
+def test_colors_of_an_unknown_matrix_are_refused(tmp_path: Path) -> None:
     source = tmp_path / "in.mkv"
     write_video(source, moving_frames(2), colorspace=14)
-    with pytest.raises(VideoError, match=r"in\.mkv: its colour matrix, number 14"):
+    with pytest.raises(VideoError, match=r"in\.mkv: its color matrix, number 14"):
         upscale_video(source, tmp_path / "out.mkv", twice)
 
 
@@ -229,7 +229,7 @@ def test_what_cannot_be_kept_is_named(tmp_path: Path) -> None:
         "not kept: HDR mastering display data",
         "not kept: HDR content light level",
     )
-    assert read_video(target).colours[1] == 16
+    assert read_video(target).colors[1] == 16
     frame = plain_frame([100, 120, 130, 200], 64, 48, "yuva420p")
     write_video(source, [frame], codec="ffv1", options={})
     assert upscale_video(source, target, twice, overwrite=True).notes == ("not kept: transparency",)

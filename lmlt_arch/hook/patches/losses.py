@@ -1,4 +1,4 @@
-"""Mends for losses and metrics."""
+"""Patches for losses and metrics."""
 
 import inspect
 import sys
@@ -11,10 +11,10 @@ from urllib.error import URLError
 import torch
 from scipy import linalg
 
-from lmlt_arch.hook.mending import ON_REQUEST, Names, mend_after, uses, wanted
+from lmlt_arch.hook.patching import ON_REQUEST, Names, patch_after, uses, wanted
 
 
-@mend_after(
+@patch_after(
     "basicsr.losses.basic_loss",
     "basicsr.losses.losses",  # before BasicSR 1.4
     changes=("PerceptualLoss.__init__",),
@@ -39,7 +39,7 @@ def l2_criterion_of_perceptual_loss(names: Names) -> None:
     perceptual.__init__ = __init__
 
 
-@mend_after(
+@patch_after(
     "basicsr.archs.vgg_arch",
     changes=("VGGFeatureExtractor.__init__",),
     needed=lambda names: "VGG_PRETRAIN_PATH" in names,
@@ -76,7 +76,7 @@ def vgg_weights_offline(names: Names) -> None:
     extractor.__init__ = __init__
 
 
-@mend_after("basicsr.utils.misc", changes=("make_exp_dirs",), acts=ON_REQUEST)
+@patch_after("basicsr.utils.misc", changes=("make_exp_dirs",), acts=ON_REQUEST)
 def vgg_file_is_no_folder(names: Names) -> None:
     """BasicSR makes a folder of every entry of `path` that it does not know, and our `vgg` names a file."""
     stock = names["make_exp_dirs"]
@@ -90,7 +90,7 @@ def vgg_file_is_no_folder(names: Names) -> None:
     names["make_exp_dirs"] = make_exp_dirs
 
 
-@mend_after(
+@patch_after(
     "basicsr.metrics.fid",
     changes=(),
     needed=lambda names: "linalg" in names and "disp" not in inspect.signature(linalg.sqrtm).parameters,

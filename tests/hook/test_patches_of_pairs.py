@@ -1,4 +1,4 @@
-"""Mends for the images of BasicSR's data sets: stock code's failure, the result, and what stays untouched."""
+"""Patches for the images of BasicSR's datasets: stock code's failure, the result, what stays untouched."""
 
 import copy
 import random
@@ -9,10 +9,10 @@ from typing import Any
 import lmdb
 import pytest
 from PIL import Image
-from stock_modules import mend, run_afresh
+from stock_modules import patch, run_afresh
 
-from lmlt_arch.data.files import DataSetError
-from lmlt_arch.hook import mends_pairs
+from lmlt_arch.data.files import DatasetError
+from lmlt_arch.hook.patches import pairs
 
 PAIRED = "basicsr.data.paired_image_dataset"
 
@@ -56,7 +56,7 @@ def names_of(pairs: list[dict[str, str]]) -> list[tuple[str, str]]:
 def test_pairs_found_in_folders(fill: Any, module: str) -> None:
     names = run_afresh(module)
     stock = names["paired_paths_from_folder"]
-    mend("pairs-found-in-folders", names)
+    patch("pairs-found-in-folders", names)
     find = names["paired_paths_from_folder"]
 
     def folders(lq: str, gt: str) -> Any:
@@ -73,28 +73,28 @@ def test_pairs_found_in_folders(fill: Any, module: str) -> None:
     both = folders("a.png Thumbs.db", "a.png Thumbs.db")
     assert len(stock(*both)) == 2
     assert names_of(find(*both)) == [("a.png", "a.png")]
-    with pytest.raises(DataSetError, match="no folder"):
+    with pytest.raises(DatasetError, match="no folder"):
         find(["nowhere", same[0][1]], ["lq", "gt"], "{}")
 
 
 def test_a_folder_that_is_an_lmdb(store: Any, fill: Any) -> None:
     names = run_afresh(PAIRED)
-    mend("pairs-found-in-folders", names)
-    mend("pairs-found-in-lmdbs", names)
+    patch("pairs-found-in-folders", names)
+    patch("pairs-found-in-lmdbs", names)
     gt, lq = store("gt", "a"), store("lq", "a")
-    with pytest.raises(DataSetError, match=r"gt\.lmdb is an LMDB: write io_backend: type: lmdb"):
+    with pytest.raises(DatasetError, match=r"gt\.lmdb is an LMDB: write io_backend: type: lmdb"):
         names["paired_paths_from_folder"]([lq, gt], ["lq", "gt"], "{}")
     folder = fill("images", "a.png")
-    with pytest.raises(DataSetError, match=r"images is no LMDB: .* write io_backend: type: disk"):
+    with pytest.raises(DatasetError, match=r"images is no LMDB: .* write io_backend: type: disk"):
         names["paired_paths_from_lmdb"]([folder, folder], ["lq", "gt"])
-    with pytest.raises(DataSetError, match="no LMDB folder"):
+    with pytest.raises(DatasetError, match="no LMDB folder"):
         names["paired_paths_from_lmdb"](["nowhere.lmdb", gt], ["lq", "gt"])
 
 
 def test_pairs_found_by_lists(fill: Any, tmp_path: Path) -> None:
     names = run_afresh(PAIRED)
     stock = names["paired_paths_from_meta_info_file"]
-    mend("pairs-found-by-lists", names)
+    patch("pairs-found-by-lists", names)
     find = names["paired_paths_from_meta_info_file"]
     folders = [fill("lq", "ax4.png", "bx4.jpg"), fill("gt", "a.png", "b.png")]
     info = tmp_path / "list.txt"
@@ -112,7 +112,7 @@ def test_pairs_found_by_lists(fill: Any, tmp_path: Path) -> None:
 def test_pairs_found_in_lmdbs(store: Any) -> None:
     names = run_afresh(PAIRED)
     stock = names["paired_paths_from_lmdb"]
-    mend("pairs-found-in-lmdbs", names)
+    patch("pairs-found-in-lmdbs", names)
     find = names["paired_paths_from_lmdb"]
     folders = [store("lq", "b", "a"), store("gt", "a", "b")]
     assert find(folders, ["lq", "gt"]) == stock(folders, ["lq", "gt"])
@@ -143,15 +143,15 @@ def test_images_found_alone(fill: Any, store: Any, tmp_path: Path) -> None:
     assert len(paths(folder)) == 3
     assert paths(folder, meta_info_file=str(info)) == ["\ufeffa.png", "lq"]
     assert paths(blank, "lmdb") == ["a", "\n"]
-    mend("images-found-alone", names)
+    patch("images-found-alone", names)
     assert paths(folder) == ["a.png", "b.jpg"]
     assert paths(folder, meta_info_file=str(info)) == ["a.png"]
     assert paths(blank, "lmdb") == ["a"]
-    with pytest.raises(DataSetError, match="write io_backend: type: lmdb"):
+    with pytest.raises(DatasetError, match="write io_backend: type: lmdb"):
         paths(blank)
-    with pytest.raises(DataSetError, match="write io_backend: type: disk"):
+    with pytest.raises(DatasetError, match="write io_backend: type: disk"):
         paths(folder, "lmdb")
-    with pytest.raises(DataSetError, match="no folder"):
+    with pytest.raises(DatasetError, match="no folder"):
         paths("nowhere")
 
 
@@ -163,7 +163,7 @@ def test_lists_of_real_pairs(fill: Any, tmp_path: Path) -> None:
     opt = {**folders, "io_backend": {"type": "disk"}, "meta_info": str(info)}
     with pytest.raises(ValueError, match="unpack"):
         names["RealESRGANPairedDataset"](opt)
-    mend("lists-of-real-pairs", names)
+    patch("lists-of-real-pairs", names)
     assert names_of(names["RealESRGANPairedDataset"](opt).paths) == [("a.png", "b.png")]
 
 
@@ -196,14 +196,14 @@ def test_lists_of_photographs(fill: Any, store: Any, tmp_path: Path, monkeypatch
     with pytest.raises(IndexError):
         dataset(on_disk)[1]
 
-    mend("lists-of-photographs", names)
-    mended = dataset(on_disk)
-    assert mended.paths == before, "stock code passes over blank lines while it trains"
-    assert mended[1]["gt_path"] == f"{folder}/a.png"
+    patch("lists-of-photographs", names)
+    patched = dataset(on_disk)
+    assert patched.paths == before, "stock code passes over blank lines while it trains"
+    assert patched[1]["gt_path"] == f"{folder}/a.png"
     assert dataset(of_lmdb).paths == ["a"]
-    with pytest.raises(DataSetError, match="write io_backend: type: disk"):
+    with pytest.raises(DatasetError, match="write io_backend: type: disk"):
         dataset(of_lmdb, dataroot_gt=folder)
-    with pytest.raises(DataSetError, match="write io_backend: type: lmdb"):
+    with pytest.raises(DatasetError, match="write io_backend: type: lmdb"):
         dataset(on_disk, dataroot_gt=of_lmdb["dataroot_gt"])
 
 
@@ -217,7 +217,7 @@ def test_errors_while_prefetching() -> None:
     def loaded() -> list[Any]:
         return [*names["PrefetchGenerator"](batches(), 3)]
 
-    mend("errors-while-prefetching", names)
+    patch("errors-while-prefetching", names)
     with pytest.raises(OSError, match="a damaged image"):
         loaded()
     assert [*names["PrefetchGenerator"](iter("abc"), 1)] == ["a", "b", "c"]
@@ -228,7 +228,7 @@ def test_data_sets_that_say_what_they_lack(fill: Any, monkeypatch: pytest.Monkey
     opt = {"name": "x", "type": "PairedImageDataset", "phase": "val", "dataroot_gt": fill("gt")}
     with pytest.raises(KeyError, match=r"^'io_backend'$"):
         names["build_dataset"](opt)
-    mend("data-sets-that-say-what-they-lack", names)
+    patch("data-sets-that-say-what-they-lack", names)
     with pytest.raises(
         KeyError, match=r"^datasets: val \(x\): PairedImageDataset needs the option io_backend$"
     ):
@@ -236,10 +236,10 @@ def test_data_sets_that_say_what_they_lack(fill: Any, monkeypatch: pytest.Monkey
     with pytest.raises(KeyError, match="No object named"):
         names["build_dataset"]({**opt, "type": "Nothing"})
     opt |= {"dataroot_lq": fill("lq"), "io_backend": {"type": "disk"}}
-    monkeypatch.setitem(mends_pairs._run, "ours", False)
+    monkeypatch.setitem(pairs._run, "ours", False)
     assert len(names["build_dataset"](opt)) == 0, "somebody else's model"
-    monkeypatch.setitem(mends_pairs._run, "ours", True)
-    with pytest.raises(DataSetError, match=r"val \(x\): there are no images in .*gt and .*lq"):
+    monkeypatch.setitem(pairs._run, "ours", True)
+    with pytest.raises(DatasetError, match=r"val \(x\): there are no images in .*gt and .*lq"):
         names["build_dataset"](opt)
 
 
@@ -247,11 +247,11 @@ def test_data_sets_that_say_what_they_lack(fill: Any, monkeypatch: pytest.Monkey
 def test_run_of_ours_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_type: str, ours: bool
 ) -> None:
-    monkeypatch.setitem(mends_pairs._run, "ours", not ours)
+    monkeypatch.setitem(pairs._run, "ours", not ours)
     names = run_afresh("basicsr.utils.options")
-    mend("run-of-ours-is-known", names)
+    patch("run-of-ours-is-known", names)
     file = tmp_path / "x.yml"
     file.write_text(f"{{name: x, model_type: {model_type}, num_gpu: 0, datasets: {{}}, path: {{}}}}")
     monkeypatch.setattr("sys.argv", ["test.py", "-opt", str(file)])
     names["parse_options"](str(tmp_path), is_train=False)
-    assert mends_pairs._run["ours"] is ours
+    assert pairs._run["ours"] is ours

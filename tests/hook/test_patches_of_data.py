@@ -1,4 +1,4 @@
-"""Mends for images, losses and files: stock code's failure without each, the result with it."""
+"""Patches for images, losses and files: stock code's failure without each, the result with it."""
 
 import argparse
 import collections
@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import linalg
-from stock_modules import mend, run_afresh
+from stock_modules import patch, run_afresh
 from torch import nn
 
-from lmlt_arch.hook import mending
+from lmlt_arch.hook import patching
 
 
 def test_filter_of_channels_last() -> None:
@@ -28,7 +28,7 @@ def test_filter_of_channels_last() -> None:
     last = image.to(memory_format=torch.channels_last)
     with pytest.raises(RuntimeError, match="view size is not compatible"):
         names["filter2D"](last, kernel)
-    mend("filter-of-channels-last", names)
+    patch("filter-of-channels-last", names)
     torch.testing.assert_close(names["filter2D"](last, kernel), expected)
 
 
@@ -39,7 +39,7 @@ def test_jpeg_quality() -> None:
     with pytest.raises(cv2.error):
         names["random_add_jpg_compression"](image)
     expected = names["add_jpg_compression"](image, 90)
-    mend("jpeg-quality", names)
+    patch("jpeg-quality", names)
     compressed = names["random_add_jpg_compression"](image, (90.2, 90.8))
     assert compressed.dtype == np.float32
     np.testing.assert_array_equal(compressed, expected)
@@ -64,7 +64,7 @@ def test_lmdb_opened_twice(store: Path) -> None:
         names["FileClient"]("lmdb", **_data_options(store))
     first.client._client["lq"].close()
 
-    mend("lmdb-opened-once", names)
+    patch("lmdb-opened-once", names)
     clients = [names["FileClient"]("lmdb", **_data_options(store)) for _ in range(2)]
     assert [client.get("one", "lq") for client in clients] == [b"1", b"1"]
     assert clients[0].get("two", "lq") is None
@@ -85,7 +85,7 @@ def test_lmdb_in_other_processes(store: Path) -> None:
         pickle.dumps(vars(client.client))
     client.client._client["lq"].close()
 
-    from basicsr.utils import FileClient  # mended, and under the name that pickle looks for
+    from basicsr.utils import FileClient  # patched, and under the name that pickle looks for
 
     client = FileClient("lmdb", **_data_options(store))
     assert client.get("one", "lq") == b"1"
@@ -114,7 +114,7 @@ def test_l2_criterion() -> None:
     names["VGGFeatureExtractor"] = Features
     with pytest.raises(AttributeError, match="L2loss"):
         names["PerceptualLoss"]({"conv1_1": 1.0}, criterion="l2")
-    mend("l2-criterion-of-perceptual-loss", names)
+    patch("l2-criterion-of-perceptual-loss", names)
     ones = torch.ones(1, 3, 4, 4)
     loss, _ = names["PerceptualLoss"]({"conv1_1": 1.0}, criterion="l2")(3 * ones, ones)
     assert loss.item() == pytest.approx(16)
@@ -129,7 +129,7 @@ def test_vgg_weights_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     with pytest.raises(URLError):
         names["VGGFeatureExtractor"](["relu1_1"])
-    mend("vgg-weights-offline", names)
+    patch("vgg-weights-offline", names)
     with pytest.raises(FileNotFoundError, match=rf"{tmp_path}/experiments/pretrained_models/vgg19.* or into"):
         names["VGGFeatureExtractor"](["relu1_1"])
 
@@ -145,7 +145,7 @@ def test_vgg_file_is_no_folder(tmp_path: Path) -> None:
     }
     with pytest.raises(FileExistsError):
         names["make_exp_dirs"](opt)
-    mend("vgg-file-is-no-folder", names)
+    patch("vgg-file-is-no-folder", names)
     for place, value in (("one", str(file)), ("two", None)):
         run = tmp_path / place
         opt["path"] = {"experiments_root": str(run), "log": str(run / "log"), "vgg": value}
@@ -163,7 +163,7 @@ def test_matrix_root_in_fid(monkeypatch: pytest.MonkeyPatch) -> None:
     gaussians = np.array([1.0, 2.0]), np.diag([4.0, 9.0]), np.array([0.0, 0.0]), np.diag([1.0, 1.0])
     with pytest.raises(TypeError, match="disp"):
         names["calculate_fid"](*gaussians)
-    mend("matrix-root-in-fid", names)
+    patch("matrix-root-in-fid", names)
     # |difference of means|^2 + the sum of (difference of standard deviations)^2
     assert names["calculate_fid"](*gaussians) == pytest.approx(5 + 1 + 4)
 
@@ -181,13 +181,13 @@ def test_matrix_root_in_fid(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_plain_values_in_checkpoints(value: object, tmp_path: Path) -> None:
     known = torch.serialization.get_safe_globals()
-    (mend,) = (each for each in mending.all_mends() if each.name == "plain-values-in-checkpoints")
+    (patch,) = (each for each in patching.all_patches() if each.name == "plain-values-in-checkpoints")
     torch.save({"value": value}, tmp_path / "x.state")
     try:
         torch.serialization.clear_safe_globals()
         with pytest.raises(pickle.UnpicklingError, match="was not an allowed global"):
             torch.load(tmp_path / "x.state")
-        mend.run()
+        patch.run()
         assert torch.load(tmp_path / "x.state")["value"] == value
         torch.save({"value": print}, tmp_path / "x.state")
         with pytest.raises(pickle.UnpicklingError):
@@ -225,7 +225,7 @@ def test_degradations_on_the_models_device(module: str, model_type: str) -> None
     }
     with pytest.raises((AssertionError, RuntimeError), match=r"CUDA|NVIDIA"):
         model(options)
-    mend("degradations-on-the-models-device", names)
+    patch("degradations-on-the-models-device", names)
     degrading = model(options)
     degrading.is_train = True
     kernel = torch.full((2, 21, 21), 1 / 21**2)

@@ -1,4 +1,4 @@
-"""Mends for options, processes and the course of a training: stock code's failure, and the result."""
+"""Patches for options, processes and the course of a training: stock code's failure, and the result."""
 
 # mypy: allow-subclassing-any
 import logging
@@ -16,7 +16,7 @@ import pytest
 import torch
 from basicsr.utils.registry import MODEL_REGISTRY
 from small_sets import flip, write_set
-from stock_modules import mend, run_afresh
+from stock_modules import patch, run_afresh
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -24,7 +24,7 @@ from lmlt_arch.checkpoint import CheckpointError
 from lmlt_arch.data.images import encode_png
 from lmlt_arch.data.lmdb_store import raw_entry, raw_sizes, write_entries
 from lmlt_arch.data.training_order import TrainingOrder
-from lmlt_arch.hook import mending
+from lmlt_arch.hook import patching
 from lmlt_arch.models import ESCModel
 
 Parse = Callable[..., dict[str, Any]]
@@ -58,7 +58,7 @@ def test_local_rank_spelling(parsed: Parse) -> None:
     for spelling in (["--local-rank=0"], ["--local-rank", "0"]):
         with pytest.raises(SystemExit):
             parsed(names, *spelling)
-    mend("local-rank-spelling", names)
+    patch("local-rank-spelling", names)
     for spelling in (["--local-rank=0"], ["--local-rank", "0"], ["--local_rank=0"]):
         assert parsed(names, *spelling)["name"] == "tiny"
 
@@ -70,7 +70,7 @@ def test_lists_of_folders(parsed: Parse, tmp_path: Path) -> None:
     path.write_text(path.read_text() + "scale: 2\n")
     with pytest.raises(TypeError):
         parsed(names)
-    mend("lists-of-folders", names)
+    patch("lists-of-folders", names)
     assert parsed(names)["datasets"]["test"]["dataroot_gt"] == [str(Path.home() / "a"), "b"]
 
 
@@ -78,7 +78,7 @@ def test_lists_of_folders(parsed: Parse, tmp_path: Path) -> None:
 def test_gpus_that_are_not_there(parsed: Parse) -> None:
     names = run_afresh("basicsr.utils.options")
     assert parsed(names)["num_gpu"] == 1
-    mend("gpus-that-are-not-there", names)
+    patch("gpus-that-are-not-there", names)
     with pytest.warns(UserWarning, match="num_gpu: 1 .* running on the CPU"):
         assert parsed(names)["num_gpu"] == 0
 
@@ -89,10 +89,10 @@ def test_dist_params_for_the_pytorch_launcher(parsed: Parse, monkeypatch: pytest
     names["init_dist"] = lambda launcher, **params: asked.append(params)
     parsed(names, "--launcher", "pytorch")
     assert asked.pop() == {}
-    mend("dist-params-for-the-pytorch-launcher", names)
+    patch("dist-params-for-the-pytorch-launcher", names)
     parsed(names, "--launcher", "pytorch")
     assert asked.pop() == {}, "of another model"
-    monkeypatch.setenv(mending.ASK, "dist-params-for-the-pytorch-launcher")
+    monkeypatch.setenv(patching.ASK, "dist-params-for-the-pytorch-launcher")
     parsed(names, "--launcher", "pytorch")
     assert asked.pop() == {"backend": "gloo", "timeout": timedelta(seconds=90)}
     parsed(names, "--launcher", "slurm")
@@ -111,7 +111,7 @@ def test_pipeline_that_runs_as_main(parsed: Parse) -> None:
         return main["load_resume_state"]
 
     assert start() is stock
-    mend("pipeline-that-runs-as-main", names)
+    patch("pipeline-that-runs-as-main", names)
     assert start() is not stock
     once = main["load_resume_state"]
     assert start() is once
@@ -136,7 +136,7 @@ def test_process_group_on_this_machine(one_process: None) -> None:
     names = run_afresh("basicsr.utils.dist_util")
     with pytest.raises(ZeroDivisionError):
         names["_init_dist_pytorch"]("nccl")
-    mend("process-group-on-this-machine", names)
+    patch("process-group-on-this-machine", names)
     names["_init_dist_pytorch"]("nccl", timeout=timedelta(seconds=60))
     assert torch.distributed.get_backend() == "gloo"
     assert names["get_dist_info"]() == (0, 1)
@@ -153,7 +153,7 @@ def test_data_parallel_on_cpu(process_group: None) -> None:
     model = names["BaseModel"]({"num_gpu": 0, "is_train": True, "dist": True})
     with pytest.raises((AssertionError, RuntimeError), match=r"CUDA|NVIDIA"):
         model.model_to_device(nn.Linear(2, 2))
-    mend("data-parallel-on-cpu", names)
+    patch("data-parallel-on-cpu", names)
     net = model.model_to_device(nn.Linear(2, 2))
     assert isinstance(net, DistributedDataParallel)
     net(torch.ones(1, 2)).sum().backward()
@@ -190,20 +190,20 @@ def test_validation_on_rank_zero(process_group: None) -> None:
             self.lq, self.validated = data["lq"], self.net_g
 
     class OwnWay(Model):
-        """A model that enlarges in a way of its own."""
+        """A model that upscales in a way of its own."""
 
         def test(self) -> None:
             super().test()
 
     loader = torch.utils.data.DataLoader(_OneImage())
     net = DistributedDataParallel(nn.Conv2d(3, 3, 1))
-    for mended in (False, True):
-        if mended:
-            mend("validation-on-rank-zero", names)
+    for patched in (False, True):
+        if patched:
+            patch("validation-on-rank-zero", names)
         for kind in (Model, OwnWay):
             model = kind(net)
             model.dist_validation(loader, 1, None, False)
-            assert model.validated is (net.module if mended and kind is Model else net)
+            assert model.validated is (net.module if patched and kind is Model else net)
             assert model.net_g is net
 
 
@@ -222,7 +222,7 @@ def test_label_of_last_validation() -> None:
     model = Model(options)
     model.validation(None, 6, None)
     assert model.label == 6
-    mend("label-of-last-validation", names)
+    patch("label-of-last-validation", names)
     model.validation(None, 6, None)
     assert model.label == 6, "of another model"
     model = Model({**options, "lmlt": {"mends": ["label-of-last-validation"]}})
@@ -264,16 +264,16 @@ def test_resume_without_gpu(states: Path) -> None:
     options = _resume_options(states, resume_state=str(states / "20.state"))
     with pytest.raises((AssertionError, RuntimeError), match=r"CUDA|NVIDIA"):
         names["load_resume_state"](options)
-    mend("resume-without-gpu", names)
+    patch("resume-without-gpu", names)
     assert names["load_resume_state"](options)["iter"] == 20
 
 
 @no_gpu
 def test_auto_resume_where_runs_are_written(states: Path) -> None:
     names = run_afresh("basicsr.train")
-    mend("resume-without-gpu", names)
+    patch("resume-without-gpu", names)
     assert names["load_resume_state"](_resume_options(states)) is None
-    mend("auto-resume-where-runs-are-written", names)
+    patch("auto-resume-where-runs-are-written", names)
     assert names["load_resume_state"]({**_resume_options(states), "model_type": "SRModel"}) is None
     options = _resume_options(states)
     assert names["load_resume_state"](options)["iter"] == 100
@@ -300,11 +300,11 @@ def test_auto_resume_where_runs_are_written(states: Path) -> None:
 @no_gpu
 def test_damaged_checkpoints_to_resume_from(states: Path) -> None:
     names = run_afresh("basicsr.train")
-    mend("resume-without-gpu", names)
+    patch("resume-without-gpu", names)
     given = str(states / "100.state")
     flip(states.parent / "models" / "net_g_100.pth")
     assert names["load_resume_state"](_resume_options(states, resume_state=given))["iter"] == 100
-    mend("damaged-checkpoints-to-resume-from", names)
+    patch("damaged-checkpoints-to-resume-from", names)
     of_another = {**_resume_options(states, resume_state=given), "model_type": "SRModel"}
     assert names["load_resume_state"](of_another)["iter"] == 100
     with pytest.raises(CheckpointError, match=r"net_g_100.pth: damaged: .* resume from .*20.state, which is"):
@@ -321,7 +321,7 @@ def test_fft_loss_of_sr_model(caplog: pytest.LogCaptureFixture) -> None:
     options = {"model_type": "SRModel", "train": {"fft_opt": {"type": "FFTLoss"}}}
     names["build_model"](options)
     assert asked.pop() == "SRModel"
-    mend("fft-loss-of-sr-model", names)
+    patch("fft-loss-of-sr-model", names)
     names["build_model"](options)
     assert asked.pop() == "LMLTModel"
     assert options["model_type"] == "SRModel"
@@ -362,7 +362,7 @@ def test_seeds_of_data_workers() -> None:
     names["create_train_val_dataloader"] = create
     stock = two_epochs(0)
     assert stock[0] == stock[1]
-    mend("seeds-of-data-workers", names)
+    patch("seeds-of-data-workers", names)
     assert two_epochs(0) == stock, "of another model"
     first, second = two_epochs(0, "seeds-of-data-workers")
     assert first != second
@@ -397,7 +397,7 @@ def test_order_that_a_resume_can_repeat(tmp_path: Path, monkeypatch: pytest.Monk
     assert "resume" not in dir(start()[1])
     assert model.train_sampler is None
     stock = names["EnlargedSampler"], names["build_dataset"]
-    mend("order-that-a-resume-can-repeat", names)
+    patch("order-that-a-resume-can-repeat", names)
     loader, sampler = start()
     assert model.train_sampler is sampler
     assert isinstance(sampler, TrainingOrder)
@@ -409,8 +409,8 @@ def test_order_that_a_resume_can_repeat(tmp_path: Path, monkeypatch: pytest.Monk
     assert (names["EnlargedSampler"], names["build_dataset"]) == stock
     # Batches are page-locked where there is a GPU to copy them to, unless the options decide.
     assert not loader.pin_memory
-    with monkeypatch.context() as patch:
-        patch.setattr(torch.cuda, "is_available", lambda: True)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.cuda, "is_available", lambda: True)
         assert start(num_gpu=1)[0].pin_memory
         assert not start(num_gpu=0)[0].pin_memory
         assert not start(num_gpu=1, datasets={"train": {**data, "pin_memory": False}})[0].pin_memory

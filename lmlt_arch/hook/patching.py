@@ -1,9 +1,9 @@
-"""The table of mends, and what runs them around BasicSR's modules.
+"""The table of patches, and what runs them around BasicSR's modules.
 
-A mend is one small function with the reason for it in its docstring. It names the module it concerns, what
+A patch is one small function with the reason for it in its docstring. It names the module it concerns, what
 it replaces there and a probe, and it runs only where all of that is there and the probe says that this
-BasicSR on these libraries needs it: a name that is absent means that the mend is not for this BasicSR.
-A mend that fails leaves BasicSR as it was. Nothing here raises, whatever the name `basicsr` stands for.
+BasicSR on these libraries needs it: a name that is absent means that the patch is not for this BasicSR.
+A patch that fails leaves BasicSR as it was. Nothing here raises, whatever the name `basicsr` stands for.
 """
 
 import inspect
@@ -21,31 +21,31 @@ from lmlt_arch.hook.registration import runs_ours
 from lmlt_arch.hook.telling import tell_once
 
 Names = dict[str, Any]
-"""What a module defines (its `__dict__`): probes look into it, mends replace entries of it."""
+"""What a module defines (its `__dict__`): probes look into it, patches replace entries of it."""
 
 SKIP = "LMLT_SKIP_MENDS"
-"""Environment variable with names of mends to leave out, comma separated."""
+"""Environment variable with names of patches to leave out, comma separated."""
 
 ASK = "LMLT_MENDS"
-"""Environment variable with names of mends that change results, comma separated, or `all`: they then act for
-models that are not ours as well. The same as `lmlt: mends` in an option file."""
+"""Environment variable with names of patches that change results, comma separated, or `all`: they then act
+for models that are not ours as well. The same as `lmlt: mends` in an option file."""
 
 HOMES = (
     "checkout",
-    "mends_import",
-    "mends_distributed",
-    "mends_training",
-    "mends_losses",
-    "mends_data",
-    "mends_pairs",
-    "mends_options",
-    "mends_runs",
+    "patches.imports",
+    "patches.distributed",
+    "patches.training",
+    "patches.losses",
+    "patches.data",
+    "patches.pairs",
+    "patches.options",
+    "patches.runs",
 )
 
 applied: dict[str, str] = {}
-"""Mends at work in this process: name and reason."""
+"""Patches at work in this process: name and reason."""
 
-_APPLIED_HERE = "_lmlt_mends"
+_APPLIED_HERE = "_lmlt_patches"
 _prepared: set[str] = set()
 EVERYWHERE = "all, where stock code stops"
 """Nothing that stock code can do is changed."""
@@ -62,8 +62,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
-class Mend:
-    """One mend.
+class Patch:
+    """One patch.
 
     Attributes:
         name: for people, and for the environment variables.
@@ -84,23 +84,23 @@ class Mend:
     acts: str = EVERYWHERE
 
 
-_finding: list[Mend] = []
-_before: list[Mend] = []
-_during: list[Mend] = []
-_after: list[Mend] = []
+_finding: list[Patch] = []
+_before: list[Patch] = []
+_during: list[Patch] = []
+_after: list[Patch] = []
 
 
 def always(names: Names) -> bool:
-    """The probe of a mend for something that no version of BasicSR or its libraries gets right."""
+    """The probe of a patch for something that no version of BasicSR or its libraries gets right."""
     return True
 
 
-def mend_finding(*modules: str) -> Callable[[_F], _F]:
+def patch_finding(*modules: str) -> Callable[[_F], _F]:
     """Enter the decorated function, which tells where each of `modules` is; the finder calls it."""
     return partial(_enter, _finding, modules, needed=always)
 
 
-def mend_libraries(*packages: str, needed: Callable[[Names], bool] = always) -> Callable[[_F], _F]:
+def patch_libraries(*packages: str, needed: Callable[[Names], bool] = always) -> Callable[[_F], _F]:
     """Call the decorated function, without arguments, before the first module of these packages runs.
 
     For what depends on the libraries alone; `needed` gets no names.
@@ -108,73 +108,73 @@ def mend_libraries(*packages: str, needed: Callable[[Names], bool] = always) -> 
     return partial(_enter, _before, packages, needed=needed)
 
 
-def mend_during(*modules: str, needed: Callable[[Names], bool] = always) -> Callable[[_F], _F]:
+def patch_during(*modules: str, needed: Callable[[Names], bool] = always) -> Callable[[_F], _F]:
     """Enter the decorated context manager while each of `modules` is imported."""
     return partial(_enter, _during, modules, needed=needed)
 
 
-def mend_after(
+def patch_after(
     *modules: str,
     changes: tuple[str, ...],
     needed: Callable[[Names], bool] = always,
     acts: str = EVERYWHERE,
 ) -> Callable[[_F], _F]:
-    """Call the decorated function with the names of each of `modules` once it is imported; see `Mend`."""
+    """Call the decorated function with the names of each of `modules` once it is imported; see `Patch`."""
     return partial(_enter, _after, modules, needed=needed, changes=changes, acts=acts)
 
 
-def all_mends() -> list[Mend]:
-    """Every mend there is."""
+def all_patches() -> list[Patch]:
+    """Every patch there is."""
     _load()
     return [*_finding, *_before, *_during, *_after]
 
 
 def before(package: str) -> None:
-    """Run the mends of libraries for a package, once in this process."""
+    """Run the patches of libraries for a package, once in this process."""
     if package in _prepared:
         return
     _prepared.add(package)
     _load()
     for variable in (SKIP, ASK):
         _tell_unknown(variable, _listed(os.environ.get(variable, "")))
-    for mend in _due(_before, package, {}):
-        with _guarded(mend.name):
-            mend.run()
-            applied[mend.name] = mend.reason
+    for patch in _due(_before, package, {}):
+        with _guarded(patch.name):
+            patch.run()
+            applied[patch.name] = patch.reason
 
 
 @contextmanager
 def during(module: str, names: Names) -> Iterator[None]:
-    """Hold the mends that `module` needs while it runs; `names` is its still empty namespace."""
+    """Hold the patches that `module` needs while it runs; `names` is its still empty namespace."""
     _load()
     names.pop(_APPLIED_HERE, None)
     with ExitStack() as stack:
-        for mend in _due(_during, module, names):
-            stack.enter_context(_held(mend))
+        for patch in _due(_during, module, names):
+            stack.enter_context(_held(patch))
         yield
 
 
 def after(module: str, names: Names) -> None:
-    """Run the mends for `module` on `names`, each at most once on the same names."""
+    """Run the patches for `module` on `names`, each at most once on the same names."""
     done = names.setdefault(_APPLIED_HERE, set())
-    for mend in _due(_after, module, names):
-        if mend.name not in done:
-            with _guarded(mend.name), _restoring(mend.changes, names):
-                mend.run(names)
-                done.add(mend.name)
-                applied[mend.name] = mend.reason
+    for patch in _due(_after, module, names):
+        if patch.name not in done:
+            with _guarded(patch.name), _restoring(patch.changes, names):
+                patch.run(names)
+                done.add(patch.name)
+                applied[patch.name] = patch.reason
 
 
 def skipped(name: str) -> bool:
-    """Whether the environment says to leave this mend out."""
+    """Whether the environment says to leave this patch out."""
     return name in _listed(os.environ.get(SKIP, ""))
 
 
 def wanted(name: str, opt: Mapping[str, Any]) -> bool:
-    """Whether a mend that changes results acts in a run: for our models, and for others that ask for it.
+    """Whether a patch that changes results acts in a run: for our models, and for others that ask for it.
 
     Args:
-        name: of the mend.
+        name: of the patch.
         opt: the options of the run.
     """
     in_file = _asked_in(opt.get("lmlt"))
@@ -184,7 +184,7 @@ def wanted(name: str, opt: Mapping[str, Any]) -> bool:
 
 
 def after_parsing(names: Names, act: Callable[[dict[str, Any]], None]) -> None:
-    """Let a mend of `parse_options` see, and change, the options that it returns."""
+    """Let a patch of `parse_options` see, and change, the options that it returns."""
     stock = names["parse_options"]
 
     @wraps(stock)
@@ -209,7 +209,7 @@ def uses(function: Callable[..., Any], *words: str) -> bool:
 
 
 def _enter(
-    table: list[Mend],
+    table: list[Patch],
     modules: tuple[str, ...],
     run: _F,
     *,
@@ -218,7 +218,7 @@ def _enter(
     acts: str = EVERYWHERE,
 ) -> _F:
     name = run.__name__.replace("_", "-")
-    table.append(Mend(name, summary(run), modules, needed, run, changes, acts))
+    table.append(Patch(name, summary(run), modules, needed, run, changes, acts))
     return run
 
 
@@ -229,20 +229,20 @@ def _load() -> None:
             try:
                 import_module(f"lmlt_arch.hook.{home}")
             except ModuleNotFoundError as error:
-                # A library that BasicSR needs is missing: there is nothing to mend, and BasicSR will say so.
+                # A library that BasicSR needs is missing: there is nothing to patch, and BasicSR will say so.
                 if (error.name or "").startswith("lmlt_arch"):
                     raise
 
 
-def _due(mends: list[Mend], module: str, names: Names) -> Iterator[Mend]:
-    for mend in mends:
-        if module not in mend.modules or skipped(mend.name):
+def _due(patches: list[Patch], module: str, names: Names) -> Iterator[Patch]:
+    for patch in patches:
+        if module not in patch.modules or skipped(patch.name):
             continue
         due = False
-        with _guarded(mend.name):
-            due = all(callable(_find(names, path)) for path in mend.changes) and mend.needed(names)
+        with _guarded(patch.name):
+            due = all(callable(_find(names, path)) for path in patch.changes) and patch.needed(names)
         if due:
-            yield mend
+            yield patch
 
 
 def _find(names: Names, path: str) -> Any:
@@ -271,17 +271,17 @@ def _restoring(paths: tuple[str, ...], names: Names) -> Iterator[None]:
 
 
 @contextmanager
-def _held(mend: Mend) -> Iterator[None]:
+def _held(patch: Patch) -> Iterator[None]:
     context: AbstractContextManager[None] | None = None
-    with _guarded(mend.name):
-        context = mend.run()
+    with _guarded(patch.name):
+        context = patch.run()
         context.__enter__()
-        applied[mend.name] = mend.reason
+        applied[patch.name] = patch.reason
     try:
         yield
     finally:
-        if mend.name in applied and context is not None:
-            with _guarded(mend.name):
+        if patch.name in applied and context is not None:
+            with _guarded(patch.name):
                 context.__exit__(None, None, None)
 
 
@@ -302,12 +302,12 @@ def _asked_in(section: Any) -> list[Any]:
 
 
 def _tell_unknown(where: str, names: list[Any]) -> None:
-    """Say which names are those of no mend."""
-    known = {"all", *(mend.name for mend in all_mends())}
+    """Say which names are those of no patch."""
+    known = {"all", *(patch.name for patch in all_patches())}
     if any(f"{__package__}.{home}" not in sys.modules for home in HOMES):
         return  # for want of a library, not all are known
     for name in names:
-        text = f"{where} names {name!r}, which is no mend."
+        text = f"{where} names {name!r}, which is no patch."
         if name not in known and text not in telling.failures:
             tell_once(text)
 

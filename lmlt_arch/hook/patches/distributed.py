@@ -1,4 +1,4 @@
-"""Mends for runs without a GPU and for runs on several processes."""
+"""Patches for runs without a GPU and for runs on several processes."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from lmlt_arch.hook.mending import ON_REQUEST, Names, after_parsing, mend_after, uses, wanted
+from lmlt_arch.hook.patching import ON_REQUEST, Names, after_parsing, patch_after, uses, wanted
 
 
 def _no_gpu(names: Names) -> bool:
@@ -28,7 +28,7 @@ def _argv(arguments: list[str]) -> Iterator[None]:
         sys.argv = before
 
 
-@mend_after(
+@patch_after(
     "basicsr.utils.options",
     changes=("parse_options",),
     needed=lambda names: not uses(names["parse_options"], "--local-rank"),
@@ -45,7 +45,7 @@ def local_rank_spelling(names: Names) -> None:
     names["parse_options"] = parse_options
 
 
-@mend_after("basicsr.utils.options", changes=("parse_options",), needed=_no_gpu)
+@patch_after("basicsr.utils.options", changes=("parse_options",), needed=_no_gpu)
 def gpus_that_are_not_there(names: Names) -> None:
     """An option file with `num_gpu: 1` stops on a machine without a GPU: it runs on the CPU and says so."""
 
@@ -60,7 +60,7 @@ def gpus_that_are_not_there(names: Names) -> None:
     after_parsing(names, run_on_cpu)
 
 
-@mend_after("basicsr.utils.options", changes=("parse_options", "init_dist"), acts=ON_REQUEST)
+@patch_after("basicsr.utils.options", changes=("parse_options", "init_dist"), acts=ON_REQUEST)
 def dist_params_for_the_pytorch_launcher(names: Names) -> None:
     """`dist_params` of the option file reach the slurm launcher only: backend and timeout were ignored."""
     stock, name = names["init_dist"], "dist-params-for-the-pytorch-launcher"
@@ -78,7 +78,7 @@ def dist_params_for_the_pytorch_launcher(names: Names) -> None:
     names["init_dist"] = init_dist
 
 
-@mend_after(
+@patch_after(
     "basicsr.utils.dist_util",
     changes=("_init_dist_pytorch",),
     needed=lambda names: not uses(names["_init_dist_pytorch"], "LOCAL_RANK"),
@@ -100,7 +100,7 @@ def process_group_on_this_machine(names: Names) -> None:
     names["_init_dist_pytorch"] = _init_dist_pytorch
 
 
-@mend_after(
+@patch_after(
     "basicsr.models.base_model",
     changes=("BaseModel.model_to_device",),
     needed=lambda names: uses(_base(names).model_to_device, "current_device"),
@@ -120,7 +120,7 @@ def data_parallel_on_cpu(names: Names) -> None:
     _base(names).model_to_device = model_to_device
 
 
-@mend_after(
+@patch_after(
     "basicsr.models.sr_model",
     changes=("SRModel.dist_validation", "SRModel.nondist_validation", "SRModel.test"),
     needed=lambda names: not uses(names["SRModel"].dist_validation, "barrier"),
@@ -128,7 +128,7 @@ def data_parallel_on_cpu(names: Names) -> None:
 def validation_on_rank_zero(names: Names) -> None:
     """Rank 0 alone runs the DDP-wrapped network in validation: gloo breaks, NCCL may hang (BasicSR #635).
 
-    It gets the bare network, and the other ranks wait for it. A class that enlarges or validates in a way of
+    It gets the bare network, and the other ranks wait for it. A class that upscales or validates in a way of
     its own may reach for the wrapped one, and is left alone.
     """
     model = names["SRModel"]

@@ -1,4 +1,4 @@
-"""Mends for the course of a training: options, resuming, the seeds of workers, the labels of validations."""
+"""Patches for training: options, resuming, the seeds of workers, the labels of validations."""
 
 import random
 import sys
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lmlt_arch.hook import mending
-from lmlt_arch.hook.mending import ON_REQUEST, OURS, Names, mend_after, uses, wanted
+from lmlt_arch.hook import patching
+from lmlt_arch.hook.patching import ON_REQUEST, OURS, Names, patch_after, uses, wanted
 from lmlt_arch.hook.pipelines import caller
 from lmlt_arch.hook.registration import effective_model, holds_ours, runs_ours, sr_model_reads
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from lmlt_arch.data.training_order import TrainingOrder
 
 
-@mend_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
+@patch_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
 def pipeline_that_runs_as_main(names: Names) -> None:
     """Under `python -m basicsr.train` and torchrun the pipeline is `__main__`, out of an import hook's reach.
 
-    `parse_options` is its first call: from there the mends for `basicsr.train` reach the caller.
+    `parse_options` is its first call: from there the patches for `basicsr.train` reach the caller.
     """
     stock = names["parse_options"]
 
@@ -34,13 +34,13 @@ def pipeline_that_runs_as_main(names: Names) -> None:
     def parse_options(*args: Any, **kwargs: Any) -> Any:
         pipeline = caller()
         if "load_resume_state" in pipeline:
-            mending.after("basicsr.train", pipeline)
+            patching.after("basicsr.train", pipeline)
         return stock(*args, **kwargs)
 
     names["parse_options"] = parse_options
 
 
-@mend_after(
+@patch_after(
     "basicsr.train",
     changes=("load_resume_state",),
     needed=lambda names: not torch.cuda.is_available() and uses(names["load_resume_state"], "current_device"),
@@ -70,7 +70,7 @@ class _TorchOnCpu:
         return torch.load(path, map_location="cpu")
 
 
-@mend_after(
+@patch_after(
     "basicsr.train",
     changes=("load_resume_state",),
     needed=lambda names: uses(names["load_resume_state"], "experiments"),
@@ -99,7 +99,7 @@ def auto_resume_where_runs_are_written(names: Names) -> None:
     names["load_resume_state"] = load_resume_state
 
 
-@mend_after("basicsr.train", changes=("load_resume_state",), acts=OURS)
+@patch_after("basicsr.train", changes=("load_resume_state",), acts=OURS)
 def damaged_checkpoints_to_resume_from(names: Names) -> None:
     """A damaged `resume_state`, or one whose networks are damaged, goes on with wrong numbers or a traceback.
 
@@ -122,9 +122,9 @@ def damaged_checkpoints_to_resume_from(names: Names) -> None:
     names["load_resume_state"] = load_resume_state
 
 
-@mend_after("basicsr.models.base_model", changes=("BaseModel.validation",), acts=ON_REQUEST)
+@patch_after("basicsr.models.base_model", changes=("BaseModel.validation",), acts=ON_REQUEST)
 def label_of_last_validation(names: Names) -> None:
-    """The training loop counts on after its last iteration, and the last validation is labelled too late."""
+    """The training loop counts on after its last iteration, and the last validation is labeled too late."""
     stock = names["BaseModel"].validation
 
     @wraps(stock)
@@ -137,7 +137,7 @@ def label_of_last_validation(names: Names) -> None:
     names["BaseModel"].validation = validation
 
 
-@mend_after("basicsr.train", changes=("create_train_val_dataloader",), acts=ON_REQUEST)
+@patch_after("basicsr.train", changes=("create_train_val_dataloader",), acts=ON_REQUEST)
 def seeds_of_data_workers(names: Names) -> None:
     """Data workers get the same seeds in every epoch, so that crops and flips repeat.
 
@@ -162,7 +162,7 @@ def worker_init_fn(worker_id: int) -> None:
     random.seed(torch.initial_seed())
 
 
-@mend_after(
+@patch_after(
     "basicsr.train",
     changes=(
         "load_resume_state",
@@ -225,7 +225,7 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
 
 @contextmanager
 def _ordered_data(names: Names, opt: dict[str, Any], batch: int) -> Iterator[None]:
-    """Let the pipeline make data sets that follow a `TrainingOrder`, for steps of so many samples."""
+    """Let the pipeline make datasets that follow a `TrainingOrder`, for steps of so many samples."""
     from lmlt_arch.data.paired_crop_dataset import PairedCropDataset
     from lmlt_arch.data.training_order import SeededDataset, TrainingOrder
 
@@ -259,7 +259,7 @@ def _last_epoch(order: "TrainingOrder", total: int, resumed: dict[str, Any] | No
         sys.exit(f"{error}: take more images or a larger dataset_enlarge_ratio, or lower batch_size_per_gpu")
 
 
-@mend_after(
+@patch_after(
     "basicsr.models",
     changes=("build_model",),
     needed=lambda names: not sr_model_reads("fft_opt"),

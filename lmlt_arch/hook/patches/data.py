@@ -1,4 +1,4 @@
-"""Mends for reading images and for making degraded ones."""
+"""Patches for reading images and for making degraded ones."""
 
 from functools import wraps
 from importlib.util import find_spec
@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from lmlt_arch.data.lmdb_environments import SharedEnvironment
-from lmlt_arch.hook.mending import Names, mend_after, uses
+from lmlt_arch.hook.patching import Names, patch_after, uses
 
 _REAL_ESR = ("RealESRNetModel", "RealESRGANModel")
 
 
-@mend_after(
+@patch_after(
     "basicsr.utils.file_client",
     changes=("LmdbBackend.__init__",),
     needed=lambda names: find_spec("lmdb") is not None,
@@ -49,7 +49,7 @@ def lmdb_opened_once(names: Names) -> None:
     names["LmdbBackend"].__init__ = __init__
 
 
-@mend_after(
+@patch_after(
     "basicsr.utils.img_process_util",
     changes=("filter2D",),
     needed=lambda names: not uses(names["filter2D"], "contiguous"),
@@ -74,7 +74,7 @@ def _jpeg_fails(names: Names) -> bool:
     return False
 
 
-@mend_after("basicsr.data.degradations", changes=("add_jpg_compression",), needed=_jpeg_fails)
+@patch_after("basicsr.data.degradations", changes=("add_jpg_compression",), needed=_jpeg_fails)
 def jpeg_quality(names: Names) -> None:
     """OpenCV 5 refuses a JPEG quality that is not an integer, and warns about float images."""
 
@@ -99,7 +99,7 @@ def _is_bound_to_cuda(names: Names) -> bool:
     return hasattr(model, "_dequeue_and_enqueue") and uses(model.__init__, "cuda")
 
 
-@mend_after(
+@patch_after(
     "basicsr.models.realesrnet_model",
     "basicsr.models.realesrgan_model",
     changes=("DiffJPEG", "USMSharp"),

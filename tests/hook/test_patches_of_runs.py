@@ -16,12 +16,12 @@ import torch
 import yaml
 from basicsr.utils import logger as basicsr_logger
 from small_options import paired_options
-from stock_modules import mend, run_afresh
+from stock_modules import patch, run_afresh
 
 import basicsr.test
 import basicsr.train
 from lmlt_arch.files import exclusive
-from lmlt_arch.hook import mends_runs
+from lmlt_arch.hook.patches import runs
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -121,11 +121,11 @@ def test_only_runs_of_our_models_are_held(model: str, held: bool, is_pipeline: b
     opt = {"model_type": model, "path": {"experiments_root": str(tmp_path / "experiments" / "x")}}
     names = run_afresh("basicsr.utils.options")
     names["parse_options"] = lambda: (opt, None)
-    mend("one-run-per-name", names)
+    patch("one-run-per-name", names)
     script = {"parse_options": names["parse_options"], **({"make_exp_dirs": print} if is_pipeline else {})}
     exec("parse_options()", script)
     assert (tmp_path / "experiments" / ".x.lock").exists() is (held and is_pipeline)
-    mends_runs._running.close()
+    runs._running.close()
 
 
 @pytest.mark.slow

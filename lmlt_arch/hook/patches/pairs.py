@@ -1,7 +1,7 @@
-"""Mends for finding the images of BasicSR's data sets: names that stock code trips over.
+"""Patches for finding the images of BasicSR's datasets: names that stock code trips over.
 
 Each first does what stock code does, and acts where that fails or holds what can never be read, so that a
-training that stock code can run is not touched. BasicSR's data sets import these functions by name; those in
+training that stock code can run is not touched. BasicSR's datasets import these functions by name; those in
 `basicsr.data.data_util` stay as they are for whoever else uses them.
 """
 
@@ -12,7 +12,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from lmlt_arch.data.files import DataSetError, image_list
+from lmlt_arch.data.files import DatasetError, image_list
 from lmlt_arch.data.lmdb_environments import READING, environments
 from lmlt_arch.data.lmdb_store import read_lmdb_keys
 from lmlt_arch.data.pairs import (
@@ -24,7 +24,7 @@ from lmlt_arch.data.pairs import (
     pairs_of_list,
     pairs_of_lmdbs,
 )
-from lmlt_arch.hook.mending import OURS, Names, after_parsing, mend_after
+from lmlt_arch.hook.patching import OURS, Names, after_parsing, patch_after
 from lmlt_arch.hook.registration import runs_ours
 
 Paths = list[dict[str, str]]
@@ -35,7 +35,7 @@ _run = {"ours": False}
 _PAIRED = ("basicsr.data.paired_image_dataset", "basicsr.data.realesrgan_paired_dataset")
 
 
-@mend_after(*_PAIRED, changes=("paired_paths_from_folder",))
+@patch_after(*_PAIRED, changes=("paired_paths_from_folder",))
 def pairs_found_in_folders(names: Names) -> None:
     """A stray file, a subfolder or another suffix made BasicSR refuse a folder of pairs, or read no image.
 
@@ -59,7 +59,7 @@ def pairs_found_in_folders(names: Names) -> None:
     names["paired_paths_from_folder"] = paired_paths_from_folder
 
 
-@mend_after(_PAIRED[0], changes=("paired_paths_from_meta_info_file",))
+@patch_after(_PAIRED[0], changes=("paired_paths_from_meta_info_file",))
 def pairs_found_by_lists(names: Names) -> None:
     """A blank line, a byte order mark or another suffix in a list of pairs gave paths of no file.
 
@@ -83,7 +83,7 @@ def pairs_found_by_lists(names: Names) -> None:
     names["paired_paths_from_meta_info_file"] = paired_paths_from_meta_info_file
 
 
-@mend_after(*_PAIRED, changes=("paired_paths_from_lmdb",))
+@patch_after(*_PAIRED, changes=("paired_paths_from_lmdb",))
 def pairs_found_in_lmdbs(names: Names) -> None:
     """LMDBs whose low quality keys carry `x4`, or a blank line in their list, made BasicSR refuse them.
 
@@ -108,7 +108,7 @@ def pairs_found_in_lmdbs(names: Names) -> None:
     names["paired_paths_from_lmdb"] = paired_paths_from_lmdb
 
 
-@mend_after(
+@patch_after(
     "basicsr.data.single_image_dataset",
     changes=(
         "scandir",
@@ -144,13 +144,13 @@ def images_found_alone(names: Names) -> None:
     names["open"] = _open_list
 
 
-@mend_after("basicsr.data.realesrgan_paired_dataset", changes=("RealESRGANPairedDataset",))
+@patch_after("basicsr.data.realesrgan_paired_dataset", changes=("RealESRGANPairedDataset",))
 def lists_of_real_pairs(names: Names) -> None:
     """A blank line at the end of a list of pairs, or a byte order mark, stopped RealESRGANPairedDataset."""
     names["open"] = _open_list
 
 
-@mend_after("basicsr.data.realesrgan_dataset", changes=("RealESRGANDataset.__init__",))
+@patch_after("basicsr.data.realesrgan_dataset", changes=("RealESRGANDataset.__init__",))
 def lists_of_photographs(names: Names) -> None:
     """RealESRGANDataset took blank lines for images, and drew a place past the end in place of one.
 
@@ -180,17 +180,17 @@ def lists_of_photographs(names: Names) -> None:
     names["open"] = open_list
 
 
-@mend_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
+@patch_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
 def run_of_ours_is_known(names: Names) -> None:
-    """What BasicSR's data sets are built for cannot be told from their options: `parse_options` can."""
+    """What BasicSR's datasets are built for cannot be told from their options: `parse_options` can."""
     after_parsing(names, lambda opt: _run.update(ours=runs_ours(opt)))
 
 
-@mend_after("basicsr.data", changes=("build_dataset",))
+@patch_after("basicsr.data", changes=("build_dataset",))
 def data_sets_that_say_what_they_lack(names: Names) -> None:
-    """An option that a data set lacks was a bare KeyError, and one without images went unnoticed.
+    """An option that a dataset lacks was a bare KeyError, and one without images went unnoticed.
 
-    The option is named. For our models, a data set without images is an error.
+    The option is named. For our models, a dataset without images is an error.
     """
     stock = names["build_dataset"]
 
@@ -206,13 +206,13 @@ def data_sets_that_say_what_they_lack(names: Names) -> None:
             raise
         if _run["ours"] and not len(dataset):
             roots = [str(dataset_opt[key]) for key in ("dataroot_gt", "dataroot_lq") if dataset_opt.get(key)]
-            raise DataSetError(f"{_place(dataset_opt)}: there are no images in {' and '.join(roots)}")
+            raise DatasetError(f"{_place(dataset_opt)}: there are no images in {' and '.join(roots)}")
         return dataset
 
     names["build_dataset"] = build_dataset
 
 
-@mend_after(
+@patch_after(
     "basicsr.data.prefetch_dataloader", changes=("PrefetchGenerator.run", "PrefetchGenerator.__next__")
 )
 def errors_while_prefetching(names: Names) -> None:
@@ -243,8 +243,8 @@ def errors_while_prefetching(names: Names) -> None:
     names["PrefetchGenerator"].run, names["PrefetchGenerator"].__next__ = run, __next__
 
 
-class MissingOptionError(DataSetError, KeyError):
-    """An option that a data set cannot do without; still a KeyError, as in BasicSR."""
+class MissingOptionError(DatasetError, KeyError):
+    """An option that a dataset cannot do without; still a KeyError, as in BasicSR."""
 
     __str__ = Exception.__str__
 
@@ -257,7 +257,7 @@ class _Circle(list[str]):
 
 
 def _place(dataset_opt: dict[str, Any]) -> str:
-    """Which data set of an option file it is."""
+    """Which dataset of an option file it is."""
     return f"datasets: {dataset_opt.get('phase', '')} ({dataset_opt.get('name', 'without a name')})"
 
 
@@ -300,4 +300,4 @@ def _all_stored(folder: Path, keys: list[str]) -> bool:
             cursor = rows.cursor()
             return all(key and cursor.set_key(key.encode()) for key in keys)
     except Exception as error:
-        raise DataSetError(f"{folder} cannot be read as LMDB ({error}): make it anew") from error
+        raise DatasetError(f"{folder} cannot be read as LMDB ({error}): make it anew") from error

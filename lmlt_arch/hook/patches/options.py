@@ -1,4 +1,4 @@
-"""Mends for option files: every mistake is named before anything is created, and defaults are filled in."""
+"""Patches for option files: every mistake is named before anything is created, and defaults are filled in."""
 
 import argparse
 import ast
@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from lmlt_arch.hook.mending import NO_CODE, OURS, Names, after_parsing, mend_after, uses
+from lmlt_arch.hook.patching import NO_CODE, OURS, Names, after_parsing, patch_after, uses
 from lmlt_arch.hook.pipelines import starts_a_run
 from lmlt_arch.hook.registration import registered_class, runs_ours
 
 
-@mend_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
+@patch_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
 def defaults_that_basicsr_lacks(names: Names) -> None:
     """BasicSR stops with a KeyError at keys that option files of our models may leave out.
 
@@ -34,7 +34,7 @@ def defaults_that_basicsr_lacks(names: Names) -> None:
     after_parsing(names, complete)
 
 
-@mend_after("basicsr.utils.options", changes=("parse_options",))
+@patch_after("basicsr.utils.options", changes=("parse_options",))
 def prefetch_without_a_gpu(names: Names) -> None:
     """`prefetch_mode: cuda` stops on a machine without a GPU: batches are prefetched on the CPU there.
 
@@ -53,11 +53,11 @@ def prefetch_without_a_gpu(names: Names) -> None:
     after_parsing(names, prefetch_here)
 
 
-@mend_after(
+@patch_after(
     "basicsr.utils.options", changes=("parse_options",), needed=lambda names: names.get("osp") is os.path
 )
 def lists_of_folders(names: Names) -> None:
-    """For some of our data sets `dataroot_gt` is a list of folders, which BasicSR takes for one path."""
+    """For some of our datasets `dataroot_gt` is a list of folders, which BasicSR takes for one path."""
     stock = names["osp"]
 
     def expanduser(path: Any) -> Any:
@@ -71,7 +71,7 @@ def _runs_code(names: Names) -> bool:
     return any(callable(read) and (uses(read, "eval") or uses(read, "exec")) for read in readers)
 
 
-@mend_after("basicsr.utils.options", changes=("parse_options",), needed=_runs_code, acts=NO_CODE)
+@patch_after("basicsr.utils.options", changes=("parse_options",), needed=_runs_code, acts=NO_CODE)
 def forced_values_are_data(names: Names) -> None:
     """What `--force_yml` gives, `key=[...]` and the key itself, is run as Python code by BasicSR.
 
@@ -131,7 +131,7 @@ def _plain_assignment(statement: str, *namespaces: object) -> None:
     exec(compile(parsed, "--force_yml", "exec"), caller.f_globals, caller.f_locals)
 
 
-@mend_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
+@patch_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
 def option_files_checked_first(names: Names) -> None:
     """Mistakes in an option file for our models come to light late or never.
 

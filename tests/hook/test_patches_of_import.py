@@ -1,11 +1,12 @@
-"""Each failure of `import basicsr` on today's libraries, and on tomorrow's, with and without its mend."""
+"""Each failure of `import basicsr` on today's libraries, and on tomorrow's, with and without its patch."""
 
 from pathlib import Path
 
 import pytest
 from throwaway import Environment
 
-from lmlt_arch.hook import mending, mends_import
+from lmlt_arch.hook import patching
+from lmlt_arch.hook.patches import imports
 
 # Python 3.12 without setuptools has no distutils, SciPy 2 will have no ndimage.filters: neither has this
 # interpreter after these lines. Torch is loaded first, since parts of it use what is taken away.
@@ -44,7 +45,7 @@ def tomorrow(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.mark.slow
-def test_all_mends_together(installed: Environment, tomorrow: Path) -> None:
+def test_all_patches_together(installed: Environment, tomorrow: Path) -> None:
     said = installed.script(
         TOMORROW
         + """
@@ -53,7 +54,7 @@ def test_all_mends_together(installed: Environment, tomorrow: Path) -> None:
     from basicsr.data.data_util import duf_downsample
     from lmlt_arch.hook import mending
 
-    print(*mending.applied)
+    print(*patching.applied)
     # Nobody else gets to see what stood in for the modules that are gone.
     assert not [name for name in sys.modules if name.startswith(GONE)]
     duf_downsample(torch.rand(1, 2, 3, 16, 16), scale=2)
@@ -76,7 +77,7 @@ FAILURES = {
 
 
 @pytest.mark.slow
-def test_without_one_mend(installed: Environment, tomorrow: Path) -> None:
+def test_without_one_patch(installed: Environment, tomorrow: Path) -> None:
     """Each in a process of its own, forked from one that has loaded torch and SciPy."""
     said = installed.script(
         TOMORROW
@@ -106,23 +107,23 @@ def test_without_one_mend(installed: Environment, tomorrow: Path) -> None:
 
 
 def test_no_stand_in_where_the_import_is_gone(tmp_path: Path) -> None:
-    """Master imports `transforms.functional` already: nothing to mend, though the old module is gone too."""
+    """Master imports `transforms.functional` already: nothing to patch, though the old module is gone too."""
     import basicsr  # noqa: F401
 
-    (mend,) = [mend for mend in mending.all_mends() if mend.name == "functional-tensor"]
+    (patch,) = [patch for patch in patching.all_patches() if patch.name == "functional-tensor"]
     source = tmp_path / "degradations.py"
     source.write_text("from torchvision.transforms.functional import rgb_to_grayscale\n")
-    assert not mend.needed({"__file__": str(source)})
+    assert not patch.needed({"__file__": str(source)})
     source.write_text("from torchvision.transforms.functional_tensor import rgb_to_grayscale\n")
-    assert mend.needed({"__file__": str(source)})
+    assert patch.needed({"__file__": str(source)})
 
 
 @pytest.mark.parametrize(
     ("smaller", "larger"), [("0.9.0", "0.28.0+cpu"), ("1.13.1", "2.0"), ("2.6", "2.6.1"), ("0.9", "0.10")]
 )
 def test_loose_versions_are_ordered(smaller: str, larger: str) -> None:
-    low, high = mends_import.LooseVersion(smaller), mends_import.LooseVersion(larger)
+    low, high = imports.LooseVersion(smaller), imports.LooseVersion(larger)
     assert low < high
     assert high >= low
     assert low != high
-    assert low == mends_import.LooseVersion(smaller)
+    assert low == imports.LooseVersion(smaller)

@@ -1,0 +1,1 @@
+"""The patches, by what they concern."""
