@@ -6,16 +6,16 @@ Importing this package is cheap: the networks (and with them torch) load on firs
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lmlt_arch.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from lmlt_arch.archs import ESC, ESCFP, ESCLTE, LMLT, ESCReal, ESCRealM
-    from lmlt_arch.checkpoint import load_model
+    from lmlt_arch.checkpoints.load import load_model
     from lmlt_arch.inference.upscaler import Upscaler
-
-__version__ = "0.1.0"
 
 __all__ = ["ESC", "ESCFP", "ESCLTE", "LMLT", "ESCReal", "ESCRealM", "Upscaler", "load_model"]
 
-_HOME = {"Upscaler": "lmlt_arch.inference.upscaler", "load_model": "lmlt_arch.checkpoint"}
+_HOME = {"Upscaler": "lmlt_arch.inference.upscaler", "load_model": "lmlt_arch.checkpoints.load"}
 
 
 def __getattr__(name: str) -> Any:

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Generator
 from tqdm import tqdm
 
-from lmlt_arch.data.files import list_images
 from lmlt_arch.data.images import ImageError, encode_png, read_image
+from lmlt_arch.data.listing import list_images
 from lmlt_arch.files import exclusive, make_folder, write_atomic
 from lmlt_arch.options import OptionError, load_option_file, locate
 from lmlt_arch.spreadsheets import as_text

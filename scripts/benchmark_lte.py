@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lmlt_arch import ESCLTE, load_model
 from lmlt_arch.archs import LTENetwork
-from lmlt_arch.inference.memory import PeakMemory
+from lmlt_arch.inference.engine.memory import PeakMemory
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 # Queries at a time: the evaluation setting of the paper's code.
@@ -33,7 +33,7 @@ SIZES = ("192x128", "355x237", "640x360")
 
 def naive(network: LTENetwork, features: Tensor, x: Tensor, size: tuple[int, int], queries: int) -> Tensor:
     """Decode a fixed number of queries at a time, each on its own, by the plain reference."""
-    plain = importlib.import_module("plain_reference.lte")
+    plain = importlib.import_module("reference.lte")
     return (plain.decode(network, features, 2 * x - 1, size, queries) + 1) / 2
 
 

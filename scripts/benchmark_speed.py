@@ -5,7 +5,7 @@
   python scripts/benchmark_speed.py --device cuda --dtype bf16 --batch 1 8 --attn auto SDPA --backend graph
   python scripts/benchmark_speed.py --device cuda --dtype bf16 --batch 64 --training
 
-The plain reference (tests/plain_reference: NCHW, eager, attention with its whole score matrix) and this
+The plain reference (tests/reference: NCHW, eager, attention with its whole score matrix) and this
 package's networks have the same weights and see the same images, in turns, in one process. First they must
 agree: in float32 (on a GPU for once without TF32) within 1e-5 of the output's range. Then come medians of the
 time and of the ratios of all turns, with the least and the largest; peak memory above idle, on a CPU of a
@@ -35,13 +35,13 @@ from torch.nn import functional
 from lmlt_arch import archs
 from lmlt_arch.archs import PRESETS, SRNetwork
 from lmlt_arch.cli.progress import progress_bar
+from lmlt_arch.evaluation.complexity import complexity
 from lmlt_arch.evaluation.figures import new_figure, to_png
 from lmlt_arch.evaluation.models import describe_environment, full_precision
-from lmlt_arch.evaluation.peak_memory import can_measure, peak_above_idle
-from lmlt_arch.evaluation.subjects import find_subject
-from lmlt_arch.evaluation.timing import describe_problem, run_once
+from lmlt_arch.evaluation.profile.peak_memory import can_measure, peak_above_idle
+from lmlt_arch.evaluation.profile.subjects import find_subject
+from lmlt_arch.evaluation.profile.timing import describe_problem, run_once
 from lmlt_arch.files import write_atomic
-from lmlt_arch.inference.complexity import complexity
 from lmlt_arch.inference.runner import DTYPES, ExportedRunner, NetworkRunner, choose_device
 from realsr.degradation import precision
 
@@ -123,7 +123,7 @@ class Bench:
         network: SRNetwork = getattr(archs, preset.arch)(**preset.kwargs, upscaling_factor=work.scale)
         weights = randomized(network).state_dict()
         if side == "plain":
-            module = importlib.import_module(f"plain_reference.{PLAIN[preset.arch]}")
+            module = importlib.import_module(f"reference.{PLAIN[preset.arch]}")
             plain: nn.Module = getattr(module, preset.arch)(**preset.kwargs, upscaling_factor=work.scale)
             plain.load_state_dict(weights)
             return self._for(work, plain)

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from lmlt_arch import load_model
 from lmlt_arch.archs import SRNetwork
-from lmlt_arch.data.files import list_images
 from lmlt_arch.data.images import read_image
 from lmlt_arch.data.imresize import imresize
-from lmlt_arch.inference.statistics import SharedStatistics
-from lmlt_arch.inference.tiles import TiledNetwork, Tiling
+from lmlt_arch.data.listing import list_images
+from lmlt_arch.inference.engine.shared_averages import SharedStatistics
+from lmlt_arch.inference.engine.tiles import TiledNetwork, Tiling
 from lmlt_arch.inference.upscaler import from_pixels
 from lmlt_arch.metrics import psnr
 

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lmlt_arch.data.dataset_parts import unit_range
+from lmlt_arch.data.datasets.common import unit_range
 from lmlt_arch.hook.finder import install
 
 install()
@@ -81,7 +81,7 @@ def benchmark_data(args: argparse.Namespace) -> None:
     """Crops per second of one data worker, and of reading alone."""
     from torch.utils.data import DataLoader
 
-    from lmlt_arch.data.training_order import SeededDataset, TrainingOrder
+    from lmlt_arch.data.datasets.training_order import SeededDataset, TrainingOrder
 
     clock = _cpu_time if args.cpu_time else time.perf_counter
     with tempfile.TemporaryDirectory() as folder:
@@ -161,7 +161,7 @@ def _model(preset: str, folder: str, *, plain: bool = False, **train: str) -> An
     kind = f"Plain{found.arch}" if plain else found.arch
     if plain and kind not in ARCH_REGISTRY:
         sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
-        network = import_module("plain_reference").NETWORKS[found.arch]
+        network = import_module("reference").NETWORKS[found.arch]
         ARCH_REGISTRY.register(type(kind, (network,), {}))
     opt = {
         "name": "benchmark",
@@ -200,7 +200,7 @@ def _datasets(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
     from lmlt_arch.data.imresize import imresize
-    from lmlt_arch.data.raw_conversion import find_images, write_raw_lmdb
+    from lmlt_arch.data.lmdb.raw_conversion import find_images, write_raw_lmdb
 
     for part in ("gt", "lq"):
         (folder / part).mkdir()
@@ -253,8 +253,8 @@ def _photographs(folder: Path | None) -> Iterator[np.ndarray[Any, Any]]:
         names = ("astronaut", "coffee", "rocket", "retina", "hubble_deep_field", "chelsea")
         photos = [getattr(skimage.data, name)() for name in names]
     else:
-        from lmlt_arch.data.files import list_images
         from lmlt_arch.data.images import read_image
+        from lmlt_arch.data.listing import list_images
 
         photos = [read_image(folder / name) for name in list_images(folder)[:60]]
     while True:

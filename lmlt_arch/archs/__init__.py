@@ -1,12 +1,12 @@
 """The networks. Nothing here knows of BasicSR or of training."""
 
-from lmlt_arch.archs.esc_arch import ESC
-from lmlt_arch.archs.esc_fp_arch import ESCFP
-from lmlt_arch.archs.esc_lte_arch import ESCFPLTE, ESCLTE, LMLTLTE
-from lmlt_arch.archs.esc_real_arch import ESCReal, ESCRealM
-from lmlt_arch.archs.layers import SRNetwork
-from lmlt_arch.archs.lmlt_arch import LMLT
-from lmlt_arch.archs.lte_arch import LTENetwork
+from lmlt_arch.archs.common.layers import SRNetwork
+from lmlt_arch.archs.esc.esc import ESC
+from lmlt_arch.archs.esc.esc_fp import ESCFP
+from lmlt_arch.archs.esc.esc_real import ESCReal, ESCRealM
+from lmlt_arch.archs.lmlt.network import LMLT
+from lmlt_arch.archs.lte.decoder import LTENetwork
+from lmlt_arch.archs.lte.networks import ESCFPLTE, ESCLTE, LMLTLTE
 from lmlt_arch.archs.presets import PRESETS, Preset
 
 __all__ = [

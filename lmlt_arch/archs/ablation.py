@@ -12,15 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmlt_arch.archs.arguments import hidden_width, positive_int, probability
-from lmlt_arch.archs.attention import AttentionModule
-from lmlt_arch.archs.esc_arch import ESC
-from lmlt_arch.archs.esc_layers import ConvAttn, ESCBlock, SharedKernels
-from lmlt_arch.archs.layers import ChannelNorm, SRNetwork
-from lmlt_arch.archs.lmlt_arch import CCM
-from lmlt_arch.archs.lmlt_arch import LEVELS as LMLT_LEVELS
-from lmlt_arch.archs.lmlt_arch import WINDOW as LMLT_WINDOW
-from lmlt_arch.archs.padding import cells, pad_to_cells
+from lmlt_arch.archs.common.arguments import hidden_width, positive_int, probability
+from lmlt_arch.archs.common.attention import AttentionModule
+from lmlt_arch.archs.common.layers import ChannelNorm, SRNetwork
+from lmlt_arch.archs.common.padding import cells, pad_to_cells
+from lmlt_arch.archs.esc.blocks import ConvAttn, ESCBlock, SharedKernels
+from lmlt_arch.archs.esc.esc import ESC
+from lmlt_arch.archs.lmlt.network import CCM
+from lmlt_arch.archs.lmlt.network import LEVELS as LMLT_LEVELS
+from lmlt_arch.archs.lmlt.network import WINDOW as LMLT_WINDOW
 
 # How a level shrinks its channels: the official maximum, the average, or the top left pixel alone.
 POOLINGS = ("max", "average", "stride")
@@ -154,7 +154,7 @@ class LMLTVariant(SRNetwork):
         levels: resolutions at which a block attends, each half of the one before.
         window: side of the attention windows.
         pooling: how levels shrink, a member of `POOLINGS`.
-        attn_type: attention backend, see `lmlt_arch.archs.attention`.
+        attn_type: attention backend, see `lmlt_arch.archs.common.attention`.
 
     Raises:
         ValueError: an argument is unusable; the message names it.
@@ -276,7 +276,7 @@ class ESCVariant(ESC):
         num_heads: attention heads; must divide `dim`.
         upscaling_factor: output size over input size.
         exp_ratio: hidden ratio of the ConvFFNs.
-        attn_type: attention backend, see `lmlt_arch.archs.attention`.
+        attn_type: attention backend, see `lmlt_arch.archs.common.attention`.
         use_ln: LayerNorm in front of each ConvFFN and ConvAttn pair.
         dynamic_kernel: whether ConvAttn adds the kernel that it predicts for each image.
         bias: the position bias of attention, a member of `BIASES`.

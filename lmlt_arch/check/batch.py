@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import default_collate
 
-from lmlt_arch.data.arbitrary_scale_dataset import DEFAULT_LQ_SIZE
+from lmlt_arch.data.datasets.any_scale import DEFAULT_LQ_SIZE
 from lmlt_arch.data.images import encode_png
 from lmlt_arch.files import write_atomic
 from lmlt_arch.options.looking import at, model_family, section, whole

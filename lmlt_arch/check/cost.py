@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lmlt_arch.archs.blocks import repeated_blocks
-from lmlt_arch.models.checkpointing import checkpoint_blocks
+from lmlt_arch.archs.common.blocks import repeated_blocks
+from lmlt_arch.models.activation_checkpointing import checkpoint_blocks
+from lmlt_arch.options.checks.parts import build, build_on_meta
 from lmlt_arch.options.looking import at, model_family, section, whole
-from lmlt_arch.options.parts import build, build_on_meta
 
 # Tensors of a parameter's size that an optimizer keeps, where it is not two.
 _STATES = {"SGD": 1, "RMSprop": 1, "Adagrad": 1, "Rprop": 2, "ASGD": 1, "Adafactor": 0, "Adamax": 2}

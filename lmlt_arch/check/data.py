@@ -11,11 +11,11 @@ from tqdm import tqdm
 from lmlt_arch.check.sources import Image, SourceError, encoded, samples_of
 from lmlt_arch.data.images import ImageError, look
 from lmlt_arch.metrics.psnr_ssim import WINDOW
-from lmlt_arch.options.files import layout_mistakes
+from lmlt_arch.options.checks.files import layout_mistakes
+from lmlt_arch.options.checks.ownership import known_set
+from lmlt_arch.options.checks.total_batch import Launch, epoch_of
 from lmlt_arch.options.looking import at, section, whole
 from lmlt_arch.options.mistakes import NOTE, Mistake, Place
-from lmlt_arch.options.ownership import known_set
-from lmlt_arch.options.total_batch import Launch, epoch_of
 
 SAMPLE = 20
 _BATCH = ("datasets", "train", "batch_size_per_gpu")

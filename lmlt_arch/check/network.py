@@ -10,10 +10,10 @@ from torch import Tensor
 
 from lmlt_arch.data.images import reason_of
 from lmlt_arch.hook.registration import effective_model, holds_ours
+from lmlt_arch.options.checks.ownership import keys_are_known
+from lmlt_arch.options.checks.parts import build, build_on_meta
 from lmlt_arch.options.looking import at, whole
 from lmlt_arch.options.mistakes import Mistake
-from lmlt_arch.options.ownership import keys_are_known
-from lmlt_arch.options.parts import build, build_on_meta
 
 _PLACE = ("network_g",)
 # Of what is run, where there is memory to fill: images, and the side of one that is tested with.

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmlt_arch.data.augmentation import Pixels
-from lmlt_arch.data.files import DatasetError, image_list, list_images, some_of
+from lmlt_arch.data.datasets.augmentation import Pixels
 from lmlt_arch.data.images import decode_image, read_image
-from lmlt_arch.data.lmdb_environments import READING, environments
-from lmlt_arch.data.lmdb_store import StoreError
+from lmlt_arch.data.listing import DatasetError, image_list, list_images, some_of
+from lmlt_arch.data.lmdb.environments import READING, environments
+from lmlt_arch.data.lmdb.store import StoreError
 from lmlt_arch.data.pairs import images_in, lmdb_keys, match_names, pairs_of_list, unmatched
 from lmlt_arch.options.looking import RAW_SET, at, path_of
 
@@ -177,7 +177,7 @@ def _read_lmdb(folder: Path, key: str) -> Pixels:
 
 
 def _raw(folder: Path) -> dict[str, Image]:
-    from lmlt_arch.data.raw_lmdb import RawLmdb
+    from lmlt_arch.data.lmdb.raw import RawLmdb
 
     store = RawLmdb(folder)
     return {key: Image(f"{key} in {folder}", partial(store.read, key), None) for key in store.shapes}

@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from lmlt_arch import __version__
 from lmlt_arch.cli import (
     benchmark,
     check,
@@ -23,6 +22,7 @@ from lmlt_arch.cli.streams import give_up_output, standard_streams
 from lmlt_arch.files import OutputError
 from lmlt_arch.hook import checkout
 from lmlt_arch.shortage import shortage
+from lmlt_arch.version import __version__
 
 
 def build_parser() -> argparse.ArgumentParser:

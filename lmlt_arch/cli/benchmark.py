@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lmlt_arch.evaluation.benchmark import Result
-    from lmlt_arch.evaluation.datasets import Dataset
+    from lmlt_arch.evaluation.benchmark.datasets import Dataset
+    from lmlt_arch.evaluation.benchmark.run import Result
     from lmlt_arch.evaluation.models import LoadedModel
 
 DESCRIPTION = """\
@@ -55,9 +55,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print and write the tables."""
-    from lmlt_arch.checkpoint import CheckpointError
+    from lmlt_arch.checkpoints.load import CheckpointError
     from lmlt_arch.data.images import ImageError
-    from lmlt_arch.evaluation.benchmark_tables import to_csv, to_json, to_markdown
+    from lmlt_arch.evaluation.benchmark.tables import to_csv, to_json, to_markdown
     from lmlt_arch.evaluation.errors import DataError, UsageError
     from lmlt_arch.evaluation.models import choose_device, describe_environment
     from lmlt_arch.evaluation.outputs import check_outputs, with_endings
@@ -93,8 +93,8 @@ def run(args: argparse.Namespace) -> int:
 def _measure(args: argparse.Namespace) -> "list[Result]":
     """Everything that can be wrong with the request comes before the first image."""
     from lmlt_arch.cli.progress import progress_bar
-    from lmlt_arch.evaluation.benchmark import prepare_measures, run_benchmark
-    from lmlt_arch.evaluation.datasets import find_dataset
+    from lmlt_arch.evaluation.benchmark.datasets import find_dataset
+    from lmlt_arch.evaluation.benchmark.run import prepare_measures, run_benchmark
     from lmlt_arch.evaluation.errors import UsageError
     from lmlt_arch.evaluation.models import choose_device, load_models
 

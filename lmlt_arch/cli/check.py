@@ -96,9 +96,9 @@ def _check(args: argparse.Namespace) -> list[str]:
         option_notes,
         read_option_file,
     )
+    from lmlt_arch.options.checks.total_batch import Launch
     from lmlt_arch.options.defaults import write_defaults
     from lmlt_arch.options.fields import with_numbers
-    from lmlt_arch.options.total_batch import Launch
 
     opt, lines, mistakes = read_option_file(args.opt)
     launch = Launch((args.launcher or "none") != "none" or args.nproc > 1, args.nproc)
@@ -135,8 +135,8 @@ def _check(args: argparse.Namespace) -> list[str]:
 
 def _say(opt: Mapping[str, Any], launch: Any, notes: list[Any], file: Path, lines: Any) -> None:
     """Print the batch in total, and the notes."""
+    from lmlt_arch.options.checks.total_batch import total_batch
     from lmlt_arch.options.mistakes import line_of, shown
-    from lmlt_arch.options.total_batch import total_batch
 
     batch = total_batch(opt, launched=launch.launched, processes=launch.processes)
     if batch is not None and "train" in opt:
@@ -150,7 +150,7 @@ def _estimate(opt: Mapping[str, Any]) -> None:
 
     from lmlt_arch.check.batch import training_patch
     from lmlt_arch.check.cost import estimate_memory, measure_iteration
-    from lmlt_arch.inference.memory import available_memory
+    from lmlt_arch.inference.engine.memory import available_memory
 
     patch = training_patch(opt)
     if patch is None:

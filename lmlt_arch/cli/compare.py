@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lmlt_arch.evaluation.comparison import Comparison, Crop
+    from lmlt_arch.evaluation.compare.comparison import Comparison, Crop
 
 DESCRIPTION = """\
 Upscale images with several networks and show the results side by side, with bicubic upscaling and, where
@@ -68,13 +68,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Compare, and write the picture, the page, or both."""
-    from lmlt_arch.checkpoint import CheckpointError
-    from lmlt_arch.data.files import why_no_file
+    from lmlt_arch.checkpoints.load import CheckpointError
     from lmlt_arch.data.images import ImageError
+    from lmlt_arch.data.listing import why_no_file
+    from lmlt_arch.evaluation.compare.page import make_page
+    from lmlt_arch.evaluation.compare.sheet import draw_sheets
     from lmlt_arch.evaluation.errors import DataError, UsageError
     from lmlt_arch.evaluation.outputs import check_outputs
-    from lmlt_arch.evaluation.page import make_page
-    from lmlt_arch.evaluation.sheet import draw_sheets
     from lmlt_arch.files import OutputError, write_atomic
 
     try:
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 def _compare(args: argparse.Namespace) -> "list[tuple[Comparison, list[Crop]]]":
     """Each image with the crops to show of it."""
     from lmlt_arch.cli.progress import progress_bar
-    from lmlt_arch.evaluation.comparison import Crop, check_crop, choose_crops, compare
+    from lmlt_arch.evaluation.compare.comparison import Crop, check_crop, choose_crops, compare
     from lmlt_arch.evaluation.errors import UsageError
     from lmlt_arch.evaluation.models import choose_device, common_scale, load_models
 

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"lmlt convert: error: {mistake}", file=sys.stderr)
         return 2
 
-    from lmlt_arch.convert import ConversionError, Request, convert
+    from lmlt_arch.checkpoints.convert import ConversionError, Request, convert
     from lmlt_arch.files import OutputError
 
     wrapper = args.wrapper or "params"

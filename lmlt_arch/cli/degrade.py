@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     """Degrade a folder and name the images that could not be used."""
     import torch
 
-    from lmlt_arch.data.files import look_through, passed_over
+    from lmlt_arch.data.listing import look_through, passed_over
     from lmlt_arch.files import OutputError
     from realsr.degradation import OptionError
     from realsr.degrade_folder import Request, UsageError, degrade_folder

@@ -140,7 +140,7 @@ def _version(distributions: list[str]) -> str:
 def _devices(problems: list[str]) -> Rows:
     import torch
 
-    from lmlt_arch.inference.gpu import describe_gpu
+    from lmlt_arch.evaluation.gpu import describe_gpu
 
     yield "cpu", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads for PyTorch"
     for index in range(torch.cuda.device_count()):
@@ -152,7 +152,7 @@ def _devices(problems: list[str]) -> Rows:
 
 
 def _kernels(problems: list[str]) -> Rows:
-    from lmlt_arch.archs.attention import available_backends
+    from lmlt_arch.archs.common.attention import available_backends
 
     yield from available_backends().items()
 

@@ -42,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"lmlt export: error: {args.output}: name it .onnx or .pt2", file=sys.stderr)
         return 2
 
+    from lmlt_arch.checkpoints.metadata import DTYPES
     from lmlt_arch.export.errors import ExportError
     from lmlt_arch.export.export import export_model
-    from lmlt_arch.facts import DTYPES
     from lmlt_arch.files import OutputError
 
     def progress(step: str) -> None:

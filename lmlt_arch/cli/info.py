@@ -19,8 +19,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def describe_file(path: Path, key: str | None) -> dict[str, Any]:
     """What `lmlt info` prints of one file."""
     from lmlt_arch.archs.presets import PRESETS, find_preset
-    from lmlt_arch.checkpoint import describe_state, load_model
-    from lmlt_arch.inference.complexity import multiply_adds
+    from lmlt_arch.checkpoints.load import describe_state, load_model
+    from lmlt_arch.evaluation.complexity import multiply_adds
 
     network = load_model(path, key=key)
     kwargs = describe_state(network.state_dict()).kwargs

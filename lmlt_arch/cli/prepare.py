@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lmlt_arch.data.prepare import Report
+    from lmlt_arch.data.prepare.run import Report
 
 DESCRIPTION = """\
 Make what BasicSR's PairedImageDataset trains on from a folder of HR images (PNG, JPEG, BMP, TIFF, WebP; at
@@ -98,9 +98,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Prepare one dataset and say where it lies."""
-    from lmlt_arch.data.files import look_through, passed_over
-    from lmlt_arch.data.prepare import prepare
-    from lmlt_arch.data.prepare_options import PrepareOptions, UsageError
+    from lmlt_arch.data.listing import look_through, passed_over
+    from lmlt_arch.data.prepare.request import PrepareOptions, UsageError
+    from lmlt_arch.data.prepare.run import prepare
     from lmlt_arch.files import OutputError
 
     options = PrepareOptions(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lmlt_arch.evaluation.profiling import Row, Setting
+    from lmlt_arch.evaluation.profile.run import Row, Setting
 
 DESCRIPTION = """\
 Compare what networks cost: parameters, multiply-adds, activations, latency and peak memory. All networks run
@@ -70,12 +70,12 @@ def run(args: argparse.Namespace) -> int:
     """Profile, print, write."""
     import torch
 
-    from lmlt_arch.checkpoint import CheckpointError
+    from lmlt_arch.checkpoints.load import CheckpointError
     from lmlt_arch.evaluation.errors import DataError, UsageError
     from lmlt_arch.evaluation.models import describe_environment
     from lmlt_arch.evaluation.outputs import check_outputs, with_endings
-    from lmlt_arch.evaluation.profile_plot import check_plots, draw_plot, read_quality
-    from lmlt_arch.evaluation.profile_tables import to_json, to_markdown
+    from lmlt_arch.evaluation.profile.plot import check_plots, draw_plot, read_quality
+    from lmlt_arch.evaluation.profile.tables import to_json, to_markdown
     from lmlt_arch.files import OutputError, write_atomic
 
     try:
@@ -111,13 +111,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _profile(args: argparse.Namespace) -> "tuple[list[Row], Setting]":
     """Everything that can be wrong with the request comes before the first run."""
-    from lmlt_arch.archs.attention import resolve_attn_type
+    from lmlt_arch.archs.common.attention import resolve_attn_type
     from lmlt_arch.cli.progress import progress_bar
     from lmlt_arch.evaluation.errors import UsageError
     from lmlt_arch.evaluation.models import choose_device
-    from lmlt_arch.evaluation.profile_tables import check_baseline
-    from lmlt_arch.evaluation.profiling import Setting, make_rows, profile, steps
-    from lmlt_arch.evaluation.subjects import find_subjects
+    from lmlt_arch.evaluation.profile.run import Setting, make_rows, profile, steps
+    from lmlt_arch.evaluation.profile.subjects import find_subjects
+    from lmlt_arch.evaluation.profile.tables import check_baseline
 
     size = SIZE.fullmatch(args.size)
     if size is None:

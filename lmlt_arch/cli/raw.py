@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
 
     from lmlt_arch.cli.progress import progress_bar
     from lmlt_arch.data.images import ImageError
-    from lmlt_arch.data.lmdb_store import StoreError
-    from lmlt_arch.data.raw_conversion import find_images, write_raw_lmdb
+    from lmlt_arch.data.lmdb.raw_conversion import find_images, write_raw_lmdb
+    from lmlt_arch.data.lmdb.store import StoreError
     from lmlt_arch.files import OutputError
 
     if find_spec("lmdb") is None:

@@ -125,7 +125,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Upscale everything and name what could not be."""
-    from lmlt_arch.checkpoint import CheckpointError
+    from lmlt_arch.checkpoints.load import CheckpointError
     from lmlt_arch.export.errors import ExportError
     from lmlt_arch.files import OutputError
 
@@ -198,9 +198,9 @@ def _images(
     import torch
     from tqdm import tqdm
 
-    from lmlt_arch.inference.large import upscale_large
-    from lmlt_arch.inference.memory import available_memory
-    from lmlt_arch.inference.pictures import Encoding
+    from lmlt_arch.inference.engine.memory import available_memory
+    from lmlt_arch.inference.images.pictures import Encoding
+    from lmlt_arch.inference.images.streaming import upscale_large
     from lmlt_arch.inference.pipeline import Plan, Settings, upscale_files
 
     if not jobs:
@@ -250,8 +250,8 @@ def _videos(
 
     from lmlt_arch.files import OutputError
     from lmlt_arch.inference.pipeline import Result, settle, why
-    from lmlt_arch.inference.video import VideoError, upscale_video, usual_codec
-    from lmlt_arch.inference.video_parts import remove_of_finished
+    from lmlt_arch.inference.video.parts import remove_of_finished
+    from lmlt_arch.inference.video.upscale import VideoError, upscale_video, usual_codec
 
     resize = _resizing(args.outscale, args.size)
     for job in jobs:

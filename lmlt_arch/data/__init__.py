@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 from lmlt_arch.data.imresize import imresize
 
 if TYPE_CHECKING:
-    from lmlt_arch.data.arbitrary_scale_dataset import ArbitraryScaleDataset
-    from lmlt_arch.data.downsample_image_dataset import DownsampleImageDataset
-    from lmlt_arch.data.paired_crop_dataset import PairedCropDataset
+    from lmlt_arch.data.datasets.any_scale import ArbitraryScaleDataset
+    from lmlt_arch.data.datasets.downsample import DownsampleImageDataset
+    from lmlt_arch.data.datasets.paired_crop import PairedCropDataset
 
 __all__ = ["ArbitraryScaleDataset", "DownsampleImageDataset", "PairedCropDataset", "imresize"]
 
 _HOMES = {
-    "ArbitraryScaleDataset": "lmlt_arch.data.arbitrary_scale_dataset",
-    "DownsampleImageDataset": "lmlt_arch.data.downsample_image_dataset",
-    "PairedCropDataset": "lmlt_arch.data.paired_crop_dataset",
+    "ArbitraryScaleDataset": "lmlt_arch.data.datasets.any_scale",
+    "DownsampleImageDataset": "lmlt_arch.data.datasets.downsample",
+    "PairedCropDataset": "lmlt_arch.data.datasets.paired_crop",
 }
 
 

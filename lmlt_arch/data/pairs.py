@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from lmlt_arch.data.files import IMAGE_SUFFIXES, DatasetError, image_list, some_of
-from lmlt_arch.data.lmdb_store import read_lmdb_keys
+from lmlt_arch.data.listing import IMAGE_SUFFIXES, DatasetError, image_list, some_of
+from lmlt_arch.data.lmdb.store import read_lmdb_keys
 
 # What tools add to the name of a low quality image: 0001x4, 0001_X4.
 _SCALE_MARK = r"[_-]?[xX]\d+(\.\d+)?"

@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lmlt_arch import __version__
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.archs.presets import find_preset
-from lmlt_arch.checkpoint import describe_state, load_model
+from lmlt_arch.checkpoints.load import describe_state, load_model
 from lmlt_arch.evaluation.errors import DataError, UsageError
+from lmlt_arch.evaluation.gpu import describe_gpu
 from lmlt_arch.inference import runner
-from lmlt_arch.inference.gpu import describe_gpu
-from lmlt_arch.inference.memory import is_out_of_memory
-from lmlt_arch.inference.statistics import SharedStatistics
-from lmlt_arch.inference.tiles import TiledNetwork, Tiling
+from lmlt_arch.inference.engine.memory import is_out_of_memory
+from lmlt_arch.inference.engine.shared_averages import SharedStatistics
+from lmlt_arch.inference.engine.tiles import TiledNetwork, Tiling
+from lmlt_arch.version import __version__
 
 Pixels = NDArray[np.uint8]
 
@@ -100,7 +100,7 @@ def load_models(
 
     Args:
         texts: FILE or NAME=FILE for each.
-        key: which of a file's state dicts, see `lmlt_arch.checkpoint.load_state`.
+        key: which of a file's state dicts, see `lmlt_arch.checkpoints.load.load_state`.
         device: where the networks go.
 
     Raises:

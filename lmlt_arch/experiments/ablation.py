@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lmlt_arch.cli.progress import progress_bar
-from lmlt_arch.evaluation.benchmark import Result, run_benchmark
-from lmlt_arch.evaluation.datasets import find_dataset
+from lmlt_arch.evaluation.benchmark.datasets import find_dataset
+from lmlt_arch.evaluation.benchmark.run import Result, run_benchmark
+from lmlt_arch.evaluation.complexity import complexity
 from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import paragraph, table
@@ -27,7 +28,6 @@ from lmlt_arch.experiments.training import (
     spread_of,
     with_network,
 )
-from lmlt_arch.inference.complexity import complexity
 
 
 @dataclass(frozen=True)

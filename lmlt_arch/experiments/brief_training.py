@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lmlt_arch.evaluation.errors import DataError, UsageError
-from lmlt_arch.evaluation.subjects import Padded
+from lmlt_arch.evaluation.profile.subjects import Padded
 from lmlt_arch.experiments.photographs import Photograph
 from lmlt_arch.experiments.probed_networks import unshift_windows
 from lmlt_arch.files import write_atomic

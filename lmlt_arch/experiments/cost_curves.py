@@ -16,9 +16,9 @@ from lmlt_arch.cli.progress import progress_bar
 from lmlt_arch.evaluation.errors import DataError
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import cell, paragraph, table
-from lmlt_arch.evaluation.peak_memory import can_measure, measure_peak
-from lmlt_arch.evaluation.subjects import BASICSR, Subject, find_subject
-from lmlt_arch.evaluation.timing import describe_problem, run_for_memory, run_once
+from lmlt_arch.evaluation.profile.peak_memory import can_measure, measure_peak
+from lmlt_arch.evaluation.profile.subjects import BASICSR, Subject, find_subject
+from lmlt_arch.evaluation.profile.timing import describe_problem, run_for_memory, run_once
 from lmlt_arch.experiments.interval import Interval
 from lmlt_arch.experiments.program import Outcome
 from lmlt_arch.experiments.regression import LEAST_PLACES, slope_interval

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.evaluation.models import LoadedModel, common_scale
-from lmlt_arch.evaluation.subjects import find_subjects
+from lmlt_arch.evaluation.profile.subjects import find_subjects
 
 Pixels = NDArray[np.uint8]
 _OPTION_FILES = (".yml", ".yaml")

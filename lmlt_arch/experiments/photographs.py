@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
-from lmlt_arch.evaluation.datasets import find_dataset
+from lmlt_arch.evaluation.benchmark.datasets import find_dataset
 from lmlt_arch.evaluation.pairs import read_pair
 from lmlt_arch.inference.upscaler import from_pixels
 

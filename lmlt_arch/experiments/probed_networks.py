@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from lmlt_arch.archs import LMLT, SRNetwork
-from lmlt_arch.archs.lmlt_arch import LEVELS, WINDOW
+from lmlt_arch.archs.lmlt.network import LEVELS, WINDOW
 from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.evaluation.models import common_scale
-from lmlt_arch.evaluation.subjects import find_subjects
+from lmlt_arch.evaluation.profile.subjects import find_subjects
 
 if TYPE_CHECKING:
     import argparse

@@ -235,7 +235,7 @@ def build(options: Options) -> torch.nn.Module:
         UsageError: it cannot be built.
     """
     finder.install()
-    from lmlt_arch.options.parts import build_on_meta
+    from lmlt_arch.options.checks.parts import build_on_meta
 
     try:
         network: torch.nn.Module = build_on_meta(options, "network_g")

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lmlt_arch.archs.padding import mirror_pad
+from lmlt_arch.archs.common.padding import mirror_pad
 from lmlt_arch.evaluation.models import full_precision
 from lmlt_arch.experiments.interval import Interval, bootstrap
 

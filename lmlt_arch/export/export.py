@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch.export import ExportedProgram
 
-from lmlt_arch.checkpoint import check_finite, load_model
+from lmlt_arch.checkpoints.load import check_finite, load_model
+from lmlt_arch.checkpoints.metadata import NetworkFacts
 from lmlt_arch.export import onnx_file, pt2_file
 from lmlt_arch.export.onnx_runner import OnnxRunner
 from lmlt_arch.export.trace import prepare, trace
 from lmlt_arch.export.verify import Agreement, Runnable, verify
-from lmlt_arch.facts import NetworkFacts
 from lmlt_arch.files import TEMPORARY_SUFFIX, writing
 
 
@@ -38,7 +38,7 @@ def export_model(
     Batch, height and width are free. Input and output are in `dtype`.
 
     Args:
-        checkpoint: see `lmlt_arch.checkpoint.load_model`.
+        checkpoint: see `lmlt_arch.checkpoints.load.load_model`.
         output: `.onnx` or `.pt2`.
         dtype: float32 or float16, of weights, input and output.
         key: which of the checkpoint's state dicts.

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch.export import ExportedProgram
 
-from lmlt_arch import __version__
+from lmlt_arch.checkpoints.metadata import NetworkFacts
 from lmlt_arch.export.errors import MISSING
 from lmlt_arch.export.onnx_runner import SIZE
-from lmlt_arch.facts import NetworkFacts
+from lmlt_arch.version import __version__
 
 if TYPE_CHECKING:
     import onnx_ir

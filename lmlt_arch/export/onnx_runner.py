@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from lmlt_arch.checkpoints.metadata import NetworkFacts
 from lmlt_arch.export.errors import MISSING, ExportError
-from lmlt_arch.facts import NetworkFacts
 
 if TYPE_CHECKING:
     import onnxruntime

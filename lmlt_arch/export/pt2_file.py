@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from lmlt_arch.checkpoints.metadata import NetworkFacts
 from lmlt_arch.export.verify import Runnable
-from lmlt_arch.facts import NetworkFacts
 
 # Name of the metadata inside the file, for the argument `extra_files` of `torch.export.load`.
 FACTS = "lmlt.json"

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from lmlt_arch.archs import LTENetwork, SRNetwork
-from lmlt_arch.archs.esc_layers import SymmetricKernelNetwork
-from lmlt_arch.checkpoint import check_finite
+from lmlt_arch.archs.esc.blocks import SymmetricKernelNetwork
+from lmlt_arch.checkpoints.load import check_finite
 
 
 def prepare(network: SRNetwork, dtype: torch.dtype) -> None:

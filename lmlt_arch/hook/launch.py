@@ -52,10 +52,10 @@ def _pipeline(name: str, package: Path | None) -> Callable[[str], object]:
 
 def _explained() -> tuple[type[Exception], ...]:
     """Errors whose message says what is wrong and what to do: a traceback would only hide it."""
-    from lmlt_arch.checkpoint import CheckpointError
-    from lmlt_arch.data.files import DatasetError
-    from lmlt_arch.data.guarded_reading import TrainingDataError
+    from lmlt_arch.checkpoints.load import CheckpointError
+    from lmlt_arch.data.datasets.guarded_reading import TrainingDataError
     from lmlt_arch.data.images import ImageError
+    from lmlt_arch.data.listing import DatasetError
     from lmlt_arch.files import OutputError
     from lmlt_arch.metrics import MetricError
 

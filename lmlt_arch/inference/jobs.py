@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lmlt_arch.data.files import kind_of, look_through, passed_over
-from lmlt_arch.inference.pictures import FORMATS, SUFFIXES, format_of
-from lmlt_arch.inference.video import OUTPUT_SUFFIXES, VIDEO_SUFFIXES
+from lmlt_arch.data.listing import kind_of, look_through, passed_over
+from lmlt_arch.inference.images.pictures import FORMATS, SUFFIXES, format_of
+from lmlt_arch.inference.video.upscale import OUTPUT_SUFFIXES, VIDEO_SUFFIXES
 
 _SUFFIXES = SUFFIXES | VIDEO_SUFFIXES
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
 
-from lmlt_arch.data.files import LONGEST_NAME, why_no_file
 from lmlt_arch.data.images import ImageError
+from lmlt_arch.data.listing import LONGEST_NAME, why_no_file
 from lmlt_arch.export.errors import ExportError
 from lmlt_arch.files import OutputError, make_folder, write_atomic
-from lmlt_arch.inference.jobs import Job
-from lmlt_arch.inference.memory import is_out_of_memory
-from lmlt_arch.inference.pictures import (
+from lmlt_arch.inference.engine.memory import is_out_of_memory
+from lmlt_arch.inference.images.pictures import (
     DEFAULT_MAX_PIXELS,
     DEPTHS,
     FORMATS,
@@ -34,6 +33,7 @@ from lmlt_arch.inference.pictures import (
     read_bytes,
     read_header,
 )
+from lmlt_arch.inference.jobs import Job
 from lmlt_arch.inference.upscaler import Upscaled, Upscaler, far_outside, resized, to_pixels
 
 Size = tuple[int, int]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from lmlt_arch.archs import LTENetwork, SRNetwork
-from lmlt_arch.checkpoint import CheckpointError, check_finite, load_model
-from lmlt_arch.inference.graphs import GraphedNetwork
-from lmlt_arch.inference.memory import bytes_per_pixel
-from lmlt_arch.inference.statistics import SharedStatistics
+from lmlt_arch.checkpoints.load import CheckpointError, check_finite, load_model
+from lmlt_arch.inference.engine.graphs import GraphedNetwork
+from lmlt_arch.inference.engine.memory import bytes_per_pixel
+from lmlt_arch.inference.engine.shared_averages import SharedStatistics
 
 BACKENDS = ("onnxruntime", "openvino")
 """What runs ONNX files."""

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.data.images import ALPHA_MODES
-from lmlt_arch.inference.alpha import fill_transparent
-from lmlt_arch.inference.any_size import AnySizeNetwork, Size, WholeImages
-from lmlt_arch.inference.memory import available_memory
+from lmlt_arch.inference.engine.any_scale import AnySizeNetwork, Size, WholeImages
+from lmlt_arch.inference.engine.memory import available_memory
+from lmlt_arch.inference.engine.tiles import WHOLE, Progress, Read, TiledNetwork, Tiling
+from lmlt_arch.inference.images.alpha import fill_transparent
 from lmlt_arch.inference.runner import (
     EncoderRunner,
     EnsembleRunner,
@@ -29,7 +30,6 @@ from lmlt_arch.inference.runner import (
     turned,
     turned_back,
 )
-from lmlt_arch.inference.tiles import WHOLE, Progress, Read, TiledNetwork, Tiling
 
 DEFAULT_OVERLAP = 64
 # Of what is free, what tiles may take: estimates are not exact, and others live on the machine too.

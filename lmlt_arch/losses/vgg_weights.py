@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmlt_arch.checkpoint import CheckpointError, load_state
+from lmlt_arch.checkpoints.load import CheckpointError, load_state
 
 # What is being built now gets its weights from here; unset: BasicSR's own way, which may download them.
 _chosen: ContextVar[str | None] = ContextVar("vgg_weights")

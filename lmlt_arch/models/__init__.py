@@ -1,6 +1,6 @@
 """Training and testing of the networks through BasicSR."""
 
-from lmlt_arch.models.arbitrary_scale_model import ArbitraryScaleModel
+from lmlt_arch.models.any_scale_model import ArbitraryScaleModel
 from lmlt_arch.models.esc_model import ESCModel, ESRModel
 from lmlt_arch.models.lmlt_model import LMLTModel
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from lmlt_arch.archs.padding import mirror_pad
-from lmlt_arch.models.base_model import PluginModel
+from lmlt_arch.archs.common.padding import mirror_pad
+from lmlt_arch.models.plugin_model import PluginModel
 
 
 class ESCModel(PluginModel):

@@ -1,6 +1,6 @@
 """Model type of LMLT's option files."""
 
-from lmlt_arch.models.base_model import PluginModel
+from lmlt_arch.models.plugin_model import PluginModel
 
 
 class LMLTModel(PluginModel):

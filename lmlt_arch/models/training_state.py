@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lmlt_arch.checkpoint_set import manifest_file
+from lmlt_arch.checkpoints.sets import manifest_file
 from lmlt_arch.files import write_atomic
 
 RankState = dict[str, Any]

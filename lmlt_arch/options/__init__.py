@@ -1,6 +1,8 @@
 """Option files: what may stand in them, as typed structures, and what is said where something is wrong."""
 
-from lmlt_arch.options.checking import (
+from lmlt_arch.options.checks.files import file_findings, file_mistakes
+from lmlt_arch.options.checks.needed import degradation_mistakes
+from lmlt_arch.options.checks.run import (
     check_model_options,
     check_options,
     locate,
@@ -8,9 +10,7 @@ from lmlt_arch.options.checking import (
     option_notes,
     read_key,
 )
-from lmlt_arch.options.files import file_findings, file_mistakes
 from lmlt_arch.options.mistakes import Mistake, OptionError
-from lmlt_arch.options.needed import degradation_mistakes
 from lmlt_arch.options.reading import load_option_file, read_option_file
 from lmlt_arch.options.sections import Dataset, Files, Logger, Options, Tile, Val
 from lmlt_arch.options.train import GradientPenalty, Train

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from lmlt_arch.data.hr_images import HRImages, random_patch
+from lmlt_arch.data.datasets.hr_images import HRImages, random_patch
 
 # BasicSR's RealESRGANDataset crops to this size, always.
 CROP_PAD_SIZE = 400

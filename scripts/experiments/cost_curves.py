@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from lmlt_arch.evaluation.errors import UsageError
-from lmlt_arch.evaluation.subjects import find_subjects
+from lmlt_arch.evaluation.profile.subjects import find_subjects
 from lmlt_arch.experiments.cost_curves import Sweep, run_cost_curves
 from lmlt_arch.experiments.program import Outcome, make_parser, run_experiment
 

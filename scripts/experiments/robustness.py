@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lmlt_arch.evaluation.datasets import find_dataset
+from lmlt_arch.evaluation.benchmark.datasets import find_dataset
 from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.experiments.networks import load_upscalers
 from lmlt_arch.experiments.program import Outcome, make_parser, run_experiment

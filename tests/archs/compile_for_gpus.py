@@ -13,9 +13,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from lmlt_arch import archs
-from lmlt_arch.archs import esc_cuda, lmlt_cuda
-from lmlt_arch.archs.kernels import esc_triton, lmlt_triton
-from lmlt_arch.archs.kernels.window_attention import attend_map
+from lmlt_arch.archs.esc import cuda as esc_cuda
+from lmlt_arch.archs.esc import triton_kernels as esc_triton
+from lmlt_arch.archs.lmlt import cuda as lmlt_cuda
+from lmlt_arch.archs.lmlt import triton_kernels as lmlt_triton
+from lmlt_arch.archs.lmlt.window_attention import attend_map
 
 POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16"}
 # Shared memory that a block can have, by compute capability.

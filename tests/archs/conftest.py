@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_rules import Case, read_case
-from small_networks import SMALL, Small
+from helpers.golden_rules import Case, read_case
+from helpers.small_networks import SMALL, Small
 
 
 @pytest.fixture(autouse=True)

@@ -12,18 +12,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 import triton.language as tl
-from golden_rules import fill
-from numerics import assert_close
-from small_networks import SMALL, image
+from helpers.golden_rules import fill
+from helpers.numerics import assert_close
+from helpers.small_networks import SMALL, image
 from torch import Tensor, nn
 from triton.runtime import interpreter
 
-from lmlt_arch.archs import ESCFP, LMLT, SRNetwork, esc_cuda, lmlt_cuda
-from lmlt_arch.archs.esc_layers import ConvFFN, SharedKernels, SymmetricKernelNetwork
-from lmlt_arch.archs.kernels import where, window_attention
-from lmlt_arch.archs.kernels.window_attention import attend_windows, attend_windows_backward
-from lmlt_arch.archs.lmlt_arch import CCM, LevelAttention
-from lmlt_arch.inference.statistics import SharedStatistics
+from lmlt_arch.archs import ESCFP, LMLT, SRNetwork
+from lmlt_arch.archs.common import kernel_dispatch
+from lmlt_arch.archs.esc import cuda as esc_cuda
+from lmlt_arch.archs.esc.blocks import ConvFFN, SharedKernels, SymmetricKernelNetwork
+from lmlt_arch.archs.lmlt import cuda as lmlt_cuda
+from lmlt_arch.archs.lmlt import window_attention
+from lmlt_arch.archs.lmlt.network import CCM, LevelAttention
+from lmlt_arch.archs.lmlt.window_attention import attend_windows, attend_windows_backward
+from lmlt_arch.inference.engine.shared_averages import SharedStatistics
 
 # Nothing else runs in this process: the interpreter puts its functions in the place of the language's once,
 # not anew, one around the other, for every call of a function. Nor does it make a table of types each time.
@@ -40,7 +43,7 @@ TOLERANCE = {torch.float32: 1e-6, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
 @pytest.fixture(autouse=True)
 def here() -> Iterator[None]:
-    assert where.interpreted()
+    assert kernel_dispatch.interpreted()
     torch.manual_seed(0)
     # Memory that nothing was written to holds NaN.
     torch.use_deterministic_algorithms(True)

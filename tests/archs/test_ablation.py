@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from numerics import DEVICE, DTYPE, assert_close
-from small_networks import SMALL, Small, image
+from helpers.numerics import DEVICE, DTYPE, assert_close
+from helpers.small_networks import SMALL, Small, image
 from torch import Tensor
 
 from lmlt_arch.archs.ablation import ESCVariant, LMLTVariant, VariantLevelAttention, VariantLHSB
-from lmlt_arch.checkpoint import load_model
+from lmlt_arch.checkpoints.load import load_model
 
 LMLT_ARGUMENTS = SMALL["LMLT"].kwargs
 ESC_ARGUMENTS = SMALL["ESC"].kwargs

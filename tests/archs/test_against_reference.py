@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from numerics import DEVICE, DTYPE, assert_close
-from small_networks import ONE_PER_CLASS, SMALL, Small, image
+from helpers.numerics import DEVICE, DTYPE, assert_close
+from helpers.small_networks import ONE_PER_CLASS, SMALL, Small, image
 from torch import Tensor, nn
 
 from lmlt_arch import archs

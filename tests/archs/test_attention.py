@@ -6,13 +6,13 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from golden_rules import fill
-from numerics import DEVICE, assert_close
-from small_networks import ONE_PER_CLASS, SMALL, image
+from helpers.golden_rules import fill
+from helpers.numerics import DEVICE, assert_close
+from helpers.small_networks import ONE_PER_CLASS, SMALL, image
 from torch import Tensor
 
 from lmlt_arch import archs
-from lmlt_arch.archs.attention import WindowAttention, factor_bias, naive_attention
+from lmlt_arch.archs.common.attention import WindowAttention, factor_bias, naive_attention
 
 EXACT = ["auto", "SDPA", "Flex"]
 PRECISIONS = [torch.float64, torch.float32]

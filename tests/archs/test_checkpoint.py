@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from golden_rules import fill
+from helpers.golden_rules import fill
+from helpers.small_networks import SMALL, Small, image
 from safetensors.torch import save_file
-from small_networks import SMALL, Small, image
 from torch import Tensor
 
 from lmlt_arch import load_model
 from lmlt_arch.archs import PRESETS
-from lmlt_arch.checkpoint import CheckpointError, describe_state, load_state
+from lmlt_arch.checkpoints.load import CheckpointError, describe_state, load_state
 
 State = dict[str, Tensor]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_rules import fill
+from helpers.golden_rules import fill
+from helpers.small_networks import SMALL
 from safetensors.torch import save_file
-from small_networks import SMALL
 from torch import Tensor
 
 from lmlt_arch.archs import ablation
-from lmlt_arch.checkpoint import CheckpointError, load_for_training, load_model, load_state
+from lmlt_arch.checkpoints.load import CheckpointError, load_for_training, load_model, load_state
 from lmlt_arch.cli import main
 
 State = dict[str, Tensor]

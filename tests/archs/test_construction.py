@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numerics import assert_close
-from small_networks import ONE_PER_CLASS, SMALL, Small, image
+from helpers.numerics import assert_close
+from helpers.small_networks import ONE_PER_CLASS, SMALL, Small, image
 from torch import nn
 
 from lmlt_arch import archs

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from numerics import assert_close
-from small_networks import ONE_PER_CLASS, SMALL, Small, image
+from helpers.numerics import assert_close
+from helpers.small_networks import ONE_PER_CLASS, SMALL, Small, image
 
 from lmlt_arch import archs
 

@@ -4,13 +4,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from plain_reference import esc, esc_fp, esc_real, lmlt
+from reference import esc, esc_fp, esc_real, lmlt
 from torch import Tensor, nn
 
-from lmlt_arch.archs import ESC, ESCFP, LMLT, ESCReal, SRNetwork, esc_fast, fused, lmlt_fast
-from lmlt_arch.archs.attention import BACKENDS
-from lmlt_arch.archs.esc_layers import ConvFFN
-from lmlt_arch.archs.lmlt_arch import CCM
+from lmlt_arch.archs import ESC, ESCFP, LMLT, ESCReal, SRNetwork
+from lmlt_arch.archs.common import fused
+from lmlt_arch.archs.common.attention import BACKENDS
+from lmlt_arch.archs.esc import cpu as esc_cpu
+from lmlt_arch.archs.esc.blocks import ConvFFN
+from lmlt_arch.archs.lmlt import cpu as lmlt_cpu
+from lmlt_arch.archs.lmlt.network import CCM
 
 SMALL = {
     "pdim": 4,
@@ -72,8 +75,8 @@ def fast_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return call
 
-    monkeypatch.setattr(lmlt_fast, "run_blocks", counted("lmlt", lmlt_fast.run_blocks))
-    monkeypatch.setattr(esc_fast, "run_blocks", counted("esc", esc_fast.run_blocks))
+    monkeypatch.setattr(lmlt_cpu, "run_blocks", counted("lmlt", lmlt_cpu.run_blocks))
+    monkeypatch.setattr(esc_cpu, "run_blocks", counted("esc", esc_cpu.run_blocks))
     return calls
 
 

@@ -4,9 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_rules import Case, check_recorded, describe_state, fill, gradient_figures, read_case, uniform
-from numerics import DEVICE
-from small_networks import SMALL
+from helpers.golden_rules import (
+    Case,
+    check_recorded,
+    describe_state,
+    fill,
+    gradient_figures,
+    read_case,
+    uniform,
+)
+from helpers.numerics import DEVICE
+from helpers.small_networks import SMALL
 
 from lmlt_arch import archs
 

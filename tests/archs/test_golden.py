@@ -4,10 +4,10 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import plain_reference
 import pytest
+import reference
 import torch
-from golden_rules import (
+from helpers.golden_rules import (
     Case,
     check_recorded,
     describe_state,
@@ -17,7 +17,7 @@ from golden_rules import (
     sample_positions,
     uniform,
 )
-from numerics import DEVICE, assert_close
+from helpers.numerics import DEVICE, assert_close
 from torch import Tensor, nn
 
 from lmlt_arch import archs
@@ -151,7 +151,7 @@ def test_plain_reference(golden: Case, shared_dir: Path) -> None:
     """The oracle of the other tests is itself right."""
     if golden["name"].startswith("esc_xl_x4"):
         pytest.skip("half a minute each, and esc_xl_x2 goes through the same code")
-    make = plain_reference.NETWORKS[golden["class"]]
+    make = reference.NETWORKS[golden["class"]]
     network = fill(make(**golden["kwargs"]))
     assert describe_state(network) == golden["state_dict"]
     if golden["kind"] == "pretrained":
@@ -159,7 +159,7 @@ def test_plain_reference(golden: Case, shared_dir: Path) -> None:
     network = network.to(DEVICE, torch.float64)
     if golden["kind"] == "scale_conversion":
         source = fill(make(**{**golden["kwargs"], "upscaling_factor": golden["from_scale"]})).double()
-        state = plain_reference.rescaled_state(source.state_dict(), golden["kwargs"]["upscaling_factor"])
+        state = reference.rescaled_state(source.state_dict(), golden["kwargs"]["upscaling_factor"])
         network.load_state_dict(state)
     with torch.no_grad():
         check_recorded(network(case_input(golden, torch.float64)), golden["output"], 1e-9)

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from numerics import DEVICE, assert_close
-from small_networks import SMALL, Small, image
+from helpers.numerics import DEVICE, assert_close
+from helpers.small_networks import SMALL, Small, image
 
 from lmlt_arch import archs
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 from basicsr.archs.discriminator_arch import UNetDiscriminatorSN
-from golden_rules import fill
+from helpers.golden_rules import fill
+from helpers.small_networks import SMALL, Small, image
 from safetensors.torch import save_file
-from small_networks import SMALL, Small, image
 from torch import nn
 
-from lmlt_arch.checkpoint import CheckpointError, load_for_training
+from lmlt_arch.checkpoints.load import CheckpointError, load_for_training
 
 REAL = SMALL["ESCReal"]
 

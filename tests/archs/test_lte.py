@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-import plain_reference
 import pytest
+import reference
 import torch
-from golden_rules import Case, check_recorded, describe_state, fill, read_case, uniform
-from numerics import DEVICE, DTYPE, assert_close
-from small_networks import image
+from helpers.golden_rules import Case, check_recorded, describe_state, fill, read_case, uniform
+from helpers.numerics import DEVICE, DTYPE, assert_close
+from helpers.small_networks import image
 from torch import Tensor, nn
 
 from lmlt_arch import archs, load_model
-from lmlt_arch.archs.lte_grid import Axis
+from lmlt_arch.archs.lte.grid import Axis
 
 GOLDEN = ("esclte_32x32_to_64x64", "esclte_32x48_to_90x111", "esclte_32x32_to_192x192_cellclip")
 RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-5}
@@ -41,10 +41,10 @@ SIZES = [(4, 7), (6, 9), (12, 18), (18, 27), (20, 30), (17, 41), (6, 40), (60, 5
 def pair(name: str, dtype: torch.dtype = DTYPE) -> tuple[archs.LTENetwork, nn.Module]:
     """A small network and its plain reference, with the same parameters."""
     network = fill(getattr(archs, name)(**SMALL[name])).to(DEVICE, dtype).eval()
-    reference = fill(plain_reference.ANY_SCALE[name](**SMALL[name])).to(DEVICE, dtype).eval()
+    plain = fill(reference.ANY_SCALE[name](**SMALL[name])).to(DEVICE, dtype).eval()
     assert isinstance(network, archs.LTENetwork)
-    assert describe_state(network) == describe_state(reference)
-    return network, reference
+    assert describe_state(network) == describe_state(plain)
+    return network, plain
 
 
 def golden(name: str, shared_dir: Path) -> Case:
@@ -74,7 +74,7 @@ def test_golden(name: str, shared_dir: Path) -> None:
 
 def test_plain_reference(shared_dir: Path) -> None:
     case = golden(GOLDEN[1], shared_dir)
-    network = fill(plain_reference.ANY_SCALE["ESCLTE"](**case["reference_kwargs"])).to(DEVICE, torch.float64)
+    network = fill(reference.ANY_SCALE["ESCLTE"](**case["reference_kwargs"])).to(DEVICE, torch.float64)
     with torch.no_grad():
         output = network(golden_input(case), tuple(case["output_size"]))
     check_recorded(2 * output - 1, case["output"], 1e-9)
@@ -82,18 +82,18 @@ def test_plain_reference(shared_dir: Path) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_outputs(name: str) -> None:
-    network, reference = pair(name)
+    network, plain = pair(name)
     x = image(6, 9, batch=2)
     for size in SIZES:
         with torch.no_grad():
-            assert_close(network(x, size), reference(x, size), what=str(size))
+            assert_close(network(x, size), plain(x, size), what=str(size))
 
 
 def test_an_image_of_one_pixel() -> None:
-    network, reference = pair("ESCLTE")
+    network, plain = pair("ESCLTE")
     x = image(1, 1)
     with torch.no_grad():
-        assert_close(network(x, (5, 8)), reference(x, (5, 8)))
+        assert_close(network(x, (5, 8)), plain(x, (5, 8)))
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from numerics import DEVICE, assert_close
-from small_networks import ONE_PER_CLASS, SMALL, Small, image
+from helpers.numerics import DEVICE, assert_close
+from helpers.small_networks import ONE_PER_CLASS, SMALL, Small, image
 
-from lmlt_arch.archs.layers import ChannelNorm
+from lmlt_arch.archs.common.layers import ChannelNorm
 
 HALVES = [torch.float16, torch.bfloat16]
 

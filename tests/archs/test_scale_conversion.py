@@ -2,12 +2,12 @@
 
 import copy
 
-import plain_reference
 import pytest
+import reference
 import torch
-from golden_rules import fill
-from numerics import assert_close
-from small_networks import SMALL, Small, image
+from helpers.golden_rules import fill
+from helpers.numerics import assert_close
+from helpers.small_networks import SMALL, Small, image
 from torch import nn
 
 from lmlt_arch import archs
@@ -32,7 +32,7 @@ def test_another_scale(name: str, old: int, new: int) -> None:
     assert state.keys() == before.keys()
     assert all(torch.equal(state[key], v) for key, v in before.items()), "the caller's state was changed"
     plain = at_scale(name, new).reference()
-    plain.load_state_dict(plain_reference.rescaled_state({k: v.cpu() for k, v in before.items()}, new))
+    plain.load_state_dict(reference.rescaled_state({k: v.cpu() for k, v in before.items()}, new))
     for key, expected in plain.state_dict().items():
         assert_close(target.state_dict()[key], expected, what=key)
     assert_close(target.eval()(image(9, 11)), plain(image(9, 11)))
@@ -99,7 +99,7 @@ def test_convert_bakes_the_symmetric_kernel() -> None:
     network.convert()
     baked = network.get_parameter("plk_filter")
     assert list(network.state_dict()) == names
-    assert_close(baked, plain_reference.symmetrized(raw))
+    assert_close(baked, reference.symmetrized(raw))
     assert (baked - raw).abs().max() > 1e-3
     assert baked.requires_grad
     assert_close(network(x), before)

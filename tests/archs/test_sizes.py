@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from numerics import DEVICE, DTYPE, assert_close
-from small_networks import SMALL, Small, image
+from helpers.numerics import DEVICE, DTYPE, assert_close
+from helpers.small_networks import SMALL, Small, image
 from torch import Tensor, nn
 
-from lmlt_arch.archs.padding import mirror_pad
+from lmlt_arch.archs.common.padding import mirror_pad
 
 SIZES = [(1, 1), (1, 7), (7, 1), (2, 2), (3, 64), (33, 5), (8, 65), (31, 32)]
 

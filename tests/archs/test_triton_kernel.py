@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_networks import SMALL, image
+from helpers.small_networks import SMALL, image
 
-from lmlt_arch.archs.attention import available_backends
+from lmlt_arch.archs.common.attention import available_backends
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 
@@ -18,8 +18,8 @@ WITHOUT = """
 import sys
 sys.modules["triton"] = None
 import torch
-from lmlt_arch.archs.attention import available_backends
-from small_networks import SMALL, image
+from lmlt_arch.archs.common.attention import available_backends
+from helpers.small_networks import SMALL, image
 assert "not installed" in available_backends()["Triton"]
 for name in ("LMLT", "ESC"):
     network, x = SMALL[name].filled(torch.float32, attn_type="Triton"), image(8, 8, dtype=torch.float32)

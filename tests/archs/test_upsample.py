@@ -1,14 +1,14 @@
 """UniUpsample, DySample and the upscaling of ESC-Real: every option with every scale."""
 
-import plain_reference
 import pytest
+import reference
 import torch
-from golden_rules import describe_state, fill
-from numerics import DEVICE, DTYPE, assert_close
-from small_networks import SMALL, Small, image
+from helpers.golden_rules import describe_state, fill
+from helpers.numerics import DEVICE, DTYPE, assert_close
+from helpers.small_networks import SMALL, Small, image
 from torch import Tensor
 
-from lmlt_arch.archs.upsample import DySample, NearestConvUpsample, UniUpsample
+from lmlt_arch.archs.esc.upsample import DySample, NearestConvUpsample, UniUpsample
 
 WORKING = [
     ("conv", (1,)),
@@ -30,7 +30,7 @@ def features(channels: int, height: int = 5, width: int = 7) -> Tensor:
 @pytest.mark.parametrize(("upsampler", "scale"), PAIRS)
 def test_uniupsample(upsampler: str, scale: int, mid_dim: int) -> None:
     ours = UniUpsample(upsampler, scale, 16, 3, mid_dim)
-    plain = plain_reference.UniUpsample(upsampler, scale, 16, 3, mid_dim)
+    plain = reference.UniUpsample(upsampler, scale, 16, 3, mid_dim)
     assert describe_state(ours) == describe_state(plain)
     assert torch.equal(ours.MetaUpsample, plain.get_buffer("MetaUpsample"))
     fill(plain)
@@ -186,8 +186,8 @@ def test_strips_of_the_head_show_no_seams(scale: int, monkeypatch: pytest.Monkey
     x = torch.randn(2, 4, 13, 9)
     # With gradients it runs on the whole image.
     whole = head(x).detach()
-    monkeypatch.setattr("lmlt_arch.archs.upsample._STRIP", 3 * 9 * scale**2)
+    monkeypatch.setattr("lmlt_arch.archs.esc.upsample._STRIP", 3 * 9 * scale**2)
     with torch.no_grad():
         torch.testing.assert_close(head(x), whole, rtol=1e-5, atol=1e-6)
-        monkeypatch.setattr("lmlt_arch.archs.upsample._REACH", 0 if scale == 3 else 1)
+        monkeypatch.setattr("lmlt_arch.archs.esc.upsample._REACH", 0 if scale == 3 else 1)
         assert (head(x) - whole).abs().max() > 1e-4, "fewer rows are not enough"

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lmlt_arch.archs.kernels import where
+from lmlt_arch.archs.common import kernel_dispatch
 
 
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """What PyTorch cannot tell without one is made up."""
-    monkeypatch.setattr(where, "interpreted", lambda: False)
-    monkeypatch.setattr(where, "_seen_to_agree", {})
+    monkeypatch.setattr(kernel_dispatch, "interpreted", lambda: False)
+    monkeypatch.setattr(kernel_dispatch, "_seen_to_agree", {})
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "a GPU")
 
@@ -38,7 +38,8 @@ class Trial:
 
     def agrees(self) -> bool:
         with torch.no_grad():
-            return where.agree(self.block, self.x, self.fast, self.block, side=5, constants=self.constants)
+            fast, constants = self.fast, self.constants
+            return kernel_dispatch.agree(self.block, self.x, fast, self.block, side=5, constants=constants)
 
 
 def test_what_agrees_is_tried_once() -> None:
@@ -126,7 +127,7 @@ def test_out_of_memory_is_no_verdict() -> None:
         raise torch.OutOfMemoryError("no memory")
 
     with torch.no_grad(), pytest.raises(torch.OutOfMemoryError):
-        where.agree(trial.block, trial.x, greedy, trial.block, side=5)
+        kernel_dispatch.agree(trial.block, trial.x, greedy, trial.block, side=5)
     assert trial.agrees()
 
 

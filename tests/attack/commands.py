@@ -156,19 +156,20 @@ def preload() -> None:
     torch.set_num_threads(1)
     for module in (
         *("basicsr.train", "lmlt_arch.cli", "lmlt_arch.models", "realsr.models", "lmdb", "cv2"),
-        *("lmlt_arch.data.prepare", "lmlt_arch.data.raw_conversion", "lmlt_arch.check.batch"),
-        *("lmlt_arch.evaluation.benchmark", "lmlt_arch.inference.pipeline", "lmlt_arch.checkpoint"),
-        *("realsr.degrade_folder", "lmlt_arch.convert", "lmlt_arch.options", "lmlt_arch.experiments.program"),
+        *("lmlt_arch.data.prepare.run", "lmlt_arch.data.lmdb.raw_conversion", "lmlt_arch.check.batch"),
+        *("lmlt_arch.evaluation.benchmark.run", "lmlt_arch.inference.pipeline", "lmlt_arch.checkpoints.load"),
+        *("realsr.degrade_folder", "lmlt_arch.checkpoints.convert", "lmlt_arch.options"),
+        "lmlt_arch.experiments.program",
     ):
         importlib.import_module(module)
     if importlib.util.find_spec("av"):
-        importlib.import_module("lmlt_arch.inference.video")
+        importlib.import_module("lmlt_arch.inference.video.upscale")
 
 
 def make_inputs(folder: Path) -> Path:
     """Images, a dataset, a film, a checkpoint and option files, all small."""
-    from small_evaluations import checkpoint
-    from small_options import photo_options, save_image
+    from helpers.small_evaluations import checkpoint
+    from helpers.small_options import photo_options, save_image
 
     for number in range(3):
         save_image(folder / f"hr/{number}.png", 96, 88, number)
@@ -177,7 +178,7 @@ def make_inputs(folder: Path) -> Path:
     save_image(folder / "wide.png", 200, 80)
     checkpoint(folder / "x2.pth")
     if importlib.util.find_spec("av"):
-        from small_videos import moving_frames, write_video
+        from helpers.small_videos import moving_frames, write_video
 
         write_video(folder / "film.mp4", moving_frames(10, 32, 32))
     gan = _gan_options(folder, photo_options(folder))

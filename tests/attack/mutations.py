@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 import yaml
-from broken_options import EXACT, PLAUSIBLE, at, places
-from small_options import paired_options
+from helpers.broken_options import EXACT, PLAUSIBLE, at, places
+from helpers.small_options import paired_options
 
 from attack.commands import fresh, noise, opened
 from attack.core import Trial, pick, run
@@ -56,7 +56,7 @@ def _attacked(attacked: Callable[[Path], str | None], work: Path) -> str | None:
 def _originals(folder: Path, inputs: Path) -> Path:
     """What is changed: images of every kind, checkpoints, LMDBs."""
     from attack.core import run as run_command
-    from lmlt_arch.checkpoint import load_state
+    from lmlt_arch.checkpoints.load import load_state
 
     folder.mkdir()
     for number, (ending, options) in enumerate(_FORMATS.items()):
@@ -173,8 +173,8 @@ def _lmdb(draw: random.Random, originals: Path, inputs: Path) -> tuple[str, Call
 def _read_lmdb(folder: Path) -> int:
     """Read every image as a dataset does, telling errors as commands do."""
     from lmlt_arch.check.sources import _lmdb, _raw
-    from lmlt_arch.data.files import DatasetError
     from lmlt_arch.data.images import ImageError
+    from lmlt_arch.data.listing import DatasetError
 
     try:
         images = _raw(folder) if "raw" in folder.name else _lmdb(folder)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from small_options import paired_options, photo_options
+from helpers.small_options import paired_options, photo_options
 
 Write = Callable[[dict[str, Any]], Path]
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from helpers.small_networks import SMALL
 from PIL import Image
-from small_networks import SMALL
 
 from lmlt_arch import LMLT
 from lmlt_arch.check.cost import estimate_memory
 from lmlt_arch.cli import main
-from lmlt_arch.data.lmdb_store import LmdbImage, write_lmdb
+from lmlt_arch.data.lmdb.store import LmdbImage, write_lmdb
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -647,7 +647,7 @@ def test_checkpoints_that_do_not_fit(
 def test_a_network_larger_than_memory_is_not_timed(
     paired: dict[str, Any], write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("lmlt_arch.inference.memory.available_memory", lambda device: 1000)
+    monkeypatch.setattr("lmlt_arch.inference.engine.memory.available_memory", lambda device: 1000)
     assert main(["check", "-opt", str(write(paired))]) == 0
     assert "not measured, the network alone takes more memory than is free here" in capsys.readouterr().out
 

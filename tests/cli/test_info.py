@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lmlt_arch.archs import ESC, LMLT, SRNetwork
 from lmlt_arch.cli import main
 from lmlt_arch.cli.info import describe_file
-from lmlt_arch.inference.complexity import multiply_adds
+from lmlt_arch.evaluation.complexity import multiply_adds
 
 
 def count_by_hand(network: SRNetwork, tokens: int, heads_times_width: int, windows: int, layers: int) -> int:

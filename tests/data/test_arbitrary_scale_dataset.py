@@ -11,8 +11,8 @@ from skimage import data
 from torch.utils.data import DataLoader
 
 from lmlt_arch.data import ArbitraryScaleDataset, imresize
+from lmlt_arch.data.datasets.training_order import SeededDataset, TrainingOrder
 from lmlt_arch.data.images import ImageError
-from lmlt_arch.data.training_order import SeededDataset, TrainingOrder
 
 BATCH = 3
 

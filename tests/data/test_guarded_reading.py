@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from basicsr.data import build_dataset
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
-from official_degradation import official_options
+from helpers.official_degradation import official_options
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from lmlt_arch.data.guarded_reading import TrainingDataError
-from lmlt_arch.data.training_order import SeededDataset
+from lmlt_arch.data.datasets.guarded_reading import TrainingDataError
+from lmlt_arch.data.datasets.training_order import SeededDataset
 
 NAMES = [f"{number}.png" for number in range(4)]
 

@@ -7,8 +7,8 @@ from basicsr.utils import imfrombytes
 from numpy.typing import NDArray
 from PIL import Image
 
-from lmlt_arch.data.files import flat_name, list_images
 from lmlt_arch.data.images import ImageError, decode_image, encode_png, read_image
+from lmlt_arch.data.listing import flat_name, list_images
 from lmlt_arch.files import OutputError, write_atomic
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import lmdb
 import pytest
 import yaml
-from small_options import paired_options, save_image
+from helpers.small_options import paired_options, save_image
 
 from lmlt_arch.cli import main
-from lmlt_arch.data.files import DatasetError
-from lmlt_arch.data.lmdb_environments import READING, Environments
-from lmlt_arch.data.lmdb_store import StoreError, check_is_whole
+from lmlt_arch.data.listing import DatasetError
+from lmlt_arch.data.lmdb.environments import READING, Environments
+from lmlt_arch.data.lmdb.store import StoreError, check_is_whole
 from lmlt_arch.data.pairs import lmdb_keys
 
 

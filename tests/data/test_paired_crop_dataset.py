@@ -13,10 +13,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from lmlt_arch.cli import main
-from lmlt_arch.data.dataset_parts import unit_range
+from lmlt_arch.data.datasets.common import unit_range
+from lmlt_arch.data.datasets.training_order import SeededDataset, TrainingOrder
 from lmlt_arch.data.images import ImageError
-from lmlt_arch.data.lmdb_store import StoreError, raw_entry, raw_sizes, write_entries
-from lmlt_arch.data.training_order import SeededDataset, TrainingOrder
+from lmlt_arch.data.lmdb.store import StoreError, raw_entry, raw_sizes, write_entries
 
 SCALE, GT_SIZE = 2, 32
 

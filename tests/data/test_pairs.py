@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lmlt_arch.data.files import DatasetError
+from lmlt_arch.data.listing import DatasetError
 from lmlt_arch.data.pairs import match_names, pairs_of_folders, pairs_of_list
 
 

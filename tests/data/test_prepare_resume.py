@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from lmlt_arch.cli import main
-from lmlt_arch.data.lmdb_store import LmdbImage, read_lmdb_keys, write_lmdb
+from lmlt_arch.data.lmdb.store import LmdbImage, read_lmdb_keys, write_lmdb
 from lmlt_arch.files import OutputError
 
 Command = Callable[..., "subprocess.Popen[str]"]

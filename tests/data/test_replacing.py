@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from lmlt_arch.cli import main
-from lmlt_arch.data import replacing
-from lmlt_arch.data.lmdb_store import raw_entry, raw_sizes, read_lmdb_info, write_entries
+from lmlt_arch.data.lmdb import replacing
+from lmlt_arch.data.lmdb.store import raw_entry, raw_sizes, read_lmdb_info, write_entries
 from lmlt_arch.files import OutputError, exclusive, lock_beside
 
 OLD, NEW = 10, 200

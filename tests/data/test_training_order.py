@@ -11,7 +11,7 @@ from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.data.prefetch_dataloader import CPUPrefetcher, PrefetchDataLoader
 from torch.utils.data import DataLoader, Dataset
 
-from lmlt_arch.data.training_order import SeededDataset, SeededIndex, TrainingOrder
+from lmlt_arch.data.datasets.training_order import SeededDataset, SeededIndex, TrainingOrder
 
 IMAGES, BATCH, RATIO = 7, 2, 3
 

@@ -6,16 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import documented_commands
 import numpy as np
 import pytest
 import torch
-from documented_commands import Block, WrongCommandError
-from onnx_files import upscaling
+from helpers import documented_commands
+from helpers.documented_commands import Block, WrongCommandError
+from helpers.onnx_files import upscaling
+from helpers.small_networks import SMALL
+from helpers.small_videos import moving_frames, write_video
 from PIL import Image
 from skimage import data
-from small_networks import SMALL
-from small_videos import moving_frames, write_video
 
 from lmlt_arch import LMLT
 from lmlt_arch.cli import main

@@ -14,14 +14,14 @@ import pytest
 import torch
 from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.utils.img_util import tensor2img
-from small_evaluations import checkpoint, photo, save
+from helpers.small_evaluations import checkpoint, photo, save
 
 from lmlt_arch import load_model
 from lmlt_arch.archs import PRESETS
 from lmlt_arch.cli import main
 from lmlt_arch.data.imresize import imresize
-from lmlt_arch.evaluation.datasets import find_dataset
-from lmlt_arch.evaluation.published import published_figures
+from lmlt_arch.evaluation.benchmark.datasets import find_dataset
+from lmlt_arch.evaluation.benchmark.published import published_figures
 
 NAMES = ("cat", "tac")
 

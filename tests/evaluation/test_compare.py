@@ -9,18 +9,18 @@ import pytest
 import torch
 from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.utils.img_util import tensor2img
+from helpers.small_evaluations import checkpoint, photo, save
 from PIL import Image
-from small_evaluations import checkpoint, photo, save
 
 from lmlt_arch import load_model
 from lmlt_arch.archs import LMLT
 from lmlt_arch.cli import main
 from lmlt_arch.data.imresize import imresize
-from lmlt_arch.evaluation.comparison import Comparison, Crop, Version, choose_crops, compare
+from lmlt_arch.evaluation.compare.comparison import Comparison, Crop, Version, choose_crops, compare
+from lmlt_arch.evaluation.compare.sheet import COLORS, draw_sheets
 from lmlt_arch.evaluation.errors import DataError
 from lmlt_arch.evaluation.models import LoadedModel, load_models
 from lmlt_arch.evaluation.pairs import Scores
-from lmlt_arch.evaluation.sheet import COLORS, draw_sheets
 
 
 def test_versions_are_the_networks_output_rounded_as_basicsr_does(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lmlt_arch.evaluation.benchmark import Result, Row
-from lmlt_arch.evaluation.benchmark_tables import to_csv, to_json, to_markdown
-from lmlt_arch.evaluation.comparison import Comparison, Version
-from lmlt_arch.evaluation.datasets import Dataset, Item
+from lmlt_arch.evaluation.benchmark.datasets import Dataset, Item
+from lmlt_arch.evaluation.benchmark.run import Result, Row
+from lmlt_arch.evaluation.benchmark.tables import to_csv, to_json, to_markdown
+from lmlt_arch.evaluation.compare.comparison import Comparison, Version
+from lmlt_arch.evaluation.compare.page import make_page
 from lmlt_arch.evaluation.figures import new_figure, to_png
 from lmlt_arch.evaluation.markdown import cell, paragraph, table
-from lmlt_arch.evaluation.page import make_page
 from lmlt_arch.spreadsheets import as_text
 
 NAMES = [

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chromium import SHIFT, Chromium, find_chromium
+from helpers.chromium import SHIFT, Chromium, find_chromium
 from PIL import Image
 
-from lmlt_arch.evaluation.comparison import Comparison, Version
+from lmlt_arch.evaluation.compare.comparison import Comparison, Version
+from lmlt_arch.evaluation.compare.page import make_page
 from lmlt_arch.evaluation.errors import UsageError
-from lmlt_arch.evaluation.page import make_page
 from lmlt_arch.evaluation.pairs import Scores
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)

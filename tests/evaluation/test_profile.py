@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from helpers.small_evaluations import checkpoint
 from PIL import Image
-from small_evaluations import checkpoint
 from torch import nn
 
 from lmlt_arch.archs import ESC, LMLT
-from lmlt_arch.checkpoint import CheckpointError
+from lmlt_arch.checkpoints.load import CheckpointError
 from lmlt_arch.cli import main
-from lmlt_arch.evaluation import peak_memory
-from lmlt_arch.evaluation.peak_memory import can_measure, measure_peak
-from lmlt_arch.evaluation.profile_plot import Quality, dots_of, draw_plot
-from lmlt_arch.evaluation.profiling import Row, Setting, make_rows, profile
-from lmlt_arch.evaluation.subjects import Subject, find_subject, find_subjects
-from lmlt_arch.inference.complexity import Complexity, complexity
+from lmlt_arch.evaluation.complexity import Complexity, complexity
+from lmlt_arch.evaluation.profile import peak_memory
+from lmlt_arch.evaluation.profile.peak_memory import can_measure, measure_peak
+from lmlt_arch.evaluation.profile.plot import Quality, dots_of, draw_plot
+from lmlt_arch.evaluation.profile.run import Row, Setting, make_rows, profile
+from lmlt_arch.evaluation.profile.subjects import Subject, find_subject, find_subjects
 
 SMALL = Setting(width=96, height=64, repeats=3, warm_up=1, device=torch.device("cpu"), memory=False)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from experiment_programs import program
-from small_evaluations import photo, save
+from helpers.experiment_programs import program
+from helpers.small_evaluations import photo, save
 
 from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.experiments.ablation import read_plan

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from experiment_programs import program
+from helpers.experiment_programs import program
 from torch import Tensor, nn
 
 from lmlt_arch.evaluation.errors import DataError
-from lmlt_arch.evaluation.subjects import Subject, find_subject
+from lmlt_arch.evaluation.profile.subjects import Subject, find_subject
 from lmlt_arch.experiments.cost_curves import (
     Point,
     Sweep,

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from experiment_programs import program
-from small_evaluations import photo, save
+from helpers.experiment_programs import program
+from helpers.small_evaluations import photo, save
 
 from lmlt_arch.archs import ESC
 from lmlt_arch.evaluation.errors import UsageError

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from experiment_programs import program
-from small_evaluations import checkpoint, photo, save
+from helpers.experiment_programs import program
+from helpers.small_evaluations import checkpoint, photo, save
 
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.experiments.program import Outcome, make_parser, run_experiment

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from probed import Seeing, experiment_program, nearest
+from helpers.probed import Seeing, experiment_program, nearest
+from helpers.small_evaluations import checkpoint, photo, save
 from skimage import data
-from small_evaluations import checkpoint, photo, save
 from torch import Tensor, nn
 
-from lmlt_arch.evaluation.subjects import find_subject
+from lmlt_arch.evaluation.profile.subjects import find_subject
 from lmlt_arch.experiments.reach import (
     BLUR_SIGMA,
     Patch,

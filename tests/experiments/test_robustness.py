@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from experiment_programs import program
+from helpers.experiment_programs import program
+from helpers.small_evaluations import checkpoint, photo, save
 from PIL import Image
-from small_evaluations import checkpoint, photo, save
 
 from lmlt_arch.data.imresize import imresize
-from lmlt_arch.evaluation.datasets import find_dataset
+from lmlt_arch.evaluation.benchmark.datasets import find_dataset
 from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.experiments.damage import (
     RESIZERS,

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.probed import experiment_program
+from helpers.small_evaluations import checkpoint, save
 from numpy.typing import NDArray
-from probed import experiment_program
 from skimage import data
-from small_evaluations import checkpoint, save
 from torch import Tensor, nn
 
 from lmlt_arch.archs import ESC, LMLT

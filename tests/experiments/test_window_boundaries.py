@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from probed import Bordered, Stepped, experiment_program, nearest
+from helpers.probed import Bordered, Stepped, experiment_program, nearest
+from helpers.small_evaluations import checkpoint, save
 from skimage import data
-from small_evaluations import checkpoint, save
 from torch import Tensor, nn
 
 from lmlt_arch.archs import ESC, LMLT

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from export_checkpoints import shallow_state
+from helpers.export_checkpoints import shallow_state
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_rules import fill
+from helpers.golden_rules import fill
 from PIL import Image
 from skimage import data
 

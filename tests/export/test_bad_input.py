@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from export_checkpoints import shallow_state
-from full_disk import largest_file
+from helpers.export_checkpoints import shallow_state
+from helpers.full_disk import largest_file
 
 from lmlt_arch.cli import main
 

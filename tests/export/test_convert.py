@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-from export_checkpoints import shallow_state
-from golden_rules import fill
-from numerics import assert_close
+from helpers.export_checkpoints import shallow_state
+from helpers.golden_rules import fill
+from helpers.numerics import assert_close
+from helpers.small_networks import ONE_PER_CLASS, SMALL, image
 from safetensors import safe_open
 from safetensors.torch import save_file
-from small_networks import ONE_PER_CLASS, SMALL, image
 from torch import Tensor
 
 from lmlt_arch import ESCReal, ESCRealM, load_model
-from lmlt_arch.archs.esc_layers import symmetrize
-from lmlt_arch.checkpoint import CheckpointError, load_state
+from lmlt_arch.archs.esc.blocks import symmetrize
+from lmlt_arch.checkpoints.load import CheckpointError, load_state
 from lmlt_arch.cli import main
 
 State = dict[str, Tensor]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmlt_arch import spandrel_support
 from lmlt_arch.cli import main
 from lmlt_arch.data.images import read_image
+from lmlt_arch.export import spandrel_support
 from lmlt_arch.export.onnx_runner import OnnxRunner
 from lmlt_arch.metrics.psnr_ssim import psnr
 

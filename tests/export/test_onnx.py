@@ -6,14 +6,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from numerics import assert_close
-from small_networks import SMALL, image
+from helpers.numerics import assert_close
+from helpers.small_networks import SMALL, image
 
 from lmlt_arch import load_model
+from lmlt_arch.checkpoints.metadata import NetworkFacts
 from lmlt_arch.cli import main
 from lmlt_arch.export.export import export_model
 from lmlt_arch.export.onnx_runner import OnnxRunner
-from lmlt_arch.facts import NetworkFacts
 
 # Every class and upsampler; what differs otherwise is of no matter here.
 NETWORKS = [name for name in SMALL if name not in ("LMLT-no-low-to-high", "ESC-norms", "ESCReal-x3")]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.onnx_files import upscaling
 from onnx import TensorProto
-from onnx_files import upscaling
 
 from lmlt_arch.export.errors import ExportError
 from lmlt_arch.export.onnx_runner import OnnxRunner

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from numerics import assert_close
-from small_networks import image
+from helpers.numerics import assert_close
+from helpers.small_networks import image
 
 from lmlt_arch import load_model
+from lmlt_arch.checkpoints.metadata import NetworkFacts
 from lmlt_arch.cli import main
-from lmlt_arch.facts import NetworkFacts
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_networks import SMALL
+from helpers.small_networks import SMALL
 from torch import Tensor
 
 from lmlt_arch.archs import SRNetwork

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 
 import torch
-from golden_rules import Case, describe, describe_state, fill, gradient_figures, uniform
-from small_networks import SMALL, Small
+from helpers.golden_rules import Case, describe, describe_state, fill, gradient_figures, uniform
+from helpers.small_networks import SMALL, Small
 
 from lmlt_arch import archs
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from throwaway import Distributions, Environment, clean_environment, link_farm
+from helpers.throwaway import Distributions, Environment, clean_environment, link_farm
 
 SOURCES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CITATION.cff")
 FOLDERS = ("lmlt_arch", "realsr", "basicsr", "options")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from throwaway import Environment, clean_environment, stock_basicsr
+from helpers.throwaway import Environment, clean_environment, stock_basicsr
 
 PROGRAM = Path(__file__).with_name("users_training.py")
 RELEASES = ("1.3.4.9", "1.3.5", "1.4.0", "1.4.1", "1.4.2")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from stock_modules import patch, run_afresh
+from helpers.stock_modules import patch, run_afresh
 
 Parse = Callable[..., dict[str, Any]]
 

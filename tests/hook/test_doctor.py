@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from throwaway import Environment, stock_basicsr
+from helpers.throwaway import Environment, stock_basicsr
 
 from lmlt_arch.cli import doctor
 from lmlt_arch.hook import releases

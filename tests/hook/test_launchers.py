@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from throwaway import Environment
+from helpers.throwaway import Environment
 
 from lmlt_arch.hook import launch
 

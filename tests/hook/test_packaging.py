@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from throwaway import Distributions, Environment
+from helpers.throwaway import Distributions, Environment
 
 HOOK = "lmlt_basicsr_hook.pth"
 
@@ -24,7 +24,9 @@ def test_wheel_holds_the_two_packages_and_the_hook(distributions: Distributions)
         "basicsr_lmlt-0.1.0.dist-info",
     }
     assert {"lmlt_arch/py.typed", "realsr/py.typed", "lmlt_arch/hook/finder.py"} <= set(names)
-    assert {f"lmlt_arch/evaluation/{name}" for name in ("compare.html", "published.json")} <= set(names)
+    assert {"lmlt_arch/evaluation/compare/compare.html", "lmlt_arch/evaluation/benchmark/published.json"} <= {
+        *names
+    }
     assert f"\n{HOOK}," in f"\n{record}"
 
 

@@ -13,8 +13,8 @@ import lmdb
 import numpy as np
 import pytest
 import torch
+from helpers.stock_modules import patch, run_afresh
 from scipy import linalg
-from stock_modules import patch, run_afresh
 from torch import nn
 
 from lmlt_arch.hook import patching

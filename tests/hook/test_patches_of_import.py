@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from throwaway import Environment
+from helpers.throwaway import Environment
 
 from lmlt_arch.hook import patching
 from lmlt_arch.hook.patches import imports

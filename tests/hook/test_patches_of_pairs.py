@@ -8,10 +8,10 @@ from typing import Any
 
 import lmdb
 import pytest
+from helpers.stock_modules import patch, run_afresh
 from PIL import Image
-from stock_modules import patch, run_afresh
 
-from lmlt_arch.data.files import DatasetError
+from lmlt_arch.data.listing import DatasetError
 from lmlt_arch.hook.patches import pairs
 
 PAIRED = "basicsr.data.paired_image_dataset"
@@ -168,7 +168,7 @@ def test_lists_of_real_pairs(fill: Any, tmp_path: Path) -> None:
 
 
 def test_lists_of_photographs(fill: Any, store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from official_degradation import official_options
+    from helpers.official_degradation import official_options
 
     names = run_afresh("basicsr.data.realesrgan_dataset")
     kernels = official_options()["datasets"]["train"]

@@ -15,8 +15,8 @@ import pytest
 import torch
 import yaml
 from basicsr.utils import logger as basicsr_logger
-from small_options import paired_options
-from stock_modules import patch, run_afresh
+from helpers.small_options import paired_options
+from helpers.stock_modules import patch, run_afresh
 
 import basicsr.test
 import basicsr.train

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import torch
 from basicsr.utils.registry import MODEL_REGISTRY
-from small_sets import flip, write_set
-from stock_modules import patch, run_afresh
+from helpers.small_sets import flip, write_set
+from helpers.stock_modules import patch, run_afresh
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lmlt_arch.checkpoint import CheckpointError
+from lmlt_arch.checkpoints.load import CheckpointError
+from lmlt_arch.data.datasets.training_order import TrainingOrder
 from lmlt_arch.data.images import encode_png
-from lmlt_arch.data.lmdb_store import raw_entry, raw_sizes, write_entries
-from lmlt_arch.data.training_order import TrainingOrder
+from lmlt_arch.data.lmdb.store import raw_entry, raw_sizes, write_entries
 from lmlt_arch.hook import patching
 from lmlt_arch.models import ESCModel
 

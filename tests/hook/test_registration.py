@@ -4,7 +4,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
 
 import pytest
-from throwaway import stock_basicsr
+from helpers.throwaway import stock_basicsr
 
 from lmlt_arch.archs import LMLT
 from lmlt_arch.hook import registration, telling

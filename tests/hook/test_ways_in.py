@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from throwaway import Environment, stock_basicsr
+from helpers.throwaway import Environment, stock_basicsr
 
 Options = Callable[..., Path]
 
@@ -103,7 +103,7 @@ def test_users_script(installed: Environment, tmp_path: Path) -> None:
         """,
         cwd=tmp_path,
     )
-    assert said == "built by lmlt_arch.archs.esc_arch\n"
+    assert said == "built by lmlt_arch.archs.esc.esc\n"
 
 
 @pytest.mark.slow
@@ -171,7 +171,7 @@ def test_plugin_that_cannot_load(installed: Environment, tmp_path: Path) -> None
         """
         import sys
 
-        sys.modules["lmlt_arch.archs.lmlt_arch"] = None  # as if the file were missing
+        sys.modules["lmlt_arch.archs.lmlt.network"] = None  # as if the file were missing
         from basicsr.archs import build_network
         from basicsr.utils.registry import ARCH_REGISTRY
 
@@ -181,5 +181,5 @@ def test_plugin_that_cannot_load(installed: Environment, tmp_path: Path) -> None
         cwd=tmp_path,
     )
     assert "basicsr-lmlt: BasicSR goes on without LMLT, ESC, " in said
-    assert "lmlt_arch.archs.lmlt_arch" in said
+    assert "lmlt_arch.archs.lmlt.network" in said
     assert said.splitlines()[-1] == "False"

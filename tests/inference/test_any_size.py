@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_rules import fill
-from numerics import assert_close
+from helpers.golden_rules import fill
+from helpers.numerics import assert_close
 from PIL import Image
 from skimage import data
 
 from lmlt_arch import archs
 from lmlt_arch.cli import main
-from lmlt_arch.inference.any_size import AnySizeNetwork
-from lmlt_arch.inference.tiles import WHOLE, TiledNetwork, Tiling
+from lmlt_arch.inference.engine.any_scale import AnySizeNetwork
+from lmlt_arch.inference.engine.tiles import WHOLE, TiledNetwork, Tiling
 from lmlt_arch.inference.upscaler import Upscaler
 
 ESC = {

@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from small_networks import SMALL
+from helpers.small_networks import SMALL
 from torch import Tensor
 
-from lmlt_arch.inference.graphs import GraphedNetwork
+from lmlt_arch.inference.engine.graphs import GraphedNetwork
 from lmlt_arch.inference.runner import NetworkRunner
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

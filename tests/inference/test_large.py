@@ -8,15 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nearest_runner import Nearest
+from helpers.nearest_runner import Nearest
 from PIL import Image
 
 from lmlt_arch import LMLT, Upscaler
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.files import OutputError
-from lmlt_arch.inference.details import Details
-from lmlt_arch.inference.large import upscale_large
-from lmlt_arch.inference.pictures import DEPTHS, FORMATS, Encoding, Picture, decode_picture, encode_picture
+from lmlt_arch.inference.images.details import Details
+from lmlt_arch.inference.images.pictures import (
+    DEPTHS,
+    FORMATS,
+    Encoding,
+    Picture,
+    decode_picture,
+    encode_picture,
+)
+from lmlt_arch.inference.images.streaming import upscale_large
 from lmlt_arch.inference.upscaler import to_pixels
 
 pytest.importorskip("pyvips")

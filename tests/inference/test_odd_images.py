@@ -10,17 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nearest_runner import Nearest
-from odd_images import HEIGHT, WIDTH, Pixels, avif, chunk, colors, png, saved, tiff
+from helpers.nearest_runner import Nearest
+from helpers.odd_images import HEIGHT, WIDTH, Pixels, avif, chunk, colors, png, saved, tiff
 from PIL import Image, ImageCms
 
 from lmlt_arch import Upscaler
 from lmlt_arch.data.images import ImageError, decode_image
-from lmlt_arch.inference import deep_images
-from lmlt_arch.inference.color_profiles import CURVES, PRIMARIES, Colors
-from lmlt_arch.inference.details import Details
-from lmlt_arch.inference.large import upscale_large
-from lmlt_arch.inference.pictures import (
+from lmlt_arch.inference.images import deep
+from lmlt_arch.inference.images.color_profiles import CURVES, PRIMARIES, Colors
+from lmlt_arch.inference.images.details import Details
+from lmlt_arch.inference.images.pictures import (
     FORMATS,
     Encoding,
     Picture,
@@ -31,6 +30,7 @@ from lmlt_arch.inference.pictures import (
     prepared,
     read_header,
 )
+from lmlt_arch.inference.images.streaming import upscale_large
 
 pyvips = pytest.importorskip("pyvips")
 
@@ -598,8 +598,8 @@ def test_premultiplied_avif(tmp_path: Path) -> None:
     assert np.abs(decode_picture(data, "it").pixels().astype(int) - pixels).max() < 12
     assert np.abs(from_disk(data, tmp_path, ".avif")[0].pixels().astype(int) - pixels).max() < 12
     half = replace(Picture(colors(16) // 2), alpha=with_alpha(16)[..., 3], bits=10)
-    deep = deep_images.decode(encode_picture(half, FORMATS["avif"], 100), "it", bits=10, premultiplied=True)
-    assert np.abs(deep.astype(int) - with_alpha(16)).max() < 12 * 257
+    found = deep.decode(encode_picture(half, FORMATS["avif"], 100), "it", bits=10, premultiplied=True)
+    assert np.abs(found.astype(int) - with_alpha(16)).max() < 12 * 257
 
 
 def segment(marker: int, data: bytes) -> bytes:

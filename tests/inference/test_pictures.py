@@ -14,9 +14,9 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from lmlt_arch.data.images import ImageError
-from lmlt_arch.inference.color_profiles import Colors
-from lmlt_arch.inference.details import Details
-from lmlt_arch.inference.pictures import (
+from lmlt_arch.inference.images.color_profiles import Colors
+from lmlt_arch.inference.images.details import Details
+from lmlt_arch.inference.images.pictures import (
     DEPTHS,
     FORMATS,
     Encoding,

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nearest_runner import Nearest
+from helpers.nearest_runner import Nearest
 from PIL import Image
 from torch import Tensor
 
 from lmlt_arch import Upscaler
 from lmlt_arch.inference import pipeline
+from lmlt_arch.inference.images.pictures import Encoding
 from lmlt_arch.inference.jobs import Job
-from lmlt_arch.inference.pictures import Encoding
 from lmlt_arch.inference.pipeline import Plan, Result, Settings, upscale_files
 
 

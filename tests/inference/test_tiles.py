@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from lmlt_arch import ESC, ESCFP, LMLT, ESCReal, ESCRealM, load_model
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.data.imresize import imresize
+from lmlt_arch.inference.engine.shared_averages import SharedStatistics, sample_windows
+from lmlt_arch.inference.engine.tiles import WHOLE, TiledNetwork, Tiling
 from lmlt_arch.inference.runner import EnsembleRunner, NetworkRunner
-from lmlt_arch.inference.statistics import SharedStatistics, sample_windows
-from lmlt_arch.inference.tiles import WHOLE, TiledNetwork, Tiling
 from lmlt_arch.inference.upscaler import from_pixels
 from lmlt_arch.metrics import psnr
 

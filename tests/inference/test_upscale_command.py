@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from full_disk import largest_file
+from helpers.full_disk import largest_file
 from PIL import Image
 
 from lmlt_arch import LMLT, Upscaler

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from lmlt_arch.cli import main
-from lmlt_arch.data.files import list_images
+from lmlt_arch.data.listing import list_images
 from lmlt_arch.inference.jobs import Job, find_jobs
 
 Command = Callable[..., tuple[int, str, list[str]]]

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nearest_runner import Nearest
+from helpers.nearest_runner import Nearest
 from PIL import Image
 
 from lmlt_arch import ESC, LMLT, Upscaler, load_model
-from lmlt_arch.inference.alpha import fill_transparent
-from lmlt_arch.inference.memory import available_memory, bytes_per_pixel
+from lmlt_arch.inference.engine.memory import available_memory, bytes_per_pixel
+from lmlt_arch.inference.images.alpha import fill_transparent
 from lmlt_arch.inference.upscaler import from_pixels, resized, to_pixels
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmlt_arch.inference.video import VideoError, VideoReport, upscale_video
+from lmlt_arch.inference.video.upscale import VideoError, VideoReport, upscale_video
 
 pytest.importorskip("av")
 import av
-from small_videos import (
+from helpers.small_videos import (
     TIME_BASE,
     moving_frames,
     plain_frame,

@@ -12,11 +12,11 @@ import torch
 from PIL import Image, ImageCms
 from torch import Tensor
 
-from lmlt_arch.inference.video import VideoError, upscale_video
+from lmlt_arch.inference.video.upscale import VideoError, upscale_video
 
 pytest.importorskip("av")
 import av
-from small_videos import (
+from helpers.small_videos import (
     codes_of,
     color_of_codes,
     moving_frames,
@@ -27,7 +27,7 @@ from small_videos import (
     write_video,
 )
 
-from lmlt_arch.inference.video_color import color_of
+from lmlt_arch.inference.video.color import color_of
 
 PATCH = (0.8, 0.3, 0.15)
 
@@ -87,14 +87,14 @@ def test_colors_of_rgb(tmp_path: Path, codec: str, pixels: str) -> None:
     assert np.abs(color_of_codes(codes, 6, full=False, bits=bits) - PATCH).max() <= 2 / 255
 
 
-@pytest.mark.parametrize("pixels", ["rgb48be", "rgba64be", "gbrap16le", "grey16be", "ya16be", "gbrp12le"])
+@pytest.mark.parametrize("pixels", ["rgb48be", "rgba64be", "gbrap16le", "gray16be", "ya16be", "gbrp12le"])
 def test_deep_colors_reach_the_network(tmp_path: Path, pixels: str) -> None:
     """Every bit of them, in whatever order of bytes and components they are stored."""
     values = (40123, 20011, 9999) if "gray" not in pixels and "ya" not in pixels else (30001,) * 3
     packed = np.tile(np.array(values, np.uint16), (16, 16, 1))
     given = av.VideoFrame.from_ndarray(packed, format="rgb48le")
     if "gray" in pixels or "ya" in pixels:
-        given = av.VideoFrame.from_ndarray(packed[..., 0].copy(), format="grey16le")
+        given = av.VideoFrame.from_ndarray(packed[..., 0].copy(), format="gray16le")
     frame = given.reformat(format=pixels, src_color_range=2, dst_color_range=2)
     seen: list[Tensor] = []
 

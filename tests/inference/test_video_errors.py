@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from lmlt_arch.files import OutputError
-from lmlt_arch.inference.video import VideoError, upscale_video
+from lmlt_arch.inference.video.upscale import VideoError, upscale_video
 
 pytest.importorskip("av")
 import av
 import av.logging
-from small_videos import moving_frames, read_video, twice, write_video
+from helpers.small_videos import moving_frames, read_video, twice, write_video
 
 
 def refusal(source: Path, target: Path, **options: Any) -> str:
@@ -284,7 +284,7 @@ def test_a_missing_library_is_named(film: Path, tmp_path: Path, repo_root: Path)
     script = (
         "import sys; sys.modules['av'] = None\n"
         "from pathlib import Path\n"
-        "from lmlt_arch.inference.video import VideoError, upscale_video\n"
+        "from lmlt_arch.inference.video.upscale import VideoError, upscale_video\n"
         "try: upscale_video(Path('film.mp4'), Path('out.mp4'), print)\n"
         "except VideoError as error: print(error)\n"
     )

@@ -11,23 +11,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_networks import SMALL
+from helpers.small_networks import SMALL
 from torch import Tensor
 
 from lmlt_arch.cli import main
 from lmlt_arch.files import OutputError, exclusive, lock_beside
-from lmlt_arch.inference.video import VideoError, upscale_video
+from lmlt_arch.inference.video.upscale import VideoError, upscale_video
 
 pytest.importorskip("av")
 import av
-from small_videos import moving_frames, read_video, twice, write_video
+from helpers.small_videos import moving_frames, read_video, twice, write_video
 
 # Makes out.mp4 of film.mp4 in parts of 8 frames, taking a while for each.
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from small_videos import twice
-from lmlt_arch.inference.video import upscale_video
+from helpers.small_videos import twice
+from lmlt_arch.inference.video.upscale import upscale_video
 
 def slow(images):
     time.sleep(0.05)

@@ -5,7 +5,7 @@ from collections.abc import Generator
 
 import pytest
 
-from lmlt_arch.inference.video_threads import ahead, behind
+from lmlt_arch.inference.video.threads import ahead, behind
 
 # Long enough for a thread to have done what it would do.
 SETTLED = 0.3

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_sets import DAMAGE, NETWORKS, flip, has_run, write_set
+from helpers.small_sets import DAMAGE, NETWORKS, flip, has_run, write_set
 
-from lmlt_arch import checkpoint_set
-from lmlt_arch.checkpoint import CheckpointError
-from lmlt_arch.checkpoint_set import Checkpoints, manifest_file, resumed_networks, write_manifest
+from lmlt_arch.checkpoints import sets
+from lmlt_arch.checkpoints.load import CheckpointError
+from lmlt_arch.checkpoints.sets import Checkpoints, manifest_file, resumed_networks, write_manifest
 from lmlt_arch.models.training_state import drop_old_rank_files
 
 
@@ -172,7 +172,7 @@ def test_processes_agree(run: Checkpoints, tmp_path: Path, monkeypatch: pytest.M
             thread.join()
         return [said["0"], said["1"]]
 
-    monkeypatch.setattr(checkpoint_set, "_gathered", gathered)
+    monkeypatch.setattr(sets, "_gathered", gathered)
     assert agree() == [(state_of(run, 4), ""), (state_of(others, 4), "")]
     flip(others.models / "net_g_4.pth")
     (first, said), (second, also) = agree()

@@ -16,7 +16,7 @@ from basicsr.archs import build_network
 from basicsr.data import build_dataset
 from basicsr.utils.options import parse_options
 from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
-from official_degradation import official_options
+from helpers.official_degradation import official_options
 
 from lmlt_arch.models.options import checked_options
 

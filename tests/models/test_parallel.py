@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import forked
 import pytest
 import torch
+from helpers import forked
 
 pytestmark = pytest.mark.slow
 

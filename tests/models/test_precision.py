@@ -12,7 +12,7 @@ import torch._inductor.config
 from torch import Tensor, nn
 
 from lmlt_arch.models import ESCModel, LMLTModel
-from lmlt_arch.models.base_model import PluginModel
+from lmlt_arch.models.plugin_model import PluginModel
 
 MODELS = {"LMLT": LMLTModel, "ESC": ESCModel}
 SGD = {"type": "SGD", "lr": 1.0}

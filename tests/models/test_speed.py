@@ -11,10 +11,10 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lmlt_arch.archs.blocks import repeated_blocks
+from lmlt_arch.archs.common.blocks import repeated_blocks
 from lmlt_arch.check.cost import estimate_memory
 from lmlt_arch.models import ESCModel, LMLTModel
-from lmlt_arch.models.base_model import PluginModel
+from lmlt_arch.models.plugin_model import PluginModel
 
 MODELS: dict[str, type[PluginModel]] = {"LMLT": LMLTModel, "ESC": ESCModel}
 FFT = {"type": "FFTLoss", "loss_weight": 0.05}

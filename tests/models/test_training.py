@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import forked
 import numpy as np
 import pytest
 import torch
 import yaml
 from basicsr.archs import build_network
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+from helpers import forked
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lmlt_arch.cli import main

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import forked
 import numpy as np
 import pytest
 import torch
@@ -15,6 +14,7 @@ import yaml
 from basicsr.data import build_dataloader, build_dataset
 from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.models.sr_model import SRModel
+from helpers import forked
 from PIL import Image
 
 from lmlt_arch.models import ESCModel, LMLTModel

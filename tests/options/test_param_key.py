@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from small_options import paired_options
+from helpers.small_options import paired_options
 
 from lmlt_arch import LMLT
-from lmlt_arch.checkpoint import MissingKeyError, load_for_training
+from lmlt_arch.checkpoints.load import MissingKeyError, load_for_training
 from lmlt_arch.options import file_findings
 
 BOTH, EMA, BARE = ("params", "params_ema"), ("params_ema",), ()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small_options import paired_options
+from helpers.small_options import paired_options
 
 from lmlt_arch.cli import main
 from lmlt_arch.options import OptionError, load_option_file, option_mistakes, read_option_file

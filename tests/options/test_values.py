@@ -9,7 +9,7 @@ import torch
 from basicsr.archs.discriminator_arch import UNetDiscriminatorSN
 from basicsr.models.lr_scheduler import MultiStepRestartLR
 from basicsr.utils.registry import LOSS_REGISTRY, METRIC_REGISTRY
-from small_options import REAL_NETWORK, paired_options, photo_options
+from helpers.small_options import REAL_NETWORK, paired_options, photo_options
 
 from lmlt_arch import LMLT, ESCReal
 from lmlt_arch.options import OptionError, file_findings, file_mistakes, option_mistakes

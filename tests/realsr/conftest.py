@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import skimage.data
 import torch
-from official_degradation import official_options
+from helpers.official_degradation import official_options
 from torch import Tensor
 
 from realsr.degradation import Degradation, read_options

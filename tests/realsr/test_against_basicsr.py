@@ -15,7 +15,7 @@ from basicsr.models import realesrgan_model
 from basicsr.models.realesrgan_model import RealESRGANModel
 from basicsr.utils import DiffJPEG, USMSharp
 from basicsr.utils.img_process_util import filter2D
-from official_degradation import KINDS, official_options
+from helpers.official_degradation import KINDS, official_options
 from torch import Generator, Tensor
 
 from realsr.degradation import Degradation, Draws, read_options, sharpen

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from official_degradation import official_options
+from helpers.official_degradation import official_options
 from PIL import Image
 from torch import Generator, Tensor
 

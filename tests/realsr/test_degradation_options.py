@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 import pytest
-from official_degradation import KINDS
+from helpers.official_degradation import KINDS
 
 from realsr.degradation import OptionError, read_gt_usm, read_options, read_scale
 

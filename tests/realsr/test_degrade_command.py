@@ -12,8 +12,8 @@ import pytest
 import skimage.data
 import torch
 import yaml
+from helpers.official_degradation import official_options
 from numpy.typing import NDArray
-from official_degradation import official_options
 from PIL import Image
 from torch import Generator
 

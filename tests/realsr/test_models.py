@@ -13,11 +13,11 @@ import torch
 from basicsr.models import build_model
 from basicsr.models.realesrgan_model import RealESRGANModel
 from basicsr.utils.misc import set_random_seed
-from small_stages import GT_SIZE, IMAGE_SIZE, NETWORK, STAGES, batch, random_vgg, stage_options
+from helpers.small_stages import GT_SIZE, IMAGE_SIZE, NETWORK, STAGES, batch, random_vgg, stage_options
 from torch import Generator, Tensor, nn
 
 from lmlt_arch.archs import ESCReal
-from lmlt_arch.checkpoint import CheckpointError
+from lmlt_arch.checkpoints.load import CheckpointError
 from lmlt_arch.losses.vgg_weights import vgg_weights
 from lmlt_arch.models.training_state import capture_rng
 from realsr.degradation import Degradation, read_options, sharpen

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import forked
 import pytest
 import torch
-from small_stages import stage_options
+from helpers import forked
+from helpers.small_stages import stage_options
 
 pytestmark = pytest.mark.slow
 

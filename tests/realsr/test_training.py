@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import forked
 import numpy as np
 import pytest
 import torch
 import yaml
-from small_stages import DISCRIMINATOR, NETWORK, random_vgg
+from helpers import forked
+from helpers.small_stages import DISCRIMINATOR, NETWORK, random_vgg
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from basicsr.utils import logger as basicsr_logger
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+from helpers.small_runs import NAMES, SIDE, Run
+from helpers.small_stages import random_vgg
 from PIL import Image
-from small_runs import NAMES, SIDE, Run
-from small_stages import random_vgg
 
 import basicsr.test
 import basicsr.train

@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from broken_options import breakages
+from helpers.broken_options import breakages
+from helpers.small_options import paired_options, photo_options
 from hypothesis import HealthCheck, assume, given, settings
-from small_options import paired_options, photo_options
 
 from basicsr import train as pipeline
 from lmlt_arch.check.batch import first_batch
 from lmlt_arch.check.data import data_findings
-from lmlt_arch.models.base_model import PluginModel
+from lmlt_arch.models.plugin_model import PluginModel
 from lmlt_arch.options import file_mistakes, option_mistakes
-from lmlt_arch.options.total_batch import Launch
+from lmlt_arch.options.checks.total_batch import Launch
 
 MANY = int(os.environ.get("LMLT_FUZZ", "0"))
 DATA = Path(tempfile.mkdtemp(prefix="lmlt_options_"))

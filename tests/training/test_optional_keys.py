@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
-from small_runs import Run, small
+from helpers.small_runs import Run, small
 
-from lmlt_arch.data.files import DatasetError
+from lmlt_arch.data.listing import DatasetError
 from lmlt_arch.options import option_mistakes
 from lmlt_arch.options.mistakes import Place
 

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import forked
 import numpy as np
 import pytest
 import torch
 import yaml
+from helpers import forked
+from helpers.small_sets import flip
 from PIL import Image
-from small_sets import flip
 
-from lmlt_arch.checkpoint_set import Checkpoints
+from lmlt_arch.checkpoints.sets import Checkpoints
 
 pytestmark = pytest.mark.slow
 Start = Callable[..., "subprocess.Popen[str]"]

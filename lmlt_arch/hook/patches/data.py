@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from lmlt_arch.data.lmdb_environments import SharedEnvironment
+from lmlt_arch.data.lmdb.environments import SharedEnvironment
 from lmlt_arch.hook.patching import Names, patch_after, uses
 
 _REAL_ESR = ("RealESRNetModel", "RealESRGANModel")

@@ -12,9 +12,9 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from lmlt_arch.data.files import DatasetError, image_list
-from lmlt_arch.data.lmdb_environments import READING, environments
-from lmlt_arch.data.lmdb_store import read_lmdb_keys
+from lmlt_arch.data.listing import DatasetError, image_list
+from lmlt_arch.data.lmdb.environments import READING, environments
+from lmlt_arch.data.lmdb.store import read_lmdb_keys
 from lmlt_arch.data.pairs import (
     check_is_lmdb,
     images_in,

@@ -19,7 +19,7 @@ from lmlt_arch.hook.pipelines import caller
 from lmlt_arch.hook.registration import effective_model, holds_ours, runs_ours, sr_model_reads
 
 if TYPE_CHECKING:
-    from lmlt_arch.data.training_order import TrainingOrder
+    from lmlt_arch.data.datasets.training_order import TrainingOrder
 
 
 @patch_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
@@ -88,7 +88,7 @@ def auto_resume_where_runs_are_written(names: Names) -> None:
     def load_resume_state(opt: dict[str, Any]) -> Any:
         if not opt["auto_resume"] or not wanted("auto-resume-where-runs-are-written", opt):
             return stock(opt)
-        from lmlt_arch.checkpoint_set import Checkpoints
+        from lmlt_arch.checkpoints.sets import Checkpoints
 
         state, wrong = Checkpoints.of(opt).to_resume(distributed=opt.get("dist", False))
         if wrong and opt.get("rank", 0) == 0:
@@ -111,8 +111,8 @@ def damaged_checkpoints_to_resume_from(names: Names) -> None:
     def load_resume_state(opt: dict[str, Any]) -> Any:
         given = opt["path"].get("resume_state")
         if given and not opt["auto_resume"] and runs_ours(opt):
-            from lmlt_arch.checkpoint import CheckpointError
-            from lmlt_arch.checkpoint_set import Checkpoints
+            from lmlt_arch.checkpoints.load import CheckpointError
+            from lmlt_arch.checkpoints.sets import Checkpoints
 
             refusal = Checkpoints.of(opt).refusal(Path(given))
             if refusal:
@@ -195,8 +195,8 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
         orders.clear()
         if not runs_ours(opt):
             return stock_create(opt, logger)
-        from lmlt_arch.data.training_order import PrepareWorker
-        from lmlt_arch.options.total_batch import total_batch
+        from lmlt_arch.data.datasets.training_order import PrepareWorker
+        from lmlt_arch.options.checks.total_batch import total_batch
 
         batch = total_batch(opt, launched=opt["dist"], processes=opt["world_size"])
         with _ordered_data(names, opt, batch.per_process if batch is not None else 1):
@@ -226,8 +226,8 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
 @contextmanager
 def _ordered_data(names: Names, opt: dict[str, Any], batch: int) -> Iterator[None]:
     """Let the pipeline make datasets that follow a `TrainingOrder`, for steps of so many samples."""
-    from lmlt_arch.data.paired_crop_dataset import PairedCropDataset
-    from lmlt_arch.data.training_order import SeededDataset, TrainingOrder
+    from lmlt_arch.data.datasets.paired_crop import PairedCropDataset
+    from lmlt_arch.data.datasets.training_order import SeededDataset, TrainingOrder
 
     stock = {name: names[name] for name in ("EnlargedSampler", "build_dataset")}
 

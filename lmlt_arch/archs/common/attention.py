@@ -1,0 +1,391 @@
+"""Softmax attention over windows, behind one switch that is read at call time.
+
+| `attn_type` | what runs | exact |
+|---|---|---|
+| `auto` | the fastest that was measured, see below | yes |
+| `Naive` | matrix product, softmax, matrix product | yes |
+| `SDPA` | `torch.nn.functional.scaled_dot_product_attention`, whichever kernel fits | yes |
+| `Flex` | `flex_attention`; compiled on CUDA | yes |
+| `Flash` | FlashAttention, the position bias factored into q and k (FlashBias) | within `flash_tolerance` |
+| `Triton` | blocks by `lmlt_arch.archs.kernels`; while training, LMLT's windows | yes |
+
+`auto`: on a GPU as `Triton`, where that serves, but for training in float32; inference in float32 on a CPU by
+`fused`; heads that PyTorch's fused kernels do not take on a GPU (LMLT's) as `Naive`, but for
+training in half precision; else SDPA.
+
+A backend that cannot serve a call hands it to SDPA, which is exact. Flex: dropout; exporting; on a CPU,
+backward; on CUDA, float64 and heads of other widths than 16, 32, 64 and 128. Flash: a bias whose gradient is
+wanted, or that needs too high a rank; a bias while compiling or exporting. Triton: dropout; compiling (but
+for LMLT's windows) and exporting; float64; more than 128 channels (LMLT) or 64 (ESC), more than 32 in ESC's
+large kernel; while training, the ESC networks; a Triton before 3.4, or none; a GPU before compute capability
+8.0, or none.
+"""
+
+import functools
+import importlib.util
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lmlt_arch.archs.common.arguments import positive_int
+from lmlt_arch.archs.common.kernel_dispatch import obstacle
+from lmlt_arch.archs.common.padding import cells, is_exporting, pad_to_cells
+
+BACKENDS = ("auto", "Naive", "SDPA", "Flex", "Flash", "Triton")
+
+# FlashAttention kernels take heads of at most this width; q and k carry the bias factors in theirs.
+MAX_HEAD_WIDTH = 256
+
+
+def resolve_attn_type(name: str) -> str:
+    """The canonical spelling of a backend's name.
+
+    Args:
+        name: any capitalisation of a member of `BACKENDS`.
+
+    Raises:
+        ValueError: no such backend.
+    """
+    for backend in BACKENDS:
+        if isinstance(name, str) and name.lower() == backend.lower():
+            return backend
+    raise ValueError(f"unknown attn_type {name!r}; choose one of {', '.join(BACKENDS)}")
+
+
+@functools.cache
+def has_flash_attn() -> bool:
+    """Whether the `flash-attn` package is installed."""
+    return importlib.util.find_spec("flash_attn") is not None
+
+
+def available_backends() -> dict[str, str]:
+    """What each backend would run on this machine, in words."""
+    cuda = torch.cuda.is_available()
+    missing = obstacle(torch.device("cuda" if cuda else "cpu"))
+    fast = "kernels of our own, for the ESC family's training SDPA" if not missing else "SDPA"
+    return {
+        "auto": fast if cuda else "SDPA; LMLT's and ESC's inference in float32 by fused kernels",
+        "Naive": "always",
+        "SDPA": "PyTorch's CUDA kernels" if cuda else "PyTorch's CPU kernel",
+        "Flex": "compiled on CUDA" if cuda else "uncompiled, inference only (training uses SDPA)",
+        "Flash": ("flash-attn package" if has_flash_attn() and cuda else "PyTorch's flash kernel")
+        + ", approximate position bias",
+        "Triton": f"not here: {missing}" if missing else "LMLT, and the ESC family's inference",
+    }
+
+
+@dataclass(frozen=True)
+class BiasFactors:
+    """A position bias as a product: `bias ~ left @ right.mT`.
+
+    Attributes:
+        left: (heads, n, rank), joins q.
+        right: (heads, n, rank), joins k.
+        max_error: largest absolute difference to the bias, in units of the attention scores.
+    """
+
+    left: Tensor
+    right: Tensor
+    max_error: float
+
+    @property
+    def rank(self) -> int:
+        """Channels that q and k grow by."""
+        return self.left.shape[-1]
+
+    @property
+    def output_bound(self) -> float:
+        """Largest change of an attention output, as a share of the largest value in v.
+
+        Scores off by at most e change each softmax probability by a factor within exp(+-2e).
+        """
+        return math.expm1(2 * self.max_error)
+
+
+def factor_bias(bias: Tensor, *, tolerance: float, max_rank: int, step: int = 8) -> BiasFactors:
+    """Factor a position bias to the lowest rank that keeps every entry within `tolerance`.
+
+    Truncated singular values by a randomised range finder with three power iterations (FlashBias,
+    arXiv 2505.12044, uses a plain SVD), with its own generator, so that results repeat and the user's
+    random state stays. The error is measured on the whole matrix, in float32, not estimated; half precision
+    adds the rounding of the factors to it.
+
+    Args:
+        bias: (heads, n, n).
+        tolerance: largest absolute error allowed.
+        max_rank: highest rank to try; the result may miss the tolerance there.
+        step: ranks are multiples of this.
+
+    Returns:
+        The factors, in float32 on the device of `bias`.
+    """
+    with torch.no_grad(), torch.autocast(bias.device.type, enabled=False):
+        exact = bias.detach().float()
+        max_rank = min(max_rank, exact.shape[-1])
+        nothing = exact[..., :0]
+        best = BiasFactors(nothing, nothing, exact.abs().max().item())
+        # Not finite: training went wrong, and a decomposition would only obscure it.
+        if best.max_error <= tolerance or not math.isfinite(best.max_error):
+            return best
+        # Trained biases tend to be of low rank: a small sketch is tried first.
+        rank = min(32, max_rank)
+        best = _truncate(exact, rank, tolerance, step)
+        while best.max_error > tolerance and rank < max_rank:
+            rank = min(2 * rank, max_rank)
+            best = _truncate(exact, rank, tolerance, step)
+        return best
+
+
+def _truncate(exact: Tensor, rank: int, tolerance: float, step: int) -> BiasFactors:
+    """Best factors of at most `rank`; of less where the tolerance allows."""
+    heads, n, _ = exact.shape
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.randn(heads, n, min(rank + 16, n), generator=generator).to(exact.device)
+    q = torch.linalg.qr(exact @ probe).Q
+    for _ in range(3):
+        q = torch.linalg.qr(exact.mT @ q).Q
+        q = torch.linalg.qr(exact @ q).Q
+    u, s, vh = torch.linalg.svd(q.mT @ exact, full_matrices=False)
+    # Both factors get the same share of each singular value: kindest to half precision.
+    left = q @ (u * s.sqrt()[:, None, :])
+    right = vh.mT * s.sqrt()[:, None, :]
+
+    def truncated(rank: int) -> BiasFactors:
+        lower, upper = left[..., :rank], right[..., :rank]
+        error = (exact - lower @ upper.mT).abs().max().item()
+        return BiasFactors(lower.contiguous(), upper.contiguous(), error)
+
+    best = truncated(rank)
+    low, high = 0, -(-rank // step)
+    while best.max_error <= tolerance and low < high:
+        middle = (low + high) // 2
+        candidate = truncated(min(middle * step, rank))
+        if candidate.max_error <= tolerance:
+            best, high = candidate, middle
+        else:
+            low = middle + 1
+    return best
+
+
+def naive_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+    """`softmax(q k^T / sqrt(c) + bias) v`; q, k, v (B, heads, n, c), bias (heads, n, n)."""
+    # Scaling q first keeps the float16 product in range.
+    scores = (q * q.shape[-1] ** -0.5) @ k.mT
+    if bias is not None:
+        scores = scores + bias
+    return F.dropout(scores.softmax(-1), dropout) @ v
+
+
+def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+    """`naive_attention` by PyTorch's fused kernels."""
+    mask = None if bias is None else bias[None]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+
+
+def _plain_is_faster(q: Tensor, dropout: float) -> bool:
+    """Whether PyTorch's fused kernels do not take these heads on a GPU.
+
+    Measured on LMLT's heads of 9, 15 and 21 channels with windows of 64 pixels (docs/speed.md).
+    """
+    if not q.is_cuda or dropout or is_exporting() or q.shape[-2] > 64:
+        return False
+    half = q.dtype in (torch.float16, torch.bfloat16)
+    # 16 bytes at a time. In training in half precision, PyTorch pads heads, and keeps no scores.
+    return q.shape[-1] % (8 if half else 4) != 0 and not (half and torch.is_grad_enabled())
+
+
+@functools.cache
+def _compiled_flex() -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention)
+
+
+def _flex_serves(q: Tensor, bias: Tensor | None, dropout: float) -> bool:
+    if dropout or is_exporting():
+        return False
+    if q.is_cuda:
+        return q.dtype is not torch.float64 and q.shape[-1] in (16, 32, 64, 128)
+    wants_grad = q.requires_grad or (bias is not None and bias.requires_grad)
+    return not (wants_grad and torch.is_grad_enabled())
+
+
+def flex_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """`naive_attention` by FlexAttention, the bias added by a score modification."""
+    from torch.nn.attention.flex_attention import flex_attention as uncompiled
+
+    # The bias is an argument of this call, so a copied or reloaded network uses its own.
+    def add_bias(score: Tensor, _batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return score if bias is None else score + bias[head, query, key]
+
+    if torch.compiler.is_compiling():
+        return uncompiled(q, k, v, score_mod=add_bias)
+    if q.is_cuda:
+        return _compiled_flex()(q, k, v, score_mod=add_bias)
+    with warnings.catch_warnings():
+        # Compiling each call on a CPU is what `torch.compile` of the whole network is for.
+        warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
+        return uncompiled(q, k, v, score_mod=add_bias)
+
+
+def flash_attention(q: Tensor, k: Tensor, v: Tensor, factors: BiasFactors | None, dropout: float) -> Tensor:
+    """FlashAttention; the factored bias is part of the dot product (FlashBias, arXiv 2505.12044)."""
+    batch, _, _, width = q.shape
+    scale = width**-0.5
+    if factors is not None and factors.rank:
+        # The kernel multiplies the whole product by `scale`; the bias must come out unscaled.
+        left = (factors.left / scale).to(q.dtype).expand(batch, -1, -1, -1)
+        right = factors.right.to(k.dtype).expand(batch, -1, -1, -1)
+        q, k = torch.cat((q, left), -1), torch.cat((k, right), -1)
+        v = F.pad(v, (0, factors.rank))
+    if has_flash_attn() and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
+        from flash_attn import flash_attn_func
+
+        out = flash_attn_func(*(t.transpose(1, 2) for t in (q, k, v)), dropout, softmax_scale=scale)
+        return out.transpose(1, 2)[..., :width]
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)[..., :width]
+
+
+class AttentionModule(nn.Module):
+    """Attention with a switchable backend.
+
+    Attributes:
+        attn_type: backend, a member of `BACKENDS`; may be changed at any time.
+    """
+
+    attn_type: str
+
+    def __init__(self, attn_type: str) -> None:
+        super().__init__()
+        self.attn_type = resolve_attn_type(attn_type)
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        bias: Tensor | None = None,
+        *,
+        factors: BiasFactors | None = None,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """`softmax(q k^T / sqrt(c) + bias) v` by the chosen backend.
+
+        Args:
+            q: (B, heads, n, c).
+            k: like q.
+            v: like q.
+            bias: (heads, n, n); none for no bias, or where `factors` stand in for it.
+            factors: the bias for `Flash`.
+            dropout: probability with which attention weights are dropped.
+
+        Returns:
+            (B, heads, n, c).
+        """
+        if bias is not None:
+            bias = bias.to(q.dtype)
+        if self.attn_type == "Naive" or (self.attn_type == "auto" and _plain_is_faster(q, dropout)):
+            return naive_attention(q, k, v, bias, dropout)
+        if self.attn_type == "Flex" and _flex_serves(q, bias, dropout):
+            return flex_attention(q, k, v, bias)
+        if self.attn_type == "Flash" and bias is None:
+            return flash_attention(q, k, v, factors, dropout)
+        return sdpa_attention(q, k, v, bias, dropout)
+
+
+class WindowAttention(AttentionModule):
+    """Multi-head attention in square windows with a relative position bias (arXiv 2503.06671, section 3).
+
+    The map is mirror-padded to whole windows; mirrored pixels take part like any others.
+
+    Args:
+        dim: channels.
+        window_size: side of a window in pixels.
+        num_heads: heads; must divide `dim`.
+        attn_type: backend, see the module's table.
+
+    Attributes:
+        flash_tolerance: largest error in the attention scores that the `Flash` backend may make by
+            factoring the bias to a low rank. A bias that cannot be factored so well runs exactly.
+    """
+
+    flash_tolerance: float = 1e-2
+
+    def __init__(self, dim: int, window_size: int, num_heads: int, attn_type: str = "auto") -> None:
+        super().__init__(attn_type)
+        self.window_size = positive_int("window_size", window_size)
+        self.num_heads = positive_int("num_heads", num_heads)
+        if positive_int("dim", dim) % self.num_heads:
+            raise ValueError(f"dim {dim} is not a multiple of num_heads {num_heads}")
+        table = torch.randn(self.num_heads, (2 * self.window_size - 1) ** 2) * 0.001
+        self.relative_position_bias = nn.Parameter(table)
+        self.to_qkv = nn.Conv2d(dim, 3 * dim, 1)
+        self.to_out = nn.Conv2d(dim, dim, 1)
+        self._factored: tuple[Tensor, float, BiasFactors] | None = None
+
+    def position_bias(self) -> Tensor:
+        """The bias of every query and key, (heads, w^2, w^2).
+
+        Entry (i, j) is the table's value at the offset key j minus query i. Sliding a w x w window over
+        the table yields exactly these values, query rows and columns reversed: no index table is needed.
+        """
+        w, side = self.window_size, 2 * self.window_size - 1
+        table = self.relative_position_bias.view(self.num_heads, side, side)
+        slices = table.unfold(1, w, 1).unfold(2, w, 1)
+        return slices.flip(1, 2).reshape(self.num_heads, w * w, w * w)
+
+    def flash_factors(self) -> BiasFactors:
+        """What `Flash` uses for the bias, with its rank and error; cached until the table changes."""
+        table = self.relative_position_bias.detach()
+        if self._factored is not None:
+            seen, tolerance, factors = self._factored
+            # By content: writes through `.data`, as in BasicSR's EMA, leave no other trace.
+            same_place = seen.device == table.device and seen.dtype == table.dtype
+            if same_place and tolerance == self.flash_tolerance and torch.equal(seen, table):
+                return factors
+        width = self.to_out.in_channels // self.num_heads
+        factors = factor_bias(
+            self.position_bias(), tolerance=self.flash_tolerance, max_rank=max(MAX_HEAD_WIDTH - width, 0)
+        )
+        self._factored = (table.clone(), self.flash_tolerance, factors)
+        return factors
+
+    def _factors_if_usable(self) -> BiasFactors | None:
+        """None where the exact bias must run: it wants a gradient, is traced, or needs too high a rank."""
+        wants_grad = torch.is_grad_enabled() and self.relative_position_bias.requires_grad
+        if self.attn_type != "Flash" or wants_grad or torch.compiler.is_compiling():
+            return None
+        factors = self.flash_factors()
+        if factors.max_error <= self.flash_tolerance:
+            return factors
+        warnings.warn(
+            f"attn_type 'Flash': at rank {factors.rank} the position bias is still off by "
+            f"{factors.max_error:.2g}, more than flash_tolerance {self.flash_tolerance:.2g}; "
+            "SDPA runs instead, exactly",
+            stacklevel=2,
+        )
+        return None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, dim, H, W) to the same shape."""
+        w, heads = self.window_size, self.num_heads
+        height, width = x.shape[-2:]
+        rows, cols = cells(height, w), cells(width, w)
+        padded = pad_to_cells(x, rows, cols, w)
+        batch, dim = padded.shape[:2]
+        # (B, 3 h c, rows w, cols w) -> 3 x (B rows cols, h, w w, c)
+        qkv = self.to_qkv(padded).reshape(batch, 3, heads, dim // heads, rows, w, cols, w)
+        qkv = qkv.permute(1, 0, 4, 6, 2, 5, 7, 3)
+        q, k, v = qkv.reshape(3, batch * rows * cols, heads, w * w, dim // heads)
+        factors = self._factors_if_usable()
+        bias = None if factors is not None else self.position_bias()
+        out = self.attend(q, k, v, bias, factors=factors)
+        out = out.reshape(batch, rows, cols, heads, w, w, dim // heads).permute(0, 3, 6, 1, 4, 2, 5)
+        out = out.reshape(batch, dim, rows * w, cols * w)[:, :, :height, :width]
+        return self.to_out(out)

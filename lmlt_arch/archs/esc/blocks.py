@@ -1,0 +1,322 @@
+"""What ESC, ESC-FP and ESC-Real are made of (arXiv 2503.06671, section 3)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lmlt_arch.archs.common import fused, kernel_dispatch
+from lmlt_arch.archs.common.arguments import hidden_width, positive_int
+from lmlt_arch.archs.common.attention import WindowAttention
+from lmlt_arch.archs.common.layers import ChannelNorm, SRNetwork, depthwise_per_image
+from lmlt_arch.archs.esc import cpu
+
+# Weights that all ConvAttn layers of a network share; what they are depends on the variant.
+SharedKernels = tuple[Tensor, ...]
+
+
+class ConvFFN(nn.Module):
+    """Feed-forward layer with a 3x3 depth-wise convolution: `aggr(a + gelu(dwc(a)))`, `a = gelu(proj(x))`.
+
+    Args:
+        dim: channels.
+        ratio: hidden width over `dim`.
+    """
+
+    def __init__(self, dim: int, ratio: float) -> None:
+        super().__init__()
+        hidden = hidden_width("exp_ratio", dim, ratio)
+        self.proj = nn.Conv2d(dim, hidden, 1)
+        self.dwc = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.aggr = nn.Conv2d(hidden, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, dim, H, W) to the same shape."""
+        x = F.gelu(self.proj(x))
+        return self.aggr(x + F.gelu(self.dwc(x)))
+
+
+def dynamic_kernel_head(pdim: int, bottleneck: int) -> nn.Sequential:
+    """Predicts nine depth-wise taps per channel from the average of the image."""
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.Conv2d(pdim, bottleneck, 1), nn.GELU(), nn.Conv2d(bottleneck, 9 * pdim, 1)
+    )
+
+
+class LargeKernelConv(nn.Module):
+    """Shared large kernel plus a 3x3 depth-wise kernel predicted per image (ESC, ESC-Real).
+
+    Args:
+        pdim: channels.
+    """
+
+    def __init__(self, pdim: int) -> None:
+        super().__init__()
+        self.dwc_proj = dynamic_kernel_head(pdim, pdim // 2)
+        # A fresh network starts without dynamic kernels.
+        for parameter in self.dwc_proj[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def head(self) -> nn.Sequential:
+        """What predicts the dynamic kernels; see `dynamic_kernel_head`."""
+        return self.dwc_proj
+
+    def predict(self, x: Tensor) -> Tensor:
+        """The dynamic kernels of (B, pdim, H, W): (B, pdim, 3, 3)."""
+        return self.dwc_proj(x).reshape(x.shape[0], x.shape[1], 3, 3)
+
+    def forward(self, x: Tensor, shared: SharedKernels) -> Tensor:
+        """Map (B, pdim, H, W) to the same shape; `shared` is the kernel (pdim, pdim, k, k)."""
+        (kernel,) = shared
+        dynamic = self.predict(x)
+        static = F.conv2d(x, kernel.to(x.dtype), padding=kernel.shape[-1] // 2)
+        return static + depthwise_per_image(x, dynamic)
+
+
+class SeparableLargeKernelConv(nn.Module):
+    """`LargeKernelConv` with the shared kernel split into channel mixing and a depth-wise kernel (ESC-FP).
+
+    Args:
+        pdim: channels.
+    """
+
+    def __init__(self, pdim: int) -> None:
+        super().__init__()
+        self.proj = dynamic_kernel_head(pdim, pdim // 4)
+
+    def head(self) -> nn.Sequential:
+        """What predicts the dynamic kernels; see `dynamic_kernel_head`."""
+        return self.proj
+
+    def predict(self, x: Tensor) -> Tensor:
+        """The dynamic kernels of (B, pdim, H, W): (B, pdim, 3, 3)."""
+        return self.proj(x).reshape(x.shape[0], x.shape[1], 3, 3)
+
+    def forward(self, x: Tensor, shared: SharedKernels) -> Tensor:
+        """Map (B, pdim, H, W) to the same shape; `shared` is (pdim, pdim, 1, 1) and (pdim, 1, k, k)."""
+        channel, spatial = (kernel.to(x.dtype) for kernel in shared)
+        # The dynamic kernel is computed from the unmixed channels and applied to the mixed ones.
+        dynamic = self.predict(x)
+        mixed = F.conv2d(x, channel)
+        static = F.conv2d(mixed, spatial, padding=spatial.shape[-1] // 2, groups=spatial.shape[0])
+        return static + depthwise_per_image(mixed, dynamic)
+
+
+LargeKernel = LargeKernelConv | SeparableLargeKernelConv
+
+
+class ConvAttn(nn.Module):
+    """Large-kernel convolution on the first `pdim` channels, then channel mixing (section 3.2).
+
+    Args:
+        dim: channels.
+        pdim: channels that pass through the large kernel.
+        plk: the large-kernel layer.
+    """
+
+    def __init__(self, dim: int, pdim: int, plk: LargeKernel) -> None:
+        super().__init__()
+        self.pdim = pdim
+        self.plk = plk
+        self.aggr = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, x: Tensor, shared: SharedKernels) -> Tensor:
+        """Map (B, dim, H, W) to the same shape."""
+        head, rest = x[:, : self.pdim], x[:, self.pdim :]
+        return self.aggr(torch.cat((self.plk(head, shared), rest), 1))
+
+
+@dataclass(frozen=True)
+class BlockSpec:
+    """What the blocks of all ESC networks are told.
+
+    Attributes:
+        dim: channels.
+        pdim: channels that pass through the large kernel.
+        conv_blocks: pairs of ConvFFN and ConvAttn.
+        window_size: attention window.
+        num_heads: attention heads.
+        exp_ratio: hidden ratio of the paired ConvFFNs.
+        attn_type: attention backend.
+    """
+
+    dim: int
+    pdim: int
+    conv_blocks: int
+    window_size: int
+    num_heads: int
+    exp_ratio: float
+    attn_type: str
+
+
+class ESCBlock(nn.Module):
+    """One block: ConvFFN, window attention, then `conv_blocks` pairs of ConvFFN and ConvAttn.
+
+    Args:
+        spec: what all variants are told.
+        use_ln: LayerNorm in front of each pair.
+        proj_ratio: hidden ratio of the ConvFFN in front of the attention.
+        make_plk: makes a large-kernel layer for `pdim` channels.
+    """
+
+    def __init__(
+        self,
+        spec: BlockSpec,
+        *,
+        use_ln: bool,
+        proj_ratio: float,
+        make_plk: Callable[[int], LargeKernel],
+    ) -> None:
+        super().__init__()
+        dim, pairs = spec.dim, range(positive_int("conv_blocks", spec.conv_blocks))
+        self.ln_proj = ChannelNorm(dim)
+        self.proj = ConvFFN(dim, proj_ratio)
+        self.ln_attn = ChannelNorm(dim)
+        self.attn = WindowAttention(dim, spec.window_size, spec.num_heads, spec.attn_type)
+        self.lns = nn.ModuleList(ChannelNorm(dim) if use_ln else nn.Identity() for _ in pairs)
+        self.pconvs = nn.ModuleList(ConvAttn(dim, spec.pdim, make_plk(spec.pdim)) for _ in pairs)
+        self.convffns = nn.ModuleList(ConvFFN(dim, spec.exp_ratio) for _ in pairs)
+        self.ln_out = ChannelNorm(dim)
+        self.conv_out = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def pairs(self) -> Iterator[tuple[nn.Module, ConvFFN, ConvAttn]]:
+        """Normalization, feed-forward layer and convolutional attention of each pair."""
+        return cast(Any, zip(self.lns, self.convffns, self.pconvs, strict=True))
+
+    def forward(self, x: Tensor, shared: SharedKernels) -> Tensor:
+        """Map (B, dim, H, W) to the same shape."""
+        running = self.proj(self.ln_proj(x))
+        running = running + self.attn(self.ln_attn(running))
+        for norm, convffn, pconv in self.pairs():
+            running = running + pconv(convffn(norm(running)), shared)
+        return self.conv_out(self.ln_out(running)) + x
+
+
+def make_blocks(
+    n_blocks: int,
+    spec: BlockSpec,
+    *,
+    use_ln: bool,
+    proj_ratio: float = 2,
+    make_plk: Callable[[int], LargeKernel] = LargeKernelConv,
+) -> nn.ModuleList:
+    """The body of a network: `n_blocks` blocks alike."""
+    return nn.ModuleList(
+        ESCBlock(spec, use_ln=use_ln, proj_ratio=proj_ratio, make_plk=make_plk)
+        for _ in range(positive_int("n_blocks", n_blocks))
+    )
+
+
+# Of `cuda`, whose convolutions hold all channels of a pixel and the large kernels of four neighbors.
+_MOST_CHANNELS = 64
+_MOST_LARGE_KERNEL_CHANNELS = 32
+
+# What `cpu` and `cuda` compute the function of; subclasses and replaced modules run as they are
+# written.
+_KNOWN = frozenset(
+    {ESCBlock, ConvFFN, ConvAttn, LargeKernelConv, SeparableLargeKernelConv, WindowAttention, ChannelNorm}
+    | {nn.AdaptiveAvgPool2d, nn.Conv2d, nn.GELU, nn.Identity, nn.ModuleList, nn.Sequential}
+)
+
+
+def run_blocks(blocks: nn.ModuleList, x: Tensor, shared: SharedKernels) -> Tensor:
+    """Run the body of a network, fast where that is possible.
+
+    Args:
+        blocks: see `make_blocks`.
+        x: (B, dim, H, W).
+        shared: the weights that all ConvAttn layers share.
+
+    Returns:
+        Like `x`.
+    """
+    typed = cast(Sequence[ESCBlock], blocks)
+    attention = {block.attn.attn_type for block in typed}
+    wanted = attention in ({"auto"}, {"Triton"})
+    if wanted and kernel_dispatch.usable(blocks, x, _KNOWN) and _fit(typed, x):
+        from lmlt_arch.archs.esc import cuda
+
+        first, large = typed[0], tuple(kernel.shape for kernel in shared)
+        fast, slow = partial(cuda.run_blocks, typed[:1], shared=shared), partial(first, shared=shared)
+        if kernel_dispatch.agree(first, x, fast, slow, side=first.attn.window_size + 5, constants=large):
+            return cuda.run_blocks(typed, x, shared)
+    if attention == {"auto"} and fused.usable(blocks, x, _KNOWN):
+        return cpu.run_blocks(typed, x, shared)
+    for block in blocks:
+        x = block(x, shared)
+    return x
+
+
+def _fit(blocks: Sequence[ESCBlock], x: Tensor) -> bool:
+    """Whether the kernels of `cuda` can hold a pixel's channels, and those of the large kernel."""
+    pairs = [pair for block in blocks for pair in block.pairs()]
+    pdims = {pconv.pdim for _, _, pconv in pairs}
+    if x.shape[1] > _MOST_CHANNELS or len(pdims) > 1 or max(pdims) > _MOST_LARGE_KERNEL_CHANNELS:
+        return False
+    hidden = [*(ffn for _, ffn, _ in pairs), *(block.proj for block in blocks)]
+    # Hidden maps have a pitch of 16 channels.
+    return kernel_dispatch.countable(x, max(3 * x.shape[1], *(ffn.proj.out_channels + 15 for ffn in hidden)))
+
+
+def symmetrize(kernel: Tensor) -> Tensor:
+    """Average (..., k, k) over the eight symmetries of the square (section 3.2, geometric ensemble)."""
+    quarter_turns = [torch.rot90(kernel, turns, (-2, -1)) for turns in range(4)]
+    total = torch.stack([*quarter_turns, *(turned.flip(-1) for turned in quarter_turns)])
+    return total.mean(0)
+
+
+def check_large_kernel(pdim: int, dim: int, kernel_size: int, *, least: int) -> None:
+    """Refuse what no ConvAttn can do.
+
+    Args:
+        pdim: channels that pass through the large kernel.
+        dim: channels.
+        kernel_size: large kernel.
+        least: fewest `pdim` whose dynamic kernels can be predicted.
+
+    Raises:
+        ValueError: an even kernel, or too few or too many large-kernel channels.
+    """
+    if positive_int("kernel_size", kernel_size) % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+    if not least <= positive_int("pdim", pdim) <= positive_int("dim", dim):
+        raise ValueError(f"pdim must lie in {least}..dim ({dim}), got {pdim}")
+
+
+def _forget_baking(module: "SymmetricKernelNetwork", *_: object) -> None:
+    """State-dict pre-hook: the kernel about to be loaded may not be symmetric."""
+    module._baked = False
+
+
+class SymmetricKernelNetwork(SRNetwork):
+    """A network whose blocks share one dense large kernel, symmetrized on each forward (ESC, ESC-Real).
+
+    Subclasses call `_init_kernel` first, so that `plk_filter` leads the state dict.
+    """
+
+    plk_filter: nn.Parameter
+
+    def _init_kernel(self, dim: int, pdim: int, kernel_size: int) -> None:
+        check_large_kernel(pdim, dim, kernel_size, least=2)
+        # nn.init.orthogonal_ flattens to (pdim, pdim k^2): the rows come out orthonormal.
+        self.plk_filter = nn.Parameter(nn.init.orthogonal_(torch.empty(pdim, pdim, kernel_size, kernel_size)))
+        self._baked = False
+        self.register_load_state_dict_pre_hook(_forget_baking)
+
+    def shared_kernels(self) -> SharedKernels:
+        """The large kernel as the blocks apply it."""
+        return (self.plk_filter if self._baked else symmetrize(self.plk_filter),)
+
+    def convert(self) -> None:
+        """Bake the symmetrized kernel into `plk_filter`; outputs stay the same up to rounding.
+
+        The parameter object is kept, so optimizers and averaged copies go on working. Training afterwards
+        no longer symmetrizes; `load_state_dict` takes that back.
+        """
+        with torch.no_grad():
+            self.plk_filter.copy_(symmetrize(self.plk_filter))
+        self._baked = True

@@ -1,0 +1,1 @@
+"""Checkpoints: reading them safely, recognizing their networks, converting them."""

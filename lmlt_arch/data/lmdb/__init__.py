@@ -1,0 +1,1 @@
+"""LMDB folders: those that BasicSR reads, and those of raw pixels."""

@@ -1,0 +1,1 @@
+"""What `lmlt prepare` does, resumable at every file."""

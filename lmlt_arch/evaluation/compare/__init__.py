@@ -1,0 +1,1 @@
+"""What networks make of one image, side by side."""

@@ -1,0 +1,1 @@
+"""Videos: decoding, upscaling and encoding, everything else copied."""

@@ -1,0 +1,138 @@
+"""Upscaling videos: frames stream through the network, everything else in the file is copied.
+
+What is kept of a video, and where it ends:
+
+* Frames: the same number with the same timestamps, at a variable rate too. MP4 and MOV keep them exactly.
+  Matroska and WebM count in milliseconds, to which times are rounded there, and have none below zero: where
+  a sound track begins before it, as AAC in MP4 does by some 20 ms, all streams start later by that.
+* Audio, subtitles, attachments, cover pictures, chapters, tags, languages and dispositions are copied without
+  re-encoding. What the target's container cannot hold is left out and named in the report.
+* Colors: primaries, transfer (PQ and HLG too), matrix and range are those of the source, and what the frames
+  were converted with. A source that does not say its matrix has the one that players take for its size
+  (BT.601 up to 1024x576, else BT.709); the result says so, for players would take another for its size.
+  Where an encoder or a container cannot say the matrix or the range (motion JPEG, ProRes), frames are made
+  for those that players will take; primaries and transfer that are not said there are named. Mastering
+  display data, dynamic HDR metadata and transparency cannot be kept; the report says so. Floats are refused.
+* Depth and chroma: 10 bits stay 10 bits and 4:2:0, 4:2:2, 4:4:4 stay so where the encoder can. A size that
+  4:2:0 cannot express (an odd width or height) is encoded as 4:4:4: nothing is padded or cut.
+* Rotation and sample aspect ratio are copied as metadata; sizes are those of the stored frames. A `size` of
+  another shape changes the sample aspect ratio, so that the picture keeps its shape.
+* Interlaced videos are refused: a network takes the combs of two fields for detail and upscales them, which
+  no later step can undo, and the choice of a deinterlacer is not this package's.
+* Damaged videos are refused: before the work begins if the file ends early, and when it is met if a frame
+  cannot be decoded, naming how many frames were whole. A frame whose damage the decoder could conceal is
+  used, and the report counts them; likewise errors that FFmpeg logs and goes on from, such as a picture whose
+  checksum is wrong or a part of the file that cannot be read, and places of a broadcast where frames are
+  missing. A change of size or colors on the way is refused.
+
+Work is saved every few seconds of video beside the target in `.NAME.parts`, and a run that was ended, however
+abruptly, goes on from there.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from torch import Tensor
+
+from lmlt_arch.files import exclusive, lock_beside
+from lmlt_arch.inference.video.outcome import CONTAINERS, VideoError, VideoReport
+
+__all__ = ["OUTPUT_SUFFIXES", "VIDEO_SUFFIXES", "VideoError", "VideoReport", "upscale_video", "usual_codec"]
+
+OUTPUT_SUFFIXES = frozenset(CONTAINERS)
+VIDEO_SUFFIXES = OUTPUT_SUFFIXES | {
+    *(".3gp", ".avi", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".wmv")
+}
+
+USUAL_CODEC, CODEC_OF_WEBM = "libx264", "libvpx-vp9"
+
+SizeRule = tuple[int, int] | Callable[[int, int], tuple[int, int]]
+
+
+def usual_codec(target: Path) -> str:
+    """The encoder to take for a file where none is asked for."""
+    return CODEC_OF_WEBM if target.suffix.lower() == ".webm" else USUAL_CODEC
+
+
+def upscale_video(
+    source: Path,
+    target: Path,
+    upscale: Callable[[Tensor], Tensor],
+    *,
+    batch: int = 1,
+    size: SizeRule | None = None,
+    crf: int = 16,
+    codec: str = USUAL_CODEC,
+    overwrite: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+    identity: str = "",
+    part_frames: int = 250,
+) -> VideoReport:
+    """Upscale every frame of a video and copy the rest of the file.
+
+    Decoding, `upscale` and encoding overlap; a few batches are in memory at a time, whatever the length.
+
+    Args:
+        source: any video that FFmpeg reads.
+        target: its suffix, one of `OUTPUT_SUFFIXES`, names the container. It appears when it is whole.
+        upscale: maps (B, 3, H, W) float32 RGB in [0, 1] on the CPU to (B, 3, H * s, W * s), on any device and
+            not necessarily clamped. It is called in the calling thread.
+        batch: frames that `upscale` gets together; the last batch may be smaller.
+        size: width and height of the target, or how to find them from those of the source; the upscaled
+            frames are resized to that (bicubic, antialiased). Default: as `upscale` returns them.
+        crf: quality, lower is better; for encoders that have such a scale.
+        codec: an encoder of FFmpeg.
+        overwrite: replace an existing target.
+        progress: called with the frames done and, if the file tells, the frames in all.
+        identity: whatever makes the result another one, such as the network's checksum and precision. An
+            unfinished run goes on only where this, the settings and the source are the same.
+        part_frames: how often work is saved.
+
+    Returns:
+        The report.
+
+    Raises:
+        VideoError: PyAV is missing; the source is no video, damaged or not supported; the target exists or
+            cannot hold the video; the encoder is unknown or refuses.
+        OutputError: the disk is full, a folder is not writable, another process is making the same video, and
+            so on; finished parts are kept.
+        ValueError: `batch` or `part_frames` is below 1.
+    """
+    if batch < 1 or part_frames < 1:
+        raise ValueError(f"batch and part_frames must be at least 1; got {batch}, {part_frames}")
+    _check_paths(source, target, overwrite)
+    try:
+        import_module("av")
+    except ImportError as error:
+        raise VideoError(
+            f'{source}: videos need PyAV ({error}): pip install "basicsr-lmlt[video]"'
+        ) from error
+    from lmlt_arch.inference.video.run import run_video
+
+    work, fix = f"upscale of a video to {target}", "wait until it has ended, or give another output"
+    with exclusive(lock_beside(target), work, fix):
+        _check_paths(source, target, overwrite)  # another process may have finished it meanwhile
+        return run_video(
+            source,
+            target,
+            upscale,
+            batch=batch,
+            size=size,
+            crf=crf,
+            codec=codec,
+            progress=progress,
+            identity=identity,
+            part_frames=part_frames,
+        )
+
+
+def _check_paths(source: Path, target: Path, overwrite: bool) -> None:
+    if target.suffix.lower() not in OUTPUT_SUFFIXES:
+        raise VideoError(f"{target}: videos are written as {', '.join(sorted(OUTPUT_SUFFIXES))}")
+    if target.is_dir():
+        raise VideoError(f"{target}: is a folder; name a file")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise VideoError(f"{target}: is the source itself; name another file")
+    if target.exists() and not overwrite:
+        raise VideoError(f"{target}: exists already; remove it, or ask to overwrite it")

@@ -1,0 +1,554 @@
+"""What our models add to BasicSR's SRModel."""
+
+# mypy: allow-subclassing-any
+import math
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from basicsr.losses import build_loss
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lmlt_arch.checkpoints.load import load_for_training, read_file
+from lmlt_arch.checkpoints.sets import rank_file, write_manifest
+from lmlt_arch.data.datasets.common import unit_range
+from lmlt_arch.files import OutputError, make_folder
+from lmlt_arch.hook.registration import holds_ours
+from lmlt_arch.inference.engine.shared_averages import SharedStatistics
+from lmlt_arch.inference.engine.tiles import TiledNetwork, Tiling
+from lmlt_arch.losses.vgg_weights import vgg_weights
+from lmlt_arch.metrics import prepare_metrics
+from lmlt_arch.models.activation_checkpointing import checkpoint_blocks
+from lmlt_arch.models.nonfinite import keep_batch
+from lmlt_arch.models.options import OPTIMIZERS, checked_options
+from lmlt_arch.models.outcome import Outcome, Transfer
+from lmlt_arch.models.precision import Precision
+from lmlt_arch.models.training_state import (
+    RankState,
+    Termination,
+    capture_rng,
+    drop_old_rank_files,
+    restore_rng,
+    save_whole,
+)
+from lmlt_arch.models.validation import SeveralSets, validate
+from lmlt_arch.options import Train
+
+Losses = OrderedDict[str, Tensor]
+"""Loss terms by the names that the log gives them."""
+
+_TERMINATED = 128 + 15
+
+# Those with fused kernels on CUDA (on a CPU they gain 1 % of a step), and the arguments that choose a way.
+_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+_WAYS = ("fused", "foreach", "capturable", "differentiable")
+
+# Of the state of a schedule, what is not a setting.
+_PROGRESS = ("base_lrs", "last_epoch", "_step_count", "_last_lr")
+
+
+class PluginModel(SRModel):
+    """SRModel with an FFT loss, every optimizer of PyTorch, mixed precision, exact resuming and safe files.
+
+    The options beyond those of SRModel are described in `lmlt_arch.options`. A batch of the loader is one
+    step of the optimizer, whatever `accumulation_steps` and the number of processes: schedules, logs and
+    checkpoints count the same.
+
+    A run that is killed and resumed goes on bit for bit where its last checkpoint was, as far as the device
+    computes the same twice (`deterministic: true`). SIGTERM saves a checkpoint and ends the run.
+
+    Raises:
+        ValueError: `checked_options` found a mistake in the options.
+    """
+
+    lq: Tensor
+    gt: Tensor
+    output: Tensor
+    files: list[str]
+    train_sampler: Any = None
+    """The sampler of the training data, given by the training loop: it knows the place in the epoch."""
+
+    def __init__(self, opt: Mapping[str, Any]) -> None:
+        opt = checked_options(opt)
+        self._rank_state: RankState | None = None
+        self._outcome: Outcome | None = None
+        self._saved_networks: list[Path] = []
+        self.files = []
+        if opt["is_train"]:
+            self.train_options = Train.model_validate(opt["train"])
+            if self.train_options.deterministic:
+                _be_deterministic()
+        super().__init__(opt)
+        metrics = (opt.get("val") or {}).get("metrics") or {}
+        prepare_metrics(
+            {name: each for name, each in metrics.items() if holds_ours("METRIC_REGISTRY", each["type"])}
+        )
+        get_root_logger().addFilter(SeveralSets(self))
+
+    # Building
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """Move a network to its device; freeze, lay out and compile what is trained."""
+        if self.is_train:
+            if net is self.net_g:
+                _freeze(net, self.train_options.freeze)
+                if self.train_options.checkpointing:
+                    checkpoint_blocks(net)
+            if self.train_options.channels_last:
+                _lay_out(net)
+            if self.train_options.compile:
+                # In place, so that parameters keep their names in checkpoints. All batches have one size.
+                net.compile(dynamic=False, mode="reduce-overhead" if self._may_record(net) else None)
+        return super().model_to_device(net)
+
+    def _may_record(self, net: nn.Module) -> bool:
+        """Whether a compiled network may run as CUDA graphs: a call overwrites what the last one made."""
+        once = self.train_options.accumulation_steps == 1 and "network_d" not in self.opt
+        return net is self.net_g and once and self.device.type == "cuda" and not self.opt["dist"]
+
+    def load_network(
+        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
+    ) -> None:
+        """Load a checkpoint, also one of another scale; what cannot be taken over is named in the log.
+
+        Raises:
+            FileNotFoundError: no such file.
+            CheckpointError: damaged, or of another network.
+        """
+        bare = self.get_bare_model(net)
+        fresh = load_for_training(bare, load_path, key=param_key, strict=strict)
+        logger = get_root_logger()
+        logger.info(f"Loaded {type(bare).__name__} from {load_path}.")
+        if fresh and net is getattr(self, "net_g_ema", None):
+            # The average starts where the network does.
+            trained = self.get_bare_model(self.net_g).state_dict()
+            bare.load_state_dict({name: trained[name] for name in fresh}, strict=False)
+        elif fresh:
+            logger.warning(f"Not in that checkpoint, starting fresh: {', '.join(fresh)}.")
+
+    def init_training_settings(self) -> None:
+        """Build the losses, the averaged network, the optimizers and the schedules."""
+        self.precision = Precision(self.train_options.amp, self.device)
+        with vgg_weights(self.opt["path"].get("vgg")):
+            super().init_training_settings()
+        fft_opt = self.opt["train"].get("fft_opt")
+        self.cri_fft = build_loss(fft_opt).to(self.device) if fft_opt else None
+        self.termination = Termination()
+
+    def get_optimizer(
+        self, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any
+    ) -> torch.optim.Optimizer:
+        """Make the optimizer that `train: optim_g` asks for; on CUDA fused unless another way is named."""
+        trained = [parameter for parameter in params if parameter.requires_grad]
+        kind = OPTIMIZERS[optim_type]
+        if kind in _FUSED and not kwargs.keys() & {*_WAYS} and self.device.type == "cuda":
+            kwargs["fused"] = True
+        return kind(trained, lr=lr, **kwargs)
+
+    # Training
+
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Begin an iteration; after a resume, the first one puts the random generators back."""
+        if self._rank_state is not None:
+            self.load_rank_state(self._rank_state)
+            self._rank_state = None
+        super().update_learning_rate(current_iter, warmup_iter)
+
+    def feed_data(self, data: Mapping[str, Any]) -> None:
+        """Take a batch: `lq` and perhaps `gt`, (B, 3, H, W) floats in [0, 1] or uint8, and file names."""
+        self.lq = self.to_device(data["lq"])
+        if "gt" in data:
+            self.gt = self.to_device(data["gt"])
+        self.files = [str(name) for name in data.get("gt_path", data.get("lq_path", []))]
+
+    def to_device(self, images: Tensor) -> Tensor:
+        """Images on the model's device, in the memory layout of the networks; bytes as floats in [0, 1]."""
+        last = self.is_train and self.train_options.channels_last
+        layout = torch.channels_last if last else torch.contiguous_format
+        images = images.to(self.device, non_blocking=True, memory_format=layout)
+        return unit_range(images) if images.dtype == torch.uint8 else images
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """Take one step on the batch that `feed_data` was given, and look at how the one before it went.
+
+        Its own losses are not waited for, so that the device always has work: what they say comes out in the
+        next iteration, in the log, or before anything is saved.
+
+        Raises:
+            FloatingPointError: a loss term is infinite or not a number, on this process or another.
+            SystemExit: SIGTERM had come; everything was saved.
+        """
+        losses = self.train_step(current_iter)
+        if self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
+        if self.train_sampler is not None:
+            self.train_sampler.consumed += len(self.lq)
+        averages = Transfer(self._averaged_over_ranks(losses))
+        before = self._outcome
+        self._outcome = Outcome(current_iter, losses, averages, self.lq, self.gt, self.files)
+        stop = self.look_at(before) if before is not None else False
+        if stop or (self.termination.requested and not self.opt["dist"]):
+            self._leave(current_iter)
+
+    def look_at(self, outcome: Outcome) -> bool:
+        """Wait for an iteration and take its losses into the log; returns whether a process is to leave.
+
+        Raises:
+            FloatingPointError: a loss term is infinite or not a number, on this process or another.
+        """
+        self.log_dict, stop = outcome.read()
+        if not all(math.isfinite(value) for value in self.log_dict.values()):
+            self._refuse_nonfinite(outcome)
+        return stop
+
+    def get_current_log(self) -> Mapping[str, float]:
+        """The losses of the last iteration, averaged over all processes, once it is finished.
+
+        Raises:
+            FloatingPointError: as of `look_at`.
+        """
+        self._settle()
+        return self.log_dict
+
+    def _settle(self) -> None:
+        """Wait for the last iteration; whether a process is to leave comes out in the next one."""
+        if self._outcome is not None:
+            self.look_at(self._outcome)
+
+    def train_step(self, current_iter: int) -> Losses:
+        """Forward, backward and the optimizers' steps; returns this process's losses, detached."""
+        self.optimizer_g.zero_grad()
+        total: Losses = OrderedDict()
+        outputs = []
+        for last, lq, gt in self.micro_batches(self.lq, self.gt):
+            with self.syncing(self.net_g, last):
+                with self.precision.autocast():
+                    output, target = self.predicted(lq, gt)
+                output = self.precision.full(output)
+                terms = self.generator_terms(output, target)
+                self.backward(terms, total)
+            outputs.append(output.detach())
+        self.output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+        self.step(self.optimizer_g, self.net_g)
+        self.precision.update()
+        return total
+
+    def predicted(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network makes of a micro-batch, and what it should be."""
+        return self.net_g(lq), gt
+
+    def micro_batches(self, *tensors: Tensor) -> Iterator[tuple[Any, ...]]:
+        """Cut a batch into `accumulation_steps` equal parts: (whether it is the last, a part of each)."""
+        steps = self.train_options.accumulation_steps
+        if len(tensors[0]) % steps:
+            raise ValueError(f"accumulation_steps: {steps} does not divide a batch of {len(tensors[0])}")
+        parts = zip(*(tensor.chunk(steps) for tensor in tensors), strict=True)
+        for number, part in enumerate(parts, 1):
+            yield (number == steps, *part)
+
+    def syncing(self, net: nn.Module, last: bool) -> AbstractContextManager[Any]:
+        """Let DDP exchange gradients once per step instead of once per micro-batch."""
+        if isinstance(net, DistributedDataParallel) and not last:
+            return net.no_sync()
+        return nullcontext()
+
+    def generator_terms(self, output: Tensor, gt: Tensor, perceptual_gt: Tensor | None = None) -> Losses:
+        """The terms that compare an output with its ground truth.
+
+        Args:
+            output: (B, 3, H, W), at least float32.
+            gt: the same shape.
+            perceptual_gt: for the perceptual loss, if that has another target.
+        """
+        terms: Losses = OrderedDict()
+        if self.cri_pix:
+            terms["l_pix"] = self.cri_pix(output, gt)
+        if self.cri_fft:
+            terms["l_fft"] = self.cri_fft(output, gt)
+        if self.cri_perceptual:
+            with self.precision.autocast():
+                perceptual, style = self.cri_perceptual(
+                    output, gt if perceptual_gt is None else perceptual_gt
+                )
+            if perceptual is not None:
+                terms["l_percep"] = perceptual
+            if style is not None:
+                terms["l_style"] = style
+        return terms
+
+    def backward(self, terms: Losses, total: Losses) -> None:
+        """Add the gradients of a micro-batch's terms, and its share of them to the losses of the step."""
+        steps = self.train_options.accumulation_steps
+        self.precision.backward(torch.stack([*terms.values()]).sum() / steps)
+        for name, term in terms.items():
+            share = term.detach() / steps
+            total[name] = total[name] + share if name in total else share
+
+    def step(self, optimizer: torch.optim.Optimizer, net: nn.Module) -> None:
+        """Clip as `grad_clip` says and step."""
+        self.precision.step(optimizer, net.parameters(), self.train_options.grad_clip)
+
+    def model_ema(self, decay: float = 0.999) -> None:
+        """Move the averaged network towards the trained one."""
+        averaged = dict(self.net_g_ema.named_parameters())
+        trained = dict(self.get_bare_model(self.net_g).named_parameters())
+        with torch.no_grad():
+            torch._foreach_mul_([*averaged.values()], decay)
+            torch._foreach_add_([*averaged.values()], [trained[name] for name in averaged], alpha=1 - decay)
+
+    def _averaged_over_ranks(self, losses: Losses) -> Tensor:
+        """Losses averaged over all processes and the share of those that are to leave, in one exchange."""
+        values = torch.stack([*(loss.double() for loss in losses.values())])
+        if self.opt["dist"]:
+            # Filled on the device: a copy from the host would wait for it.
+            leaving = torch.full_like(values[:1], float(self.termination.requested))
+            values = torch.cat([values, leaving])
+            torch.distributed.all_reduce(values)
+            values /= self.opt["world_size"]
+        return values
+
+    def _refuse_nonfinite(self, outcome: Outcome) -> None:
+        number, files = outcome.iteration, outcome.files
+        bad = {name: loss.item() for name, loss in outcome.losses.items() if not torch.isfinite(loss)}
+        if not bad:
+            raise FloatingPointError(f"iteration {number}: a loss of another process is not finite")
+        terms = ", ".join(f"{name} is {value}" for name, value in bad.items())
+        folder = self._run_folder() / f"nonfinite_{number}_rank{self.opt['rank']}"
+        kept = keep_batch(folder, outcome.lq, outcome.gt, files)
+        raise FloatingPointError(
+            f"iteration {number}: {terms}. The batch was {', '.join(files) or 'without names'}; "
+            f"{kept}. Resume from an earlier checkpoint with a smaller learning rate or with 'grad_clip' "
+            "under 'train'; if it stays, look for damaged training images"
+        )
+
+    def _run_folder(self) -> Path:
+        path = self.opt["path"]
+        return Path(path.get("experiments_root") or Path(path["models"]).parent)
+
+    def _leave(self, current_iter: int) -> None:
+        epoch = self.train_sampler.epoch if self.train_sampler is not None else 0
+        self.save(epoch, current_iter)
+        get_root_logger().info(
+            f"SIGTERM: saved at iteration {current_iter} and leaving. Start with --auto_resume to go on."
+        )
+        raise SystemExit(_TERMINATED)
+
+    # Validation
+
+    def test(self) -> None:
+        """Upscale `self.lq` (B, 3, H, W) into `self.output` (B, 3, H * scale, W * scale)."""
+        net = self.net_g_ema if hasattr(self, "net_g_ema") else self.get_bare_model(self.net_g)
+        training = net.training
+        net.eval()
+        with torch.no_grad():
+            self.output = self.upscale(net, self.lq)
+        net.train(training)
+
+    def upscale(self, net: nn.Module, lq: Tensor) -> Tensor:
+        """Run a bare network on whole images, in tiles if the options ask for them."""
+        tile = self.opt.get("tile")
+        if tile:
+            pad, multiple = tile["tile_pad"], getattr(net, "pad_multiple", 1)
+            tiling = Tiling.at_least(tile["tile_size"] + 2 * pad, 2 * pad, self.opt["scale"], multiple)
+            return TiledNetwork(net.forward, tiling, SharedStatistics(net))(lq)
+        # Not `net(lq)`: a compiled network would be compiled anew for the sizes of images.
+        return net.forward(lq)
+
+    def metrics_of(self, dataset: Any) -> Mapping[str, Mapping[str, Any]]:
+        """The metrics by which a validation set is measured, with their arguments."""
+        return self.opt["val"].get("metrics") or {}
+
+    def nondist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
+        """Validate on one process."""
+        validate(self, dataloader, current_iter, tb_logger, save_img)
+
+    def dist_validation(self, dataloader: Any, current_iter: Any, tb_logger: Any, save_img: bool) -> None:
+        """Validate on all processes, each on its share of the images."""
+        validate(self, dataloader, current_iter, tb_logger, save_img)
+
+    # Saving and resuming
+
+    def rank_state(self) -> RankState:
+        """What this process holds for itself, to go on exactly; see `RankState` for what it may hold."""
+        return {"rng": capture_rng()}
+
+    def load_rank_state(self, state: RankState) -> None:
+        """Go on from a state of `rank_state`."""
+        restore_rng(state["rng"])
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Save the networks and, unless `current_iter` is -1, the state to resume from.
+
+        A periodic checkpoint that cannot be written is reported and training goes on, as in BasicSR: the disk
+        may have room again at the next one. `{current_iter}.state` is written after what it belongs to, and
+        the manifest of them all after that; see `lmlt_arch.checkpoints.sets`.
+
+        Raises:
+            OutputError: the final network could not be written.
+            FloatingPointError: the last iteration had a loss that is not finite; nothing was written.
+        """
+        final = current_iter == -1
+        if self.is_train:
+            self._settle()
+        if final:
+            self.termination.release()
+        failure: OutputError | None = None
+        self._saved_networks = []
+        try:
+            self.save_networks(current_iter)
+            if not final:
+                folder = Path(self.opt["path"]["training_states"])
+                rank = self.opt["rank"]
+                make_folder(folder)  # BasicSR makes it on the first node only
+                save_whole(self.rank_state(), rank_file(folder, current_iter, rank))
+        except OutputError as error:
+            if final:
+                raise
+            failure = error
+        if final:
+            return
+        if self._on_all_ranks(failure is None):
+            try:
+                self.save_training_state(epoch, current_iter)
+                self._save_manifest(folder, current_iter)
+                drop_old_rank_files(folder, rank)
+            except OutputError as error:
+                failure = error
+        if failure is not None:
+            get_root_logger().error(
+                f"Checkpoint {current_iter} was not saved: {failure}. Earlier ones are whole. Going on."
+            )
+
+    def _save_manifest(self, folder: Path, current_iter: int) -> None:
+        """List the set that was saved; the file of a rank on another machine's disk is not seen here."""
+        state = folder / f"{current_iter}.state"
+        if self.opt["rank"] != 0 or not state.is_file():
+            return
+        ranks = (rank_file(folder, current_iter, rank) for rank in range(self.opt.get("world_size", 1)))
+        files = [state, *self._saved_networks, *(path for path in ranks if path.is_file())]
+        write_manifest(folder, current_iter, files)
+
+    def _on_all_ranks(self, good: bool) -> bool:
+        if not self.opt["dist"]:
+            return good
+        flag = torch.tensor(int(good), device=self.device)
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
+        return bool(flag)
+
+    def save_networks(self, current_iter: int) -> None:
+        """Write every network of the model.
+
+        Raises:
+            OutputError: a file could not be written.
+        """
+        if hasattr(self, "net_g_ema"):
+            self.save_network(
+                [self.net_g, self.net_g_ema], "net_g", current_iter, param_key=["params", "params_ema"]
+            )
+        else:
+            self.save_network(self.net_g, "net_g", current_iter)
+
+    def save_network(
+        self,
+        net: nn.Module | list[nn.Module],
+        net_label: str,
+        current_iter: int,
+        param_key: str | list[str] = "params",
+    ) -> None:
+        """Write `{net_label}_{current_iter}.pth` in BasicSR's format, all of it or nothing.
+
+        Raises:
+            OutputError: the file could not be written.
+        """
+        if self.opt["rank"] != 0:
+            return
+        nets = net if isinstance(net, list) else [net]
+        keys = param_key if isinstance(param_key, list) else [param_key]
+        content = {}
+        for key, module in zip(keys, nets, strict=True):
+            state = self.get_bare_model(module).state_dict()
+            for name, tensor in state.items():
+                state[name] = tensor.cpu().contiguous()
+            content[key] = state
+        name = "latest" if current_iter == -1 else current_iter
+        path = Path(self.opt["path"]["models"]) / f"{net_label}_{name}.pth"
+        save_whole(content, path)
+        self._saved_networks.append(path)
+
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Write `{current_iter}.state` in BasicSR's format and with what it lacks, all of it or nothing.
+
+        Raises:
+            OutputError: the file could not be written.
+        """
+        if self.opt["rank"] != 0 or current_iter == -1:
+            return
+        content = {
+            "epoch": epoch,
+            "iter": current_iter,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+            "plugin": {
+                "scaler": self.precision.state_dict(),
+                "sampler": self.train_sampler.state() if self.train_sampler is not None else None,
+                "best_metrics": getattr(self, "best_metric_results", None),
+            },
+        }
+        save_whole(content, Path(self.opt["path"]["training_states"]) / f"{current_iter}.state")
+
+    def resume_training(self, resume_state: Mapping[str, Any]) -> None:
+        """Put optimizers, schedules, scaler, place in the epoch and random generators back.
+
+        A schedule goes on where it was, but as the options have it now: a run may be resumed with more
+        iterations.
+
+        Raises:
+            CheckpointError: the file of this rank is damaged.
+        """
+        schedulers = [
+            {key: value for key, value in state.items() if key in _PROGRESS}
+            for state in resume_state["schedulers"]
+        ]
+        super().resume_training({**resume_state, "schedulers": schedulers})
+        kept = resume_state.get("plugin") or {}
+        self.precision.load_state_dict(kept.get("scaler") or {})
+        if kept.get("best_metrics"):
+            self.best_metric_results = kept["best_metrics"]
+        logger = get_root_logger()
+        if self.train_sampler is not None and not (
+            kept.get("sampler") and self.train_sampler.resume(kept["sampler"])
+        ):
+            logger.warning("The place in the epoch is not known: the epoch starts anew.")
+        folder = Path(self.opt["path"]["resume_state"]).parent
+        path = rank_file(folder, resume_state["iter"], self.opt["rank"])
+        if path.is_file():
+            self._rank_state = read_file(path)
+        else:
+            logger.warning(f"{path} is missing: random numbers start anew, so the run goes on inexactly.")
+
+
+def _be_deterministic() -> None:
+    # Read by cuBLAS when it starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+
+
+def _lay_out(net: nn.Module) -> None:
+    for parameter in net.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+def _freeze(net: nn.Module, prefixes: Iterable[str]) -> None:
+    """Train nothing below these names."""
+    for name, parameter in net.named_parameters():
+        if any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes):
+            parameter.requires_grad_(False)
