@@ -1,6 +1,8 @@
 """Build step that pyproject.toml cannot express: the import hook goes to the top of site-packages."""
 
 # mypy: allow-subclassing-any
+from __future__ import annotations
+
 from pathlib import Path
 
 from setuptools import setup

@@ -4,6 +4,8 @@ This folder only looks like a package: the BasicSR that runs is the installed on
 and results are relative to the working directory.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 

@@ -3,6 +3,8 @@
 Importing this package is cheap: the networks (and with them torch) load on first use of a name.
 """
 
+from __future__ import annotations
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -1,5 +1,7 @@
 """`python -m lmlt_arch`: the command `lmlt`, for environments whose scripts are not on the path."""
 
+from __future__ import annotations
+
 import sys
 from contextlib import suppress
 from pathlib import Path

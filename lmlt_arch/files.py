@@ -1,5 +1,7 @@
 """Writing files whole or not at all, and into a folder that one process may write into at a time."""
 
+from __future__ import annotations
+
 import errno
 import hashlib
 import os
@@ -13,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lmlt_arch.errors import LmltError
 from lmlt_arch.locks import Lock, LockedError
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -28,7 +31,7 @@ _HELD = "held"
 _ARCHIVE = b"PK\x03\x04"
 
 
-class OutputError(Exception):
+class OutputError(LmltError):
     """The work cannot go on: the disk is full, a folder is not writable, and the like."""
 
 

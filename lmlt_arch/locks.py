@@ -4,15 +4,19 @@ They are `flock`s of the system: those of a killed process are gone at once, on 
 its server has noticed. On Windows, which has none, and on file systems without, nothing is held.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 
+from lmlt_arch.errors import LmltError
+
 _held: set[int] = set()
 
 
-class LockedError(Exception):
+class LockedError(LmltError):
     """Another process holds the lock."""
 
 
@@ -35,7 +39,7 @@ class Lock:
         self.path = path
         self.supported, self._file = _take(path, wait=wait)
 
-    def __enter__(self) -> "Lock":
+    def __enter__(self) -> Lock:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from lmlt_arch.data.images import ImageError, encode_png, read_image
 from lmlt_arch.data.listing import list_images
+from lmlt_arch.errors import UsageError
 from lmlt_arch.files import exclusive, make_folder, write_atomic
 from lmlt_arch.options import OptionError, load_option_file, locate
 from lmlt_arch.spreadsheets import as_text
@@ -37,10 +38,6 @@ from realsr.degradation.seeds import image_seed
 SHEET_NAME = "contact_sheet.png"
 TABLE_NAME = "draws.csv"
 LQ_FOLDER = "lq"
-
-
-class UsageError(Exception):
-    """A request that makes no sense; the message says what to give instead."""
 
 
 @dataclass(frozen=True, kw_only=True)

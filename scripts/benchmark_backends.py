@@ -6,6 +6,8 @@
 runs all in turns on the same image, checks that they agree, and prints medians and their ratio to PyTorch.
 """
 
+from __future__ import annotations
+
 import argparse
 import statistics
 import time

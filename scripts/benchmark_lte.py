@@ -9,6 +9,8 @@ sampling its four neighbors from the maps of amplitudes, frequencies and coordin
 their ratio, the most memory that each holds besides its input, and how far the results are apart.
 """
 
+from __future__ import annotations
+
 import argparse
 import importlib
 import statistics

@@ -8,6 +8,8 @@ where VGG19's weights are at hand (--vgg).
   python scripts/benchmark_realsr.py --full-size --batch 12 --repeats 50   as published, for a GPU
 """
 
+from __future__ import annotations
+
 import argparse
 import statistics
 import sys

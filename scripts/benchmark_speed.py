@@ -15,6 +15,8 @@ the median of each side as a CUDA graph: what remains where starting kernels cos
 BasicSR runs beside them.
 """
 
+from __future__ import annotations
+
 import argparse
 import importlib
 import json
@@ -188,7 +190,7 @@ class Bench:
                 run(lq)
         return torch.cuda.max_memory_allocated(self.device) - idle
 
-    def compare(self, work: Work, floor: "Floor", tick: Callable[[], object]) -> list[Row]:
+    def compare(self, work: Work, floor: Floor, tick: Callable[[], object]) -> list[Row]:
         """All sides of one work."""
         lq = self.image(work)
         runs: dict[str, Run] = {}

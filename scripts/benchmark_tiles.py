@@ -7,6 +7,8 @@ prints what tiles lose against ground truth (PSNR on Y) and how far they are fro
 "cut" has tiles without overlap, as a naive loop makes them.
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 

@@ -14,6 +14,8 @@ medians over the turns, with quartiles.
   python scripts/benchmark_training.py step --network LMLT_tiny ESC_light
 """
 
+from __future__ import annotations
+
 import argparse
 import multiprocessing
 import random

@@ -1,5 +1,7 @@
 """Compare a network of any scale with bicubic upscaling, at scales seen in training and beyond: a table."""
 
+from __future__ import annotations
+
 import argparse
 import math
 import sys

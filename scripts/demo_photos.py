@@ -1,5 +1,7 @@
 """Write the photographs that come with scikit-image as two folders, one to train on, one held out."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 

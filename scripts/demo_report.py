@@ -1,5 +1,7 @@
 """Compare the demo's results with bicubic upscaling: a table, and the same crops side by side in a PNG."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path

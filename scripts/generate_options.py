@@ -4,6 +4,8 @@ python scripts/generate_options.py           write the files
 python scripts/generate_options.py --check   exit with 1 if a file differs from what would be written
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from dataclasses import dataclass

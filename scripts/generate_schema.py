@@ -6,6 +6,8 @@ python scripts/generate_schema.py --check   exit with 1 if it differs from what 
 An option file names it in its first line: `# yaml-language-server: $schema=schema.json`.
 """
 
+from __future__ import annotations
+
 import argparse
 import inspect
 import json

@@ -8,6 +8,8 @@ each kill; exit status 1 if anything differs or a run did not go on from a check
   python scripts/prove_resume.py --kills 10 --seed 3
 """
 
+from __future__ import annotations
+
 import argparse
 import os
 import random
@@ -154,7 +156,7 @@ def _not_resumed(log: list[str]) -> list[str]:
     return found + [words for words in ("starts anew", "inexactly") if words in text]
 
 
-def _lines(process: "subprocess.Popen[str]") -> Iterator[str]:
+def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
     assert process.stdout is not None
     yield from process.stdout
 

@@ -1,5 +1,7 @@
 """What every test shares: a live hook, and the reference material where it is at hand."""
 
+from __future__ import annotations
+
 import os
 from collections import Counter
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Files written whole, locks of living processes, and what killed ones leave."""
 
+from __future__ import annotations
+
 import errno
 import os
 import socket
@@ -26,7 +28,7 @@ def child(repo_root: Path) -> Iterator[Child]:
     """Runs code in another process until it prints a line; kills what still runs after the test."""
     started = []
 
-    def run(code: str) -> "subprocess.Popen[str]":
+    def run(code: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-c", f"import os, time; from pathlib import Path\n{code}"],
             env={**os.environ, "PYTHONPATH": str(repo_root)},

@@ -1,5 +1,7 @@
 """Commands with too few open files, and what is said of other wants."""
 
+from __future__ import annotations
+
 import resource
 from functools import partial
 from pathlib import Path
@@ -10,7 +12,7 @@ from helpers.small_evaluations import checkpoint
 from helpers.small_options import save_image
 
 from lmlt_arch.cli import main
-from lmlt_arch.shortage import shortage
+from lmlt_arch.errors import shortage
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits of Linux")
 

@@ -1,5 +1,7 @@
 """The networks. Nothing here knows of BasicSR or of training."""
 
+from __future__ import annotations
+
 from lmlt_arch.archs.common.layers import SRNetwork
 from lmlt_arch.archs.esc.esc import ESC
 from lmlt_arch.archs.esc.esc_fp import ESCFP

@@ -5,6 +5,8 @@ shapes of the weights do not tell stands in a buffer `variant`, which only netwo
 default arguments have; a checkpoint of another variant is refused.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 

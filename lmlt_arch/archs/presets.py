@@ -1,5 +1,7 @@
 """The published configurations as data: option files, tests and `lmlt info` all read this table."""
 
+from __future__ import annotations
+
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass

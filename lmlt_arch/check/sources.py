@@ -13,6 +13,7 @@ from lmlt_arch.data.listing import DatasetError, image_list, list_images, some_o
 from lmlt_arch.data.lmdb.environments import READING, environments
 from lmlt_arch.data.lmdb.store import StoreError
 from lmlt_arch.data.pairs import images_in, lmdb_keys, match_names, pairs_of_list, unmatched
+from lmlt_arch.errors import LmltError
 from lmlt_arch.options.looking import RAW_SET, at, path_of
 
 PAIRED = ("PairedImageDataset", "RealESRGANPairedDataset", RAW_SET)
@@ -37,7 +38,7 @@ class Image(NamedTuple):
     key: str | None = None
 
 
-class SourceError(Exception):
+class SourceError(LmltError):
     """Something that a dataset names and cannot use; `key` says which of its keys."""
 
     def __init__(self, key: str, text: object) -> None:

@@ -1,5 +1,7 @@
 """Checkpoints in other formats and forms, each proved by what the networks put out."""
 
+from __future__ import annotations
+
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from lmlt_arch.archs.esc.blocks import SymmetricKernelNetwork
 from lmlt_arch.checkpoints import safetensors_file
 from lmlt_arch.checkpoints.load import StateDict, check_finite, describe_state, load_model, load_state
 from lmlt_arch.checkpoints.metadata import NetworkFacts
+from lmlt_arch.errors import LmltError
 from lmlt_arch.export.verify import relative_difference
 from lmlt_arch.files import TEMPORARY_SUFFIX, writing
 
@@ -22,7 +25,7 @@ RECORD = "to_img.MetaUpsample"
 BAKING_TOLERANCE = 1e-5
 
 
-class ConversionError(Exception):
+class ConversionError(LmltError):
     """A conversion that is impossible, or that did not come out as it must; the message says why."""
 
 

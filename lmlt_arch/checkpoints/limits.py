@@ -4,6 +4,8 @@ Shapes are claims: a tensor of stride 0 has any size, and so has the network tha
 Each function returns words for a message, empty if there is nothing wrong.
 """
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Mapping
 

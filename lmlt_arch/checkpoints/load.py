@@ -7,6 +7,8 @@ longer those that were written is refused: by the checksums inside a `.pth`, and
 `.safetensors` that this package wrote.
 """
 
+from __future__ import annotations
+
 import copy
 import logging
 import math
@@ -41,6 +43,7 @@ from lmlt_arch.archs.esc.upsample import UPSAMPLERS
 from lmlt_arch.archs.lte.decoder import ANY_SCALE
 from lmlt_arch.checkpoints import safetensors_file
 from lmlt_arch.checkpoints.limits import blocks_mistake, kind_mistake, storage_mistake
+from lmlt_arch.errors import LmltError
 from lmlt_arch.files import archive_damage, is_archive
 
 StateDict = dict[str, Tensor]
@@ -52,7 +55,7 @@ _MAX_WINDOW = 1024
 PARAM_KEYS = ("params_ema", "params")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(LmltError, ValueError):
     """A file that cannot be used as a checkpoint; the message says what was found and what to do."""
 
 

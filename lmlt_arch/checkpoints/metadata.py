@@ -1,5 +1,7 @@
 """What a file says of the network in it, beside the weights: text for the headers of several formats."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,7 +42,7 @@ class NetworkFacts:
         return "any scale" if self.any_scale else f"x{self.scale}"
 
     @classmethod
-    def of(cls, network: SRNetwork) -> "NetworkFacts":
+    def of(cls, network: SRNetwork) -> NetworkFacts:
         """The facts of a network; floating-point parameters of one dtype."""
         return cls(
             name=type(network).__name__,
@@ -66,7 +68,7 @@ class NetworkFacts:
         }
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str]) -> "NetworkFacts | None":
+    def from_metadata(cls, metadata: Mapping[str, str]) -> NetworkFacts | None:
         """Read them back; None from a header that another program wrote or that was changed."""
         try:
             return cls(

@@ -4,6 +4,8 @@ The format: eight bytes with the length of a JSON header, the header, the tensor
 the metadata in an order that changes from process to process, and compares nothing when it reads.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Iterable, Mapping

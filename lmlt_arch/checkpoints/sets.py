@@ -6,6 +6,8 @@ them, lists their sizes and digests. A set without one, by BasicSR itself or old
 by the checksums within its files and by what they hold.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -89,7 +91,7 @@ class Checkpoints:
     rank: int | None = None
 
     @classmethod
-    def of(cls, opt: Mapping[str, Any]) -> "Checkpoints":
+    def of(cls, opt: Mapping[str, Any]) -> Checkpoints:
         """Those of the run that BasicSR parsed these options for."""
         path = opt["path"]
         return cls(

@@ -1,5 +1,7 @@
 """The `lmlt` command: one module per subcommand, each with `add_parser` and `run`."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -19,9 +21,9 @@ from lmlt_arch.cli import (
     upscale,
 )
 from lmlt_arch.cli.streams import give_up_output, standard_streams
+from lmlt_arch.errors import shortage
 from lmlt_arch.files import OutputError
 from lmlt_arch.hook import checkout
-from lmlt_arch.shortage import shortage
 from lmlt_arch.version import __version__
 
 

@@ -1,5 +1,7 @@
 """`lmlt benchmark --model A --model B --data Set5`: PSNR and SSIM in tables."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
@@ -31,7 +33,7 @@ Exit status: 0 done, 1 an image, a checkpoint or a measure could not be used, 2 
 METRICS = ("psnr", "ssim", "lpips", "dists", "niqe")
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `benchmark` to the command."""
     parser = subparsers.add_parser(
         "benchmark",
@@ -57,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print and write the tables."""
     from lmlt_arch.checkpoints.load import CheckpointError
     from lmlt_arch.data.images import ImageError
+    from lmlt_arch.errors import DataError, UsageError
     from lmlt_arch.evaluation.benchmark.tables import to_csv, to_json, to_markdown
-    from lmlt_arch.evaluation.errors import DataError, UsageError
     from lmlt_arch.evaluation.models import choose_device, describe_environment
     from lmlt_arch.evaluation.outputs import check_outputs, with_endings
     from lmlt_arch.files import OutputError, write_atomic
@@ -90,12 +92,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _measure(args: argparse.Namespace) -> "list[Result]":
+def _measure(args: argparse.Namespace) -> list[Result]:
     """Everything that can be wrong with the request comes before the first image."""
     from lmlt_arch.cli.progress import progress_bar
+    from lmlt_arch.errors import UsageError
     from lmlt_arch.evaluation.benchmark.datasets import find_dataset
     from lmlt_arch.evaluation.benchmark.run import prepare_measures, run_benchmark
-    from lmlt_arch.evaluation.errors import UsageError
     from lmlt_arch.evaluation.models import choose_device, load_models
 
     metrics = list(dict.fromkeys(args.metrics))

@@ -1,5 +1,7 @@
 """`lmlt check -opt FILE`: find what is wrong with an option file and its data before training."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from collections.abc import Mapping
@@ -24,7 +26,7 @@ checks it for torchrun --nproc_per_node=4 ... --launcher pytorch; without, for o
 EPILOG = "Exit status: 0 nothing wrong, 1 mistakes found, 2 usage, 130 interrupted."
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `check` to the command."""
     parser = subparsers.add_parser(
         "check",

@@ -1,5 +1,7 @@
 """`lmlt compare IMAGE --model A --model B -o OUT.png`: what networks make of an image, side by side."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
@@ -23,7 +25,7 @@ versions with a divider to drag, zoom, metrics.
 EPILOG = "Exit status: 0 done, 1 an image or a checkpoint could not be used, 2 usage, 130 interrupted."
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `compare` to the command."""
     parser = subparsers.add_parser(
         "compare",
@@ -71,9 +73,9 @@ def run(args: argparse.Namespace) -> int:
     from lmlt_arch.checkpoints.load import CheckpointError
     from lmlt_arch.data.images import ImageError
     from lmlt_arch.data.listing import why_no_file
+    from lmlt_arch.errors import DataError, UsageError
     from lmlt_arch.evaluation.compare.page import make_page
     from lmlt_arch.evaluation.compare.sheet import draw_sheets
-    from lmlt_arch.evaluation.errors import DataError, UsageError
     from lmlt_arch.evaluation.outputs import check_outputs
     from lmlt_arch.files import OutputError, write_atomic
 
@@ -112,11 +114,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _compare(args: argparse.Namespace) -> "list[tuple[Comparison, list[Crop]]]":
+def _compare(args: argparse.Namespace) -> list[tuple[Comparison, list[Crop]]]:
     """Each image with the crops to show of it."""
     from lmlt_arch.cli.progress import progress_bar
+    from lmlt_arch.errors import UsageError
     from lmlt_arch.evaluation.compare.comparison import Crop, check_crop, choose_crops, compare
-    from lmlt_arch.evaluation.errors import UsageError
     from lmlt_arch.evaluation.models import choose_device, common_scale, load_models
 
     if args.gt and len(args.gt) != len(args.images):

@@ -1,5 +1,7 @@
 """`lmlt convert`: checkpoints in other formats and forms."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
@@ -18,7 +20,7 @@ it resizes the last layer, which is a start for training, not a trained network.
 EPILOG = "Exit status: 0 done, 1 failed (no file is left), 2 usage, 130 interrupted."
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `convert` to the command."""
     parser = subparsers.add_parser(
         "convert",

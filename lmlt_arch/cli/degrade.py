@@ -1,5 +1,7 @@
 """`lmlt degrade FOLDER -o OUTPUT -opt FILE`: see what a network for real photographs is trained on."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
@@ -36,7 +38,7 @@ EPILOG = (
 DEVICES = ("cpu", "cuda")
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `degrade` to the command."""
     parser = subparsers.add_parser(
         "degrade",
@@ -61,9 +63,10 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from lmlt_arch.data.listing import look_through, passed_over
+    from lmlt_arch.errors import UsageError
     from lmlt_arch.files import OutputError
     from realsr.degradation import OptionError
-    from realsr.degrade_folder import Request, UsageError, degrade_folder
+    from realsr.degrade_folder import Request, degrade_folder
 
     has_gpu = torch.cuda.is_available()
     try:

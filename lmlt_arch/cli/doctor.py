@@ -1,5 +1,7 @@
 """`lmlt doctor`: what is installed, what was patched, and what keeps training from working."""
 
+from __future__ import annotations
+
 import argparse
 import importlib.metadata
 import importlib.util
@@ -33,7 +35,7 @@ INSTALL_HOOK = (
 )
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `doctor` to the command."""
     parser = subparsers.add_parser("doctor", help="check the installation and say what to do about problems")
     parser.set_defaults(run=run)

@@ -1,5 +1,7 @@
 """`lmlt export`: a checkpoint as ONNX or as a program of torch.export."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
@@ -20,7 +22,7 @@ Networks of any scale (ESCLTE) take the height and width of the output as a seco
 EPILOG = "Exit status: 0 done, 1 failed (no file is left), 2 usage, 130 interrupted."
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `export` to the command."""
     parser = subparsers.add_parser(
         "export",

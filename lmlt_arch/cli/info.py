@@ -1,5 +1,7 @@
 """`lmlt info FILE`: what a checkpoint is."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
@@ -7,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `info` to the command."""
     parser = subparsers.add_parser("info", help="show what network a checkpoint holds")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".pth or .safetensors")

@@ -1,5 +1,7 @@
 """`lmlt prepare FOLDER -o OUTPUT --scale N`: make training data for BasicSR."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
@@ -31,7 +33,7 @@ EPILOG = (
 )
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `prepare` to the command."""
     parser = subparsers.add_parser(
         "prepare",
@@ -99,8 +101,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(args: argparse.Namespace) -> int:
     """Prepare one dataset and say where it lies."""
     from lmlt_arch.data.listing import look_through, passed_over
-    from lmlt_arch.data.prepare.request import PrepareOptions, UsageError
+    from lmlt_arch.data.prepare.request import PrepareOptions
     from lmlt_arch.data.prepare.run import prepare
+    from lmlt_arch.errors import UsageError
     from lmlt_arch.files import OutputError
 
     options = PrepareOptions(
@@ -141,7 +144,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _print_report(report: "Report", *, lmdb: bool, raw: bool) -> None:
+def _print_report(report: Report, *, lmdb: bool, raw: bool) -> None:
     plan = report.plan
     pieces = "sub-images" if plan.grid else "images"
     print(f"{report.made} images done, {report.kept} were done before: {report.outputs} HR {pieces}")

@@ -1,5 +1,7 @@
 """`lmlt profile --model A --model B`: size, operations, latency and memory of networks."""
 
+from __future__ import annotations
+
 import argparse
 import re
 import sys
@@ -28,7 +30,7 @@ Exit status: 0 done, 1 a file could not be used or written, 2 usage, 130 interru
 SIZE = re.compile(r"([1-9]\d*)x([1-9]\d*)")
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `profile` to the command."""
     parser = subparsers.add_parser(
         "profile",
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from lmlt_arch.checkpoints.load import CheckpointError
-    from lmlt_arch.evaluation.errors import DataError, UsageError
+    from lmlt_arch.errors import DataError, UsageError
     from lmlt_arch.evaluation.models import describe_environment
     from lmlt_arch.evaluation.outputs import check_outputs, with_endings
     from lmlt_arch.evaluation.profile.plot import check_plots, draw_plot, read_quality
@@ -109,11 +111,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _profile(args: argparse.Namespace) -> "tuple[list[Row], Setting]":
+def _profile(args: argparse.Namespace) -> tuple[list[Row], Setting]:
     """Everything that can be wrong with the request comes before the first run."""
     from lmlt_arch.archs.common.attention import resolve_attn_type
     from lmlt_arch.cli.progress import progress_bar
-    from lmlt_arch.evaluation.errors import UsageError
+    from lmlt_arch.errors import UsageError
     from lmlt_arch.evaluation.models import choose_device
     from lmlt_arch.evaluation.profile.run import Setting, make_rows, profile, steps
     from lmlt_arch.evaluation.profile.subjects import find_subjects

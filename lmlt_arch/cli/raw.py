@@ -1,5 +1,7 @@
 """`lmlt raw SOURCE...`: turn folders and LMDBs of images into LMDBs of raw pixels."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys
@@ -19,7 +21,7 @@ LQ files that have names of their own (0801x4.png) need --filename-tmpl '{}x4', 
 EPILOG = "Exit status: 0 done, 1 an image cannot be used or nothing can be written, 2 usage, 130 interrupted."
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `raw` to the command."""
     parser = subparsers.add_parser(
         "raw",

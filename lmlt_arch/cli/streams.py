@@ -1,5 +1,7 @@
 """Standard input, output and error as a command finds them: closed, full, or of few letters."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Iterator

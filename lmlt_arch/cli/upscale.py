@@ -1,5 +1,7 @@
 """`lmlt upscale INPUT... -o OUTPUT --model FILE`: upscale images, folders and videos."""
 
+from __future__ import annotations
+
 import argparse
 import hashlib
 import itertools
@@ -53,7 +55,7 @@ _FRAMES = 8
 EPILOG = "Exit status: 0 all done, 1 some image could not be upscaled, 2 usage, 130 interrupted."
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `upscale` to the command."""
     parser = subparsers.add_parser(
         "upscale",
@@ -142,7 +144,8 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from PIL import Image
 
-    from lmlt_arch.inference.jobs import UsageError, find_jobs, is_video
+    from lmlt_arch.errors import UsageError
+    from lmlt_arch.inference.jobs import find_jobs, is_video
     from lmlt_arch.inference.pipeline import Result
     from lmlt_arch.inference.processes import Processes
     from lmlt_arch.inference.upscaler import Upscaler
@@ -192,9 +195,7 @@ def _run(args: argparse.Namespace) -> int:
     return 1 if any(result.status == "failed" for result in results) else 0
 
 
-def _images(
-    args: argparse.Namespace, jobs: "list[Job]", upscaler: "Upscaler", *, show: bool
-) -> "Iterator[Result]":
+def _images(args: argparse.Namespace, jobs: list[Job], upscaler: Upscaler, *, show: bool) -> Iterator[Result]:
     import torch
     from tqdm import tqdm
 
@@ -243,9 +244,7 @@ def _images(
             yield result
 
 
-def _videos(
-    args: argparse.Namespace, jobs: "list[Job]", upscaler: "Upscaler", *, show: bool
-) -> "Iterator[Result]":
+def _videos(args: argparse.Namespace, jobs: list[Job], upscaler: Upscaler, *, show: bool) -> Iterator[Result]:
     from tqdm import tqdm
 
     from lmlt_arch.files import OutputError
@@ -262,7 +261,7 @@ def _videos(
             continue
         with tqdm(desc=one_line(job.source.name), unit="frame", disable=None if show else True) as bar:
 
-            def progress(done: int, total: int | None, bar: "tqdm[Any]" = bar) -> None:
+            def progress(done: int, total: int | None, bar: tqdm[Any] = bar) -> None:
                 bar.total = total
                 bar.update(done - bar.n)
 
@@ -292,8 +291,8 @@ def _videos(
 
 
 def _frames(
-    upscaler: "Upscaler", resize: Callable[[Size], Size] | None, excesses: dict[str, None], lq: "Tensor"
-) -> "Tensor":
+    upscaler: Upscaler, resize: Callable[[Size], Size] | None, excesses: dict[str, None], lq: Tensor
+) -> Tensor:
     """Upscale frames of a video, to their final size if the network can; `excesses` gathers what to note."""
     from lmlt_arch.inference.upscaler import far_outside, range_of
 
@@ -328,7 +327,7 @@ def _listed() -> list[str]:
     return read_list(sys.stdin.read().encode() if bytes_of is None else bytes_of.read())
 
 
-def _as_json(result: "Result") -> dict[str, Any]:
+def _as_json(result: Result) -> dict[str, Any]:
     return {
         "input": str(result.job.source),
         "output": str(result.job.target),
@@ -340,7 +339,7 @@ def _as_json(result: "Result") -> dict[str, Any]:
     }
 
 
-def _report(args: argparse.Namespace, results: "list[Result]", seconds: float) -> None:
+def _report(args: argparse.Namespace, results: list[Result], seconds: float) -> None:
     done = [result for result in results if result.status == "done"]
     failed = [result for result in results if result.status == "failed"]
     skipped = len(results) - len(done) - len(failed)
@@ -360,7 +359,7 @@ def _report(args: argparse.Namespace, results: "list[Result]", seconds: float) -
     print(", ".join(words))
 
 
-def _print_notes(results: "list[Result]") -> None:
+def _print_notes(results: list[Result]) -> None:
     """Each note once, with the first file that it is about."""
     noted: dict[str, list[Path]] = {}
     for result in results:

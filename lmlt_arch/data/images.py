@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from lmlt_arch.errors import LmltError
+
 # Modes that hold 8-bit gray or color; palettes are expanded.
 PLAIN_MODES = frozenset({"1", "L", "P", "RGB"})
 ALPHA_MODES = frozenset({"LA", "PA", "RGBA"})
@@ -18,7 +20,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TIFF_BITS_PER_SAMPLE = 258
 
 
-class ImageError(ValueError):
+class ImageError(LmltError, ValueError):
     """An image that cannot be used; the message names it and says why."""
 
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 
+from lmlt_arch.errors import LmltError
+
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 LONGEST_NAME = 255
@@ -19,7 +21,7 @@ LONGEST_NAME = 255
 _SHOWN = 3
 
 
-class DatasetError(ValueError):
+class DatasetError(LmltError, ValueError):
     """Data that cannot be used; the message names them and the fix."""
 
 

@@ -1,5 +1,7 @@
 """What a network computes."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,5 +1,7 @@
 """What a GPU is, in words: figures depend on it."""
 
+from __future__ import annotations
+
 import subprocess
 
 import torch

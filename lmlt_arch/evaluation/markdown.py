@@ -1,5 +1,7 @@
 """Tables in Markdown that can be read as they are, too, and names in them that stay names."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 

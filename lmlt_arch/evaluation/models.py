@@ -16,7 +16,7 @@ from torch import Tensor
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.archs.presets import find_preset
 from lmlt_arch.checkpoints.load import describe_state, load_model
-from lmlt_arch.evaluation.errors import DataError, UsageError
+from lmlt_arch.errors import DataError, UsageError
 from lmlt_arch.evaluation.gpu import describe_gpu
 from lmlt_arch.inference import runner
 from lmlt_arch.inference.engine.memory import is_out_of_memory

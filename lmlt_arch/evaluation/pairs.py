@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lmlt_arch.data.images import read_image
 from lmlt_arch.data.imresize import imresize
-from lmlt_arch.evaluation.errors import DataError
+from lmlt_arch.errors import DataError
 from lmlt_arch.metrics import psnr, ssim
 
 Pixels = NDArray[np.uint8]

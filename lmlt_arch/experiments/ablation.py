@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lmlt_arch.cli.progress import progress_bar
+from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.benchmark.datasets import find_dataset
 from lmlt_arch.evaluation.benchmark.run import Result, run_benchmark
 from lmlt_arch.evaluation.complexity import complexity
-from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import paragraph, table
 from lmlt_arch.evaluation.models import LoadedModel, load_models

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lmlt_arch.evaluation.errors import DataError, UsageError
+from lmlt_arch.errors import DataError, UsageError
 from lmlt_arch.evaluation.profile.subjects import Padded
 from lmlt_arch.experiments.photographs import Photograph
 from lmlt_arch.experiments.probed_networks import unshift_windows

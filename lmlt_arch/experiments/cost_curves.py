@@ -13,7 +13,7 @@ import torch
 
 from lmlt_arch.archs import PRESETS
 from lmlt_arch.cli.progress import progress_bar
-from lmlt_arch.evaluation.errors import DataError
+from lmlt_arch.errors import DataError
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import cell, paragraph, table
 from lmlt_arch.evaluation.profile.peak_memory import can_measure, measure_peak

@@ -12,9 +12,9 @@ import numpy as np
 
 from lmlt_arch.cli.progress import progress_bar
 from lmlt_arch.data.listing import list_images
+from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.benchmark.datasets import find_dataset
 from lmlt_arch.evaluation.benchmark.run import run_benchmark
-from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import paragraph, table
 from lmlt_arch.evaluation.models import load_models

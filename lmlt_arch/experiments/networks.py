@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from lmlt_arch.archs import SRNetwork
-from lmlt_arch.evaluation.errors import UsageError
+from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.models import LoadedModel, common_scale
 from lmlt_arch.evaluation.profile.subjects import find_subjects
 

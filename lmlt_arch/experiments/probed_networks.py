@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lmlt_arch.archs import LMLT, SRNetwork
 from lmlt_arch.archs.lmlt.network import LEVELS, WINDOW
-from lmlt_arch.evaluation.errors import UsageError
+from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.models import common_scale
 from lmlt_arch.evaluation.profile.subjects import find_subjects
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmlt_arch.checkpoints.load import CheckpointError
 from lmlt_arch.data.images import ImageError
-from lmlt_arch.evaluation.errors import DataError, UsageError
+from lmlt_arch.errors import DataError, UsageError, shortage
 from lmlt_arch.evaluation.figures import to_png
 from lmlt_arch.evaluation.models import choose_device, describe_environment
 from lmlt_arch.evaluation.outputs import check_outputs, with_endings
 from lmlt_arch.evaluation.profile.plot import check_plots
 from lmlt_arch.files import OutputError, make_folder, write_atomic
 from lmlt_arch.metrics import MetricError
-from lmlt_arch.shortage import shortage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from lmlt_arch.cli.progress import progress_bar
 from lmlt_arch.data.images import read_image
 from lmlt_arch.data.imresize import imresize
+from lmlt_arch.errors import DataError
 from lmlt_arch.evaluation.benchmark.datasets import Dataset
 from lmlt_arch.evaluation.benchmark.run import MEASURES, measure, prepare_measures
-from lmlt_arch.evaluation.errors import DataError
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import paragraph, table
 from lmlt_arch.experiments.damage import (

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lmlt_arch.evaluation.errors import UsageError
+from lmlt_arch.errors import UsageError
 
 Array = NDArray[np.float64]
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lmlt_arch.evaluation.errors import DataError, UsageError
+from lmlt_arch.errors import DataError, UsageError
 from lmlt_arch.files import make_folder, write_atomic
 from lmlt_arch.hook import finder
 

@@ -1,5 +1,7 @@
 """From a checkpoint to a verified file."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass

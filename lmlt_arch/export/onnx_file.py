@@ -1,5 +1,7 @@
 """Writing ONNX."""
 
+from __future__ import annotations
+
 import importlib.util
 import logging
 import warnings
@@ -68,7 +70,7 @@ def save_onnx(program: ExportedProgram, facts: NetworkFacts, path: Path) -> None
     exported.save(path, external_data=False)
 
 
-def _simplify(model: "onnx_ir.Model") -> None:
+def _simplify(model: onnx_ir.Model) -> None:
     """Fold constants, drop and merge what is there for nothing or twice."""
     from onnx_ir.passes import common
     from onnxscript import optimizer
@@ -85,7 +87,7 @@ def _simplify(model: "onnx_ir.Model") -> None:
         cleaning(model)
 
 
-def _name_axes(model: "onnx_ir.Model", scale: int | None) -> None:
+def _name_axes(model: onnx_ir.Model, scale: int | None) -> None:
     """Free sizes under names that say what they are, instead of the tracer's symbols."""
     import onnx_ir
 

@@ -1,5 +1,7 @@
 """Running ONNX files with onnxruntime (extra `export`)."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +88,7 @@ class OnnxRunner:
     def _error(self, text: str) -> ExportError:
         return ExportError(f"{self._path}: {text}")
 
-    def _open(self, device: torch.device) -> "onnxruntime.InferenceSession":
+    def _open(self, device: torch.device) -> onnxruntime.InferenceSession:
         try:
             import onnxruntime
         except ImportError as error:
@@ -118,7 +120,7 @@ class OnnxRunner:
                 f"damaged, not an ONNX file, or none for this onnxruntime ({first_line(error)})"
             ) from error
 
-    def _check_signature(self) -> tuple["onnxruntime.NodeArg", torch.dtype]:
+    def _check_signature(self) -> tuple[onnxruntime.NodeArg, torch.dtype]:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         sized = [node for node in inputs[1:] if node.name == SIZE and node.type == "tensor(int64)"]
         if len(inputs) != 1 + len(sized) or len(outputs) != 1:

@@ -1,5 +1,7 @@
 """Running ONNX files with OpenVINO (extra `openvino`): on CPUs somewhat faster than onnxruntime."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

@@ -4,6 +4,8 @@ There is no class that runs them as `OnnxRunner` runs ONNX: `torch.export.load` 
 it is for files that one has made oneself.
 """
 
+from __future__ import annotations
+
 import io
 import json
 from pathlib import Path

@@ -4,6 +4,8 @@ Call `install()` once; from then on `spandrel.ModelLoader().load_from_file(...)`
 """
 
 # mypy: allow-subclassing-any
+from __future__ import annotations
+
 from typing import Any
 
 from lmlt_arch.archs import ESC, ESCFP, LMLT, ESCReal, ESCRealM, SRNetwork

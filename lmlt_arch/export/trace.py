@@ -1,5 +1,7 @@
 """A network as one program for every batch size, height and width."""
 
+from __future__ import annotations
+
 import warnings
 from typing import Any, cast
 

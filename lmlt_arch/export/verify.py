@@ -1,5 +1,7 @@
 """Proof that an exported file computes what the network does."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass

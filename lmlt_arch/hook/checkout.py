@@ -1,5 +1,7 @@
 """A BasicSR source checkout that Python's own finders do not see, or that was never built."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Iterator
 from contextlib import suppress

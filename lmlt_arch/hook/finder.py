@@ -5,6 +5,8 @@ interpreter that never imports BasicSR reads no file of this package. Nothing he
 look-up (`importlib.util.find_spec("basicsr")`) must stay cheap, so the work waits until a module runs.
 """
 
+from __future__ import annotations
+
 import copy
 import sys
 from collections.abc import Sequence

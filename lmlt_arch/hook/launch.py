@@ -1,13 +1,15 @@
 """What the launchers `basicsr/train.py` and `basicsr/test.py` of this repository do."""
 
+from __future__ import annotations
+
 import logging
 import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+from lmlt_arch.errors import shortage
 from lmlt_arch.hook import checkout
-from lmlt_arch.shortage import shortage
 
 
 def main(pipeline: str) -> None:

@@ -6,6 +6,8 @@ BasicSR on these libraries needs it: a name that is absent means that the patch 
 A patch that fails leaves BasicSR as it was. Nothing here raises, whatever the name `basicsr` stands for.
 """
 
+from __future__ import annotations
+
 import inspect
 import os
 import sys

@@ -1,5 +1,7 @@
 """Which module called a function of BasicSR that patches wrap."""
 
+from __future__ import annotations
+
 import sys
 
 from lmlt_arch.hook.patching import Names

@@ -1,5 +1,7 @@
 """What the plugin adds to BasicSR's registries, and how: under plain names that yield to the user's own."""
 
+from __future__ import annotations
+
 import inspect
 import sys
 from collections.abc import Iterator, Mapping

@@ -1,5 +1,7 @@
 """Which BasicSR a folder holds: a release as it was published, the project's own checkout, or a fork."""
 
+from __future__ import annotations
+
 import hashlib
 import re
 from pathlib import Path

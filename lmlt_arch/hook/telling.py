@@ -1,5 +1,7 @@
 """What the hook says when something fails: one warning in a process, and never an error."""
 
+from __future__ import annotations
+
 import sys
 import warnings
 

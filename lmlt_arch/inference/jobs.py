@@ -1,5 +1,7 @@
 """Which files are upscaled, and where the results go."""
 
+from __future__ import annotations
+
 import codecs
 import glob
 import itertools
@@ -10,14 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmlt_arch.data.listing import kind_of, look_through, passed_over
+from lmlt_arch.errors import UsageError
 from lmlt_arch.inference.images.pictures import FORMATS, SUFFIXES, format_of
 from lmlt_arch.inference.video.upscale import OUTPUT_SUFFIXES, VIDEO_SUFFIXES
 
 _SUFFIXES = SUFFIXES | VIDEO_SUFFIXES
-
-
-class UsageError(ValueError):
-    """What was asked for cannot be meant; nothing has been written."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Decoding, network and encoding of many images at the same time."""
 
+from __future__ import annotations
+
 import errno
 import os
 import threading

@@ -1,5 +1,7 @@
 """Sharing work among the processes that torchrun has started."""
 
+from __future__ import annotations
+
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,7 +30,7 @@ class Processes:
     local_rank: int = 0
 
     @classmethod
-    def from_environment(cls) -> "Processes":
+    def from_environment(cls) -> Processes:
         """As torchrun says; alone, if it says nothing."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         return cls(

@@ -1,5 +1,7 @@
 """A network ready to run: on its device, in its precision."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable
 from functools import partial

@@ -1,5 +1,7 @@
 """Upscaling images of any size, kind and depth with a trained network."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -231,7 +233,7 @@ class Upscaler:
         progress: Progress = lambda pixels: None,
         *,
         size: Size | None = None,
-    ) -> "list[Upscaled]":
+    ) -> list[Upscaled]:
         """Upscale images of one size as one batch.
 
         Transparency is upscaled by the network too. Colors that nobody sees do not bleed into those that are

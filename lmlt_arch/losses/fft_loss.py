@@ -1,5 +1,7 @@
 """L1 distance between spectra, the second loss term of LMLT (arXiv 2409.03516)."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 

@@ -1,5 +1,7 @@
 """Weights of the VGG networks that the perceptual loss compares features of: only ever from a file."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar

@@ -1,5 +1,7 @@
 """Measures of image quality: on the device, and from pyiqa."""
 
+from __future__ import annotations
+
 from lmlt_arch.metrics.perceptual import (
     MetricError,
     calculate_dists,

@@ -3,6 +3,8 @@
 Each takes `img` and, with ground truth, `img2`: BGR of shape (H, W, 3), uint8; and returns a number.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -12,13 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lmlt_arch.errors import LmltError
+
 Pixels = NDArray[np.uint8]
 
 NAMES = {"calculate_lpips": "lpips", "calculate_dists": "dists"}
 """Names in `val: metrics` that stand for one measure of pyiqa."""
 
 
-class MetricError(RuntimeError):
+class MetricError(LmltError, RuntimeError):
     """A measure that cannot be had on this machine; the message says what is missing."""
 
 

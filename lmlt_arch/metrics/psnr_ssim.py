@@ -1,5 +1,7 @@
 """PSNR and SSIM on the device, equal to BasicSR's `calculate_psnr` and `calculate_ssim` to rounding error."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,5 +1,7 @@
 """Activation checkpointing: a block keeps its input, and computes the rest anew in the backward pass."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any

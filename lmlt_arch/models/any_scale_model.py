@@ -1,6 +1,8 @@
 """The model type for networks of any scale."""
 
 # mypy: allow-subclassing-any
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from typing import Any

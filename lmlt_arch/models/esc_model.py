@@ -1,5 +1,7 @@
 """Model types of ESC's option files."""
 
+from __future__ import annotations
+
 from torch import Tensor, nn
 
 from lmlt_arch.archs.common.padding import mirror_pad

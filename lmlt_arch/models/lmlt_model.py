@@ -1,5 +1,7 @@
 """Model type of LMLT's option files."""
 
+from __future__ import annotations
+
 from lmlt_arch.models.plugin_model import PluginModel
 
 

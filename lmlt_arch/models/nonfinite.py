@@ -1,5 +1,7 @@
 """Keeping a batch on which training broke down, for inspection."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The options that a model is built from, checked before anything is built."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,5 +1,7 @@
 """What an iteration came to, read from the device when it has got there: not at once, which would idle it."""
 
+from __future__ import annotations
+
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,7 +53,7 @@ class Outcome:
     gt: Tensor
     files: list[str]
 
-    def read(self) -> tuple["OrderedDict[str, float]", bool]:
+    def read(self) -> tuple[OrderedDict[str, float], bool]:
         """Wait for the averages of the terms, and whether any process is to leave."""
         values = self.averages.read()
         leaving = values[len(self.losses) :]

@@ -1,6 +1,8 @@
 """What our models add to BasicSR's SRModel."""
 
 # mypy: allow-subclassing-any
+from __future__ import annotations
+
 import math
 import os
 from collections import OrderedDict

@@ -1,5 +1,7 @@
 """Mixed precision: which dtype a forward pass runs in, and the scaling of losses that float16 needs."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any

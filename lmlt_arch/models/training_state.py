@@ -1,5 +1,7 @@
 """What a process of a training holds for itself, kept so that a resumed run goes on bit for bit."""
 
+from __future__ import annotations
+
 import io
 import random
 import signal

@@ -1,5 +1,7 @@
 """Validation of a model: its images shared among the processes, PSNR and SSIM on the device."""
 
+from __future__ import annotations
+
 import logging
 import math
 import sys

@@ -1,5 +1,7 @@
 """Option files: what may stand in them, as typed structures, and what is said where something is wrong."""
 
+from __future__ import annotations
+
 from lmlt_arch.options.checks.files import file_findings, file_mistakes
 from lmlt_arch.options.checks.needed import degradation_mistakes
 from lmlt_arch.options.checks.run import (

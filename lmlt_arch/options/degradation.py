@@ -1,5 +1,7 @@
 """The keys of the degradation: those of BasicSR's `RealESRGANModel` and `RealESRGANDataset`, and our own."""
 
+from __future__ import annotations
+
 from typing import Annotated, Literal
 
 from PIL import features

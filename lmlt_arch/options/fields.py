@@ -1,5 +1,7 @@
 """What the sections of an option file are made of."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any

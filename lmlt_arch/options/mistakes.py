@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from lmlt_arch.errors import LmltError
+
 Place = tuple[str | int, ...]
 Lines = Mapping[Place, int]
 
@@ -34,7 +36,7 @@ class Mistake(NamedTuple):
         return self.kind == NOTE
 
 
-class OptionError(ValueError):
+class OptionError(LmltError, ValueError):
     """Options that cannot be used; the message names every mistake, one a line, with place and fix."""
 
     def __init__(

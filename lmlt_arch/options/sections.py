@@ -1,5 +1,7 @@
 """Every section of an option file but `train`."""
 
+from __future__ import annotations
+
 from typing import Literal
 
 from pydantic import ConfigDict, Field

@@ -1,5 +1,7 @@
 """The section `train`."""
 
+from __future__ import annotations
+
 from typing import Literal
 
 from pydantic import Field

@@ -1,5 +1,7 @@
 """Second-order degradation: LQ images of real-world training, as BasicSR's Real-ESRGAN makes them."""
 
+from __future__ import annotations
+
 from lmlt_arch.options import OptionError
 from realsr.degradation.draws import Draws
 from realsr.degradation.filters import sharpen

@@ -1,5 +1,7 @@
 """Stage 1 of ESC-Real: L1 between the output and sharpened ground truth."""
 
+from __future__ import annotations
+
 from torch import Tensor
 
 from realsr.degradation import read_gt_usm, sharpen

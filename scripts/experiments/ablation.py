@@ -13,6 +13,8 @@ says nothing; more --seeds make it smaller. By default networks are small and tr
 what is learned first; --full trains networks as large and as long as the option file says, on GPUs.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path

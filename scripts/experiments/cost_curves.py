@@ -17,13 +17,15 @@ steps.
 Default: a few minutes on two CPU cores. For a GPU: --sides 128 256 512 1024 2048 --repeats 30.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from lmlt_arch.evaluation.errors import UsageError
+from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.profile.subjects import find_subjects
 from lmlt_arch.experiments.cost_curves import Sweep, run_cost_curves
 from lmlt_arch.experiments.program import Outcome, make_parser, run_experiment

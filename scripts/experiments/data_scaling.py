@@ -14,12 +14,14 @@ sees few patches of any set and is flat early: what it says holds for its length
 option file says.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
-from lmlt_arch.evaluation.errors import UsageError
+from lmlt_arch.errors import UsageError
 from lmlt_arch.experiments.data_scaling import run_data_scaling
 from lmlt_arch.experiments.program import Outcome, make_parser, run_experiment
 from lmlt_arch.experiments.training import (

@@ -16,6 +16,8 @@ as they all see the same image: compare with the preset of the same name. Crops 
 each other: take as many photographs as crops.
 """
 
+from __future__ import annotations
+
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -26,7 +28,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lmlt_arch.evaluation.errors import DataError, UsageError
+from lmlt_arch.errors import DataError, UsageError
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.experiments.interval import Interval, bootstrap
 from lmlt_arch.experiments.photographs import Photograph, add_data_options, read_photographs
@@ -152,7 +154,7 @@ def summary(findings: Mapping[str, Findings]) -> str:
     return "\n".join(lines)
 
 
-def draw(findings: Mapping[str, Findings]) -> "Figure":
+def draw(findings: Mapping[str, Findings]) -> Figure:
     """A heat map for each network."""
     figure = new_figure(max(5, 4.2 * len(findings)), 4.6)
     axes = figure.subplots(1, len(findings), squeeze=False)[0]

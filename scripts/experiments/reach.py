@@ -19,6 +19,8 @@ training makes of it. Intervals (95 %) resample images. LAM is drawn for one ima
 mean of all.
 """
 
+from __future__ import annotations
+
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -29,7 +31,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lmlt_arch.evaluation.errors import DataError, UsageError
+from lmlt_arch.errors import DataError, UsageError
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.experiments.interval import Interval, bootstrap
 from lmlt_arch.experiments.photographs import Photograph, add_data_options, read_photographs
@@ -210,7 +212,7 @@ def summary(findings: Mapping[str, Findings]) -> str:
     return "\n".join(lines)
 
 
-def draw(findings: Mapping[str, Findings], shown: Shown) -> "Figure":
+def draw(findings: Mapping[str, Findings], shown: Shown) -> Figure:
     """For each network its receptive field and its LAM beside the image."""
     columns = len(findings) + 1
     figure = new_figure(2.4 * columns, 5.2)
@@ -237,14 +239,14 @@ def draw(findings: Mapping[str, Findings], shown: Shown) -> "Figure":
     return figure
 
 
-def outline(axis: "Axes", patch: Patch) -> None:
+def outline(axis: Axes, patch: Patch) -> None:
     """Draw the border of a patch."""
     left, top, side = patch.left - 0.5, patch.top - 0.5, patch.side
     corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]) * side + (left, top)
     axis.plot(*corners.T, color="yellow", linewidth=1)
 
 
-def draw_shares(axis: "Axes", findings: Mapping[str, Findings]) -> None:
+def draw_shares(axis: Axes, findings: Mapping[str, Findings]) -> None:
     """Share of the receptive field over the side of the square."""
     for number, (name, found) in enumerate(findings.items()):
         shares = 100 * np.array(shares_within(found.field))

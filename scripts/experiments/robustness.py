@@ -16,13 +16,15 @@ Default: the middle 256 pixels of at most 8 images, a few minutes on two CPU cor
 everything.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
+from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.benchmark.datasets import find_dataset
-from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.experiments.networks import load_upscalers
 from lmlt_arch.experiments.program import Outcome, make_parser, run_experiment
 

@@ -27,6 +27,8 @@ SwinIR-unshifted (without shifted windows). They are saved as PREFIX_NAME.pth, w
 hundred iterations are no training: give many thousands, on a GPU, for results that mean something.
 """
 
+from __future__ import annotations
+
 import math
 import sys
 from argparse import Namespace
@@ -39,7 +41,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lmlt_arch.evaluation.errors import DataError, UsageError
+from lmlt_arch.errors import DataError, UsageError
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.outputs import check_outputs
 from lmlt_arch.experiments.brief_training import train_briefly
@@ -240,7 +242,7 @@ def summary(findings: Mapping[str, Findings]) -> str:
     return "\n".join(lines)
 
 
-def draw(findings: Mapping[str, Findings]) -> "Figure":
+def draw(findings: Mapping[str, Findings]) -> Figure:
     """Ratios by window, curves over the phase, and a map of each network."""
     figure = new_figure(max(9, 2 * len(findings)), 8)
     rows = figure.add_gridspec(2, 1, height_ratios=(2.6, 1))
@@ -259,7 +261,7 @@ def draw(findings: Mapping[str, Findings]) -> "Figure":
     return figure
 
 
-def draw_ratios(axis: "Axes", findings: Mapping[str, Findings], kind: str) -> None:
+def draw_ratios(axis: Axes, findings: Mapping[str, Findings], kind: str) -> None:
     """Ratio and interval at each window size; bars of gray for the control."""
     for number, found in enumerate(findings.values()):
         for level in found.boundaries[kind]:
@@ -281,7 +283,7 @@ def draw_ratios(axis: "Axes", findings: Mapping[str, Findings], kind: str) -> No
     axis.set(title=f"{kind} at borders over the inside", xlabel="window (input pixels); gray: control")
 
 
-def draw_curves(axis: "Axes", findings: Mapping[str, Findings], kind: str) -> None:
+def draw_curves(axis: Axes, findings: Mapping[str, Findings], kind: str) -> None:
     """The ratio over the phase in the largest window, the border in the middle."""
     for number, (name, found) in enumerate(findings.items()):
         level = found.boundaries[kind][-1]

@@ -1,5 +1,7 @@
 """The page of commands: what `lmlt SUBCOMMAND --help` prints, for each."""
 
+from __future__ import annotations
+
 import argparse
 import os
 

@@ -1,5 +1,7 @@
 """The navigation: known pages in the order of a reader's way, then whatever else lies in `docs/`."""
 
+from __future__ import annotations
+
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any

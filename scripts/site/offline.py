@@ -1,5 +1,7 @@
 """Warn, and so fail a strict build, where a page would load anything from elsewhere."""
 
+from __future__ import annotations
+
 import logging
 import re
 

@@ -1,5 +1,7 @@
 """The page of option keys, from the typed options and from the constructors that option files name."""
 
+from __future__ import annotations
+
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping

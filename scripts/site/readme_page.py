@@ -3,6 +3,8 @@
 Pages link to it as readers of the repository do (`../README.md#upscale`), and it to pages (`docs/index.md`).
 """
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 from posixpath import relpath

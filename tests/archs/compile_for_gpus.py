@@ -3,6 +3,8 @@
 That takes no GPU: the assembler comes with Triton.
 """
 
+from __future__ import annotations
+
 import inspect
 from typing import Any
 

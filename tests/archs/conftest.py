@@ -1,5 +1,7 @@
 """Fixtures of the network tests."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from pathlib import Path

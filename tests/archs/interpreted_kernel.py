@@ -1,5 +1,7 @@
 """The Triton kernels against readable definitions, interpreted: `test_triton_kernel.py` runs this."""
 
+from __future__ import annotations
+
 import copy
 import functools
 from collections.abc import Callable, Iterator

@@ -1,5 +1,7 @@
 """The networks of ablations: official by default, and doing what their arguments say; their checkpoints."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Every network equals the plain reference: outputs and gradients, any size, any batch, both modes."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from helpers.numerics import DEVICE, DTYPE, assert_close

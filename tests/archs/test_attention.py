@@ -1,5 +1,7 @@
 """All attention backends compute the same function; Flash within the bound that it reports."""
 
+from __future__ import annotations
+
 import math
 import warnings
 

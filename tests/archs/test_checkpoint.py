@@ -1,5 +1,7 @@
 """From a file alone to the network: every class, variant and hyperparameter, and every kind of damage."""
 
+from __future__ import annotations
+
 import itertools
 import os
 import pickle

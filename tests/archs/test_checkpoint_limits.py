@@ -1,5 +1,7 @@
 """Checkpoints that claim more than they hold, or hold numbers of other kinds, through all who read them."""
 
+from __future__ import annotations
+
 import re
 import resource
 import time

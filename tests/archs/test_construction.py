@@ -1,5 +1,7 @@
 """Constructors: official arguments, initial values, cost, and refusals."""
 
+from __future__ import annotations
+
 import inspect
 import subprocess
 import sys

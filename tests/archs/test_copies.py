@@ -1,5 +1,7 @@
 """Copies and reloaded networks are independent and use their own parameters, whatever the backend."""
 
+from __future__ import annotations
+
 import copy
 
 import pytest

@@ -1,5 +1,7 @@
 """Inference by fused kernels computes what the readable networks define."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import pytest

@@ -1,5 +1,7 @@
 """The project's own figures: nothing outside of the repository is needed."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """The networks and the plain reference against recorded runs of the published code."""
 
+from __future__ import annotations
+
 import hashlib
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Training works in either mode, reaches every parameter and leaves the input alone."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from helpers.numerics import DEVICE, assert_close

@@ -1,5 +1,7 @@
 """Checkpoints to start a training from: whole, of another scale, and wrong ones."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

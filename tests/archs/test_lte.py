@@ -1,5 +1,7 @@
 """Networks of any scale: recorded runs, the plain reference, and that parts of an image equal the whole."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

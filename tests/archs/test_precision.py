@@ -1,5 +1,7 @@
 """Half precision, autocast, and inputs far outside of [0, 1]."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from helpers.numerics import DEVICE, assert_close

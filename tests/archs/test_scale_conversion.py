@@ -1,5 +1,7 @@
 """Loading the weights of one scale into a network of another; baking the symmetric kernel."""
 
+from __future__ import annotations
+
 import copy
 
 import pytest

@@ -1,5 +1,7 @@
 """Any height and width from one pixel; the padding rule; batches."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

@@ -1,5 +1,7 @@
 """`torch.export` and `torch.compile`: one program for every size, equal to the eager network."""
 
+from __future__ import annotations
+
 import io
 import warnings
 from typing import Any

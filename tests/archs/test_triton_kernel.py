@@ -1,5 +1,7 @@
 """The Triton kernels: in Triton's interpreter, through Triton's compiler, and what runs without either."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

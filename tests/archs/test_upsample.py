@@ -1,5 +1,7 @@
 """UniUpsample, DySample and the upscaling of ESC-Real: every option with every scale."""
 
+from __future__ import annotations
+
 import pytest
 import reference
 import torch

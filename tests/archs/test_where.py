@@ -1,5 +1,7 @@
 """Kernels run only where they were seen to agree with what they stand in for."""
 
+from __future__ import annotations
+
 import warnings
 
 import pytest

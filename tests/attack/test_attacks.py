@@ -1,5 +1,7 @@
 """The short lane of `scripts/attack.sh`: a few attacks of each kind, the same ones each time."""
 
+from __future__ import annotations
+
 import os
 import re
 import subprocess

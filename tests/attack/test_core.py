@@ -1,5 +1,7 @@
 """The attacks see what they are there for: each kind of loss, made by a command that loses."""
 
+from __future__ import annotations
+
 import os
 import random
 import resource

@@ -1,5 +1,7 @@
 """Small datasets and option files in which nothing is wrong, to be broken by tests."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """`lmlt check`: what it finds in deliberately broken option files and datasets, and what it says."""
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Callable
 from pathlib import Path

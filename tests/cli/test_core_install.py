@@ -1,5 +1,7 @@
 """The commands where nothing but the core is installed."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """`lmlt info`: what it says of a file, and its count of operations against one made layer by layer."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Photographs and a way to run the command on them."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys
@@ -36,11 +38,11 @@ def photos(tmp_path: Path, photo_arrays: dict[str, NDArray[np.uint8]]) -> Path:
 
 
 @pytest.fixture
-def command(tmp_path: Path, repo_root: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+def command(tmp_path: Path, repo_root: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start `lmlt prepare` with some arguments in the folder above `datasets`; end it with the test."""
     started = []
 
-    def start(*args: object, **options: Any) -> "subprocess.Popen[str]":
+    def start(*args: object, **options: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "lmlt_arch", "prepare", *map(str, args)],
             cwd=tmp_path,

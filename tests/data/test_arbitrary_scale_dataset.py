@@ -1,5 +1,7 @@
 """LR at any scale: one scale for each step on all processes, and pairs as MATLAB makes them."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

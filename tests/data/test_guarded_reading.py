@@ -1,5 +1,7 @@
 """Damaged images in training data, of folders and LMDBs, read as BasicSR reads them."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,5 +1,7 @@
 """LMDBs that were not copied whole, in which reading would end the process, and lists that lie."""
 
+from __future__ import annotations
+
 import os
 import shutil
 from pathlib import Path

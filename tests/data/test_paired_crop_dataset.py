@@ -1,5 +1,7 @@
 """PairedCropDataset on raw LMDBs against BasicSR's PairedImageDataset on its own PNG LMDBs."""
 
+from __future__ import annotations
+
 import random
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Pairs told by the names of their images."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

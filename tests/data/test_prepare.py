@@ -1,5 +1,7 @@
 """`lmlt prepare` on real files, its outputs read by stock BasicSR."""
 
+from __future__ import annotations
+
 import os
 import random
 import subprocess
@@ -375,7 +377,7 @@ def test_clashing_names_and_empty_folders(photos: Path, capsys: pytest.CaptureFi
 
 
 def test_the_command_with_worker_processes(
-    photos: Path, command: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+    photos: Path, command: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     """The same bytes from two workers as from none; progress on standard error, the way on in the output."""
     (photos / "broken.png").write_text("")

@@ -1,5 +1,7 @@
 """`lmlt prepare` interrupted, repeated and changed."""
 
+from __future__ import annotations
+
 import json
 import os
 import resource

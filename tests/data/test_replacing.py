@@ -1,5 +1,7 @@
 """LMDBs that take the place of others: killed at every step, and two writers at once."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import sys

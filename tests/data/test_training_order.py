@@ -1,5 +1,7 @@
 """The order of training samples and what is drawn for them: alike for any workers, ranks and resumes."""
 
+from __future__ import annotations
+
 import pickle
 import random
 from typing import Any

@@ -1,5 +1,7 @@
 """What README and documentation say to type runs on small stand-ins, or is marked and can be typed."""
 
+from __future__ import annotations
+
 import shlex
 import shutil
 import subprocess

@@ -1,5 +1,7 @@
 """The pages: nothing is missing from those that are generated, and a strict build refuses what is broken."""
 
+from __future__ import annotations
+
 import importlib.util
 import inspect
 import json

@@ -1,5 +1,7 @@
 """`lmlt benchmark`: the figures, the folders it finds, the tables, and what is refused."""
 
+from __future__ import annotations
+
 import csv
 import json
 import os
@@ -179,7 +181,7 @@ def test_equal_images_are_null_in_json(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_every_published_figure_has_a_network_and_a_source() -> None:
-    table = json.loads(files("lmlt_arch.evaluation").joinpath("published.json").read_text())
+    table = json.loads(files("lmlt_arch.evaluation.benchmark").joinpath("published.json").read_text())
     for figure in table["figures"]:
         assert figure["scale"] in PRESETS[figure["network"]].scales
         found = published_figures(figure["network"], figure["scale"], figure["data"].upper())

@@ -1,5 +1,7 @@
 """`lmlt compare`: what is compared, the picture, and what is refused."""
 
+from __future__ import annotations
+
 import io
 import os
 from pathlib import Path
@@ -16,9 +18,9 @@ from lmlt_arch import load_model
 from lmlt_arch.archs import LMLT
 from lmlt_arch.cli import main
 from lmlt_arch.data.imresize import imresize
+from lmlt_arch.errors import DataError
 from lmlt_arch.evaluation.compare.comparison import Comparison, Crop, Version, choose_crops, compare
 from lmlt_arch.evaluation.compare.sheet import COLORS, draw_sheets
-from lmlt_arch.evaluation.errors import DataError
 from lmlt_arch.evaluation.models import LoadedModel, load_models
 from lmlt_arch.evaluation.pairs import Scores
 

@@ -1,5 +1,7 @@
 """Names of files, datasets and networks are data wherever they are printed."""
 
+from __future__ import annotations
+
 import csv
 import html
 import io

@@ -1,5 +1,7 @@
 """The page of `lmlt compare --html` in a real browser: dragged, zoomed, typed at, and looked at."""
 
+from __future__ import annotations
+
 import base64
 import io
 import json
@@ -13,9 +15,9 @@ import pytest
 from helpers.chromium import SHIFT, Chromium, find_chromium
 from PIL import Image
 
+from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.compare.comparison import Comparison, Version
 from lmlt_arch.evaluation.compare.page import make_page
-from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.evaluation.pairs import Scores
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)

@@ -1,5 +1,7 @@
 """`lmlt profile`: counts by hand, rows that do not run, tables, the picture, and what is refused."""
 
+from __future__ import annotations
+
 import io
 import json
 import sys

@@ -1,5 +1,7 @@
 """The ablation runner: a variant that is planted better is found; runs are alike; runs resume."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import yaml
 from helpers.experiment_programs import program
 from helpers.small_evaluations import photo, save
 
-from lmlt_arch.evaluation.errors import UsageError
+from lmlt_arch.errors import UsageError
 from lmlt_arch.experiments.ablation import read_plan
 from lmlt_arch.experiments.training import Schedule, run_options
 

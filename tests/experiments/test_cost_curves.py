@@ -1,5 +1,7 @@
 """Exponents of planted costs, and points that are measured or say why not."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import torch
 from helpers.experiment_programs import program
 from torch import Tensor, nn
 
-from lmlt_arch.evaluation.errors import DataError
+from lmlt_arch.errors import DataError
 from lmlt_arch.evaluation.profile.subjects import Subject, find_subject
 from lmlt_arch.experiments.cost_curves import (
     Point,

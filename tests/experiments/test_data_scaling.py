@@ -1,5 +1,7 @@
 """Data scaling: shares that are nested, and a planted learner whose quality follows the number of images."""
 
+from __future__ import annotations
+
 import json
 import math
 from pathlib import Path
@@ -12,7 +14,7 @@ from helpers.experiment_programs import program
 from helpers.small_evaluations import photo, save
 
 from lmlt_arch.archs import ESC
-from lmlt_arch.evaluation.errors import UsageError
+from lmlt_arch.errors import UsageError
 from lmlt_arch.experiments.data_scaling import (
     Curve,
     counts_of,

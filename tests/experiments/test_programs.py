@@ -1,5 +1,7 @@
 """What all programs have in common."""
 
+from __future__ import annotations
+
 import io
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """How far networks look: those whose reach is known, LAM's own axioms, and the program."""
 
+from __future__ import annotations
+
 import json
 from importlib.util import find_spec
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Degradations against plain references, and a planted network that undoes one of them exactly."""
 
+from __future__ import annotations
+
 import io
 import json
 from pathlib import Path
@@ -13,8 +15,8 @@ from helpers.small_evaluations import checkpoint, photo, save
 from PIL import Image
 
 from lmlt_arch.data.imresize import imresize
+from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.benchmark.datasets import find_dataset
-from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.experiments.damage import (
     RESIZERS,
     Corruption,

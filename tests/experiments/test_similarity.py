@@ -1,5 +1,7 @@
 """CKA of layers: the same, turned, unrelated; the estimator against its definition, batches against all."""
 
+from __future__ import annotations
+
 import itertools
 import json
 from pathlib import Path
@@ -14,7 +16,7 @@ from skimage import data
 from torch import Tensor, nn
 
 from lmlt_arch.archs import ESC, LMLT
-from lmlt_arch.evaluation.errors import UsageError
+from lmlt_arch.errors import UsageError
 from lmlt_arch.experiments.brief_training import BRIEF
 from lmlt_arch.experiments.similarity import Layers, cka, compare_layers, find_layers, unbiased_hsic
 

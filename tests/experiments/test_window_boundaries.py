@@ -1,5 +1,7 @@
 """Borders of windows: networks that err there by what is planted, and a program that says so."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from skimage import data
 from torch import Tensor, nn
 
 from lmlt_arch.archs import ESC, LMLT
-from lmlt_arch.evaluation.errors import UsageError
+from lmlt_arch.errors import UsageError
 from lmlt_arch.experiments.brief_training import BRIEF, train_briefly
 from lmlt_arch.experiments.photographs import read_photographs
 from lmlt_arch.experiments.probed_networks import build_networks, unshift_windows, window_sizes

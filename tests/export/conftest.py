@@ -1,5 +1,7 @@
 """Checkpoints to export and convert."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Networks of any scale as ONNX: the size is an input, and lmlt upscale passes it on."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

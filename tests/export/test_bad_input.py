@@ -1,5 +1,7 @@
 """What `lmlt export` and `lmlt convert` cannot use: one line, the right exit status, nothing left behind."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Callable

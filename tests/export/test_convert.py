@@ -1,5 +1,7 @@
 """`lmlt convert`: formats and keys to the bit, other forms by what the networks put out."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import Any

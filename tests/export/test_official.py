@@ -1,5 +1,7 @@
 """The published weights outside of this package, on Set5: the published protocol's figures."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """ONNX of every network, checked by onnx and run by onnxruntime."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import onnx

@@ -1,5 +1,7 @@
 """Files of other programs, and files that are no use."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """Programs of torch.export."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """The networks through the real spandrel, and spandrel's own networks beside them."""
 
+from __future__ import annotations
+
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator

@@ -1,5 +1,7 @@
 """The comparison that decides whether an exported file appears."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from helpers.small_networks import SMALL

@@ -6,6 +6,8 @@ A file holds a small network's names and shapes, its output, and its gradients, 
 and inputs (`golden_rules`), in float64. They hold the numbers in place where the published ones are absent.
 """
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

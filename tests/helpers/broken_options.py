@@ -1,5 +1,7 @@
 """Option files broken at random: keys deleted, renamed, moved, values of other kinds and sizes."""
 
+from __future__ import annotations
+
 import copy
 from typing import Any
 

@@ -1,5 +1,7 @@
 """A headless Chromium driven through its DevTools protocol over two pipes: real input, real pixels."""
 
+from __future__ import annotations
+
 import base64
 import io
 import json

@@ -4,6 +4,8 @@ A block of code that needs what no test has is marked in the line above it, invi
 `<!-- needs: data -->`, `<!-- needs: minutes -->` or `<!-- needs: gpu -->`.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import importlib.util

@@ -1,5 +1,7 @@
 """The programs in scripts/experiments, called in this process."""
 
+from __future__ import annotations
+
 import runpy
 from collections.abc import Callable
 from pathlib import Path

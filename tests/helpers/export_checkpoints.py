@@ -1,5 +1,7 @@
 """Weights for the tests of export and conversion."""
 
+from __future__ import annotations
+
 import torch
 from helpers.small_networks import SMALL
 from torch import Tensor

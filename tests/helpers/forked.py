@@ -3,6 +3,8 @@
 Torchvision is not among it: its import is what a fix is for.
 """
 
+from __future__ import annotations
+
 import atexit
 import functools
 import json
@@ -69,7 +71,7 @@ for line in sys.stdin:
 
 
 @functools.cache
-def _server() -> "subprocess.Popen[str]":
+def _server() -> subprocess.Popen[str]:
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER],
         stdin=subprocess.PIPE,

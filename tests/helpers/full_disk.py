@@ -1,5 +1,7 @@
 """A disk without room: a real limit on the size of files, which the kernel enforces."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 

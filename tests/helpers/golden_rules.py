@@ -3,6 +3,8 @@
 Nothing here draws from torch's generators: the same numbers on every machine and with every release.
 """
 
+from __future__ import annotations
+
 import json
 import zlib
 from pathlib import Path

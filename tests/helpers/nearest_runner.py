@@ -1,5 +1,7 @@
 """A runner whose results are known."""
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -4,6 +4,8 @@
 device or precision.
 """
 
+from __future__ import annotations
+
 import os
 
 import torch

@@ -1,5 +1,7 @@
 """Image files byte by byte: of kinds that encoders do not write when asked."""
 
+from __future__ import annotations
+
 import io
 import struct
 import zlib

@@ -1,5 +1,7 @@
 """The degradation's part of the official option files for ESC-Real, as BasicSR's keys."""
 
+from __future__ import annotations
+
 from typing import Any
 
 KINDS = ["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]

@@ -1,5 +1,7 @@
 """ONNX files that were not made by this package."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Networks with known answers, and the programs that look for them."""
 
+from __future__ import annotations
+
 import importlib.util
 from pathlib import Path
 from types import ModuleType

@@ -1,5 +1,7 @@
 """Small networks and images for the tests of evaluations."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

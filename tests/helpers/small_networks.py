@@ -1,5 +1,7 @@
 """One small network of every kind and variant, which the tests of all networks are driven by."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Published option files made small, for BasicSR's own pipelines in this process."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Small checkpoints to go on from, as a training leaves them, and damage to their files."""
 
+from __future__ import annotations
+
 import zipfile
 from collections.abc import Callable
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Official options for ESC-Real's two stages, for networks and images small enough for a test."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

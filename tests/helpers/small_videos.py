@@ -1,5 +1,7 @@
 """Tiny videos made with PyAV, and what is in a video file."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction

@@ -1,5 +1,7 @@
 """Modules of BasicSR as they come, beside the patched ones that this process has imported."""
 
+from __future__ import annotations
+
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any

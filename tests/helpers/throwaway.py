@@ -1,5 +1,7 @@
 """Throw-away environments: all that this interpreter has, except for BasicSR and the plugin."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import subprocess

@@ -1,5 +1,7 @@
 """Built distributions, environments that have them, and a training small enough for a test."""
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """Whatever `basicsr` is, it imports and trains as it does without the plugin."""
 
+from __future__ import annotations
+
 import re
 import subprocess
 import sys

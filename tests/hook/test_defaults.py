@@ -1,5 +1,7 @@
 """What `parse_options` gives for keys that a file leaves out, and where there is no GPU to prefetch to."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable
 from pathlib import Path

@@ -1,5 +1,7 @@
 """What `lmlt doctor` says, and that commands see the BasicSR that a training there would see."""
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -1,5 +1,7 @@
 """`--force_yml` gives values and is no program: for our models, for those of others, and in every release."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The launchers' words when something is missing or something else has the name."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable
 from pathlib import Path

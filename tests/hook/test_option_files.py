@@ -1,5 +1,7 @@
 """Broken option files given to BasicSR itself: one message, and nothing is created."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The plugin as wheel, sdist and editable install: what it brings, what it costs, what it leaves behind."""
 
+from __future__ import annotations
+
 import sys
 import tarfile
 import timeit

@@ -1,5 +1,7 @@
 """Patches for images, losses and files: stock code's failure without each, the result with it."""
 
+from __future__ import annotations
+
 import argparse
 import collections
 import multiprocessing

@@ -1,5 +1,7 @@
 """Each failure of `import basicsr` on today's libraries, and on tomorrow's, with and without its patch."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

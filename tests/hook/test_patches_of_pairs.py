@@ -1,5 +1,7 @@
 """Patches for the images of BasicSR's datasets: stock code's failure, the result, what stays untouched."""
 
+from __future__ import annotations
+
 import copy
 import random
 from collections.abc import Callable

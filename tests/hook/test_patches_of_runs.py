@@ -1,5 +1,7 @@
 """Runs of one name at once, one after the other, and after one that was killed."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import signal

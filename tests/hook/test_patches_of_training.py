@@ -1,6 +1,8 @@
 """Patches for options, processes and the course of a training: stock code's failure, and the result."""
 
 # mypy: allow-subclassing-any
+from __future__ import annotations
+
 import logging
 import socket
 import sys

@@ -1,5 +1,7 @@
 """The table of patches itself."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

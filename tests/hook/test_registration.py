@@ -1,5 +1,7 @@
 """Our names in a registry: present under plain names, and gone as soon as the user brings one like it."""
 
+from __future__ import annotations
+
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
 

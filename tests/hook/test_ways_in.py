@@ -1,5 +1,7 @@
 """Every way in which users start BasicSR finds our networks, models, losses and datasets."""
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Callable
 from pathlib import Path

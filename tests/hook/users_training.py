@@ -7,6 +7,8 @@ there, what keeps any training from starting on this machine is got out of the w
 classes have names that the plugin uses too.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 from importlib.util import find_spec

@@ -1,5 +1,7 @@
 """Small networks and photographs, and processes whose memory counts."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

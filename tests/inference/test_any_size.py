@@ -1,5 +1,7 @@
 """Networks of any scale make every size themselves, and tiles of them leave no trace."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Recordings repeat what the network computes; without a GPU only the choice of the runner is tested."""
 
+from __future__ import annotations
+
 import copy
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,5 +1,7 @@
 """Images that are upscaled in rows through the disk."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from dataclasses import replace

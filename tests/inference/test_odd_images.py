@@ -1,5 +1,7 @@
 """Images of kinds that are easily mistaken: each is refused, noted, or as another decoder sees it."""
 
+from __future__ import annotations
+
 import io
 import struct
 import zlib

@@ -1,5 +1,7 @@
 """Image files of every kind, written and read again."""
 
+from __future__ import annotations
+
 import io
 import itertools
 import os

@@ -1,5 +1,7 @@
 """Files through the three stages."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Tiles against whole images."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -128,7 +130,7 @@ def test_progress_counts_each_pixel_once() -> None:
 
 class TestOutOfMemory:
     @staticmethod
-    def network(most: int, error: type[Exception] = torch.OutOfMemoryError) -> "nn.Module":
+    def network(most: int, error: type[Exception] = torch.OutOfMemoryError) -> nn.Module:
         class Limited(Blur):
             def forward(self, x: Tensor) -> Tensor:
                 if x.shape[0] * x.shape[2] * x.shape[3] > most:

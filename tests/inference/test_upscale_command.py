@@ -1,5 +1,7 @@
 """`lmlt upscale` as it is typed."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -428,7 +430,7 @@ def test_a_folder_that_cannot_be_written(lmlt: Command, here: Path) -> None:
     ]
 
 
-def run(repo_root: Path, here: Path, *args: str) -> "subprocess.CompletedProcess[str]":
+def run(repo_root: Path, here: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         args,
         cwd=here,

@@ -1,5 +1,7 @@
 """`lmlt upscale` among odd files: each gets its result or one clear line, and none stops the rest."""
 
+from __future__ import annotations
+
 import os
 import re
 import shutil
@@ -228,7 +230,7 @@ def test_streams_that_are_full(lmlt: Command, monkeypatch: pytest.MonkeyPatch) -
     ]
 
 
-def shell(repo_root: Path, command: str) -> "subprocess.CompletedProcess[str]":
+def shell(repo_root: Path, command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         f"{sys.executable} -m lmlt_arch {command}",
         shell=True,

@@ -1,5 +1,7 @@
 """`lmlt upscale` on videos, and with an ONNX file."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """`Upscaler` on arrays, tensors and images of Pillow."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from pathlib import Path

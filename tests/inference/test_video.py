@@ -1,5 +1,7 @@
 """Videos: frames upscaled one by one, everything else as it was, in files that FFmpeg made and reads."""
 
+from __future__ import annotations
+
 from fractions import Fraction
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """The colors of videos: what reaches the network, and what comes back."""
 
+from __future__ import annotations
+
 import gc
 import io
 import os

@@ -1,5 +1,7 @@
 """Videos that cannot be used: one clear line, and nothing written."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from fractions import Fraction

@@ -1,5 +1,7 @@
 """Videos whose making was ended: what is done is kept, and goes on from there."""
 
+from __future__ import annotations
+
 import json
 import os
 import signal

@@ -1,5 +1,7 @@
 """Threads around the network: work overlaps, little waits, and errors and endings get through."""
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Generator
 

@@ -1,5 +1,7 @@
 """Measures of pyiqa: those without weights where it is installed, and what is said where it is not."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from importlib.util import find_spec

@@ -1,5 +1,7 @@
 """PSNR and SSIM on the device against BasicSR's own, on photographs and on noise."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import Any

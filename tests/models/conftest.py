@@ -1,5 +1,7 @@
 """Options of tiny networks, as BasicSR's `parse_options` would hand them to a model."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Callable
 from pathlib import Path

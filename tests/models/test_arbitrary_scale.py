@@ -1,5 +1,7 @@
 """ArbitraryScaleModel: batches of any scale, chosen pixels, validation at any size, and what it refuses."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Sets of files to go on from: which are whole, what is said of those that are not, and which is taken."""
 
+from __future__ import annotations
+
 import json
 import shutil
 import threading

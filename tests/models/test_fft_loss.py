@@ -1,5 +1,7 @@
 """FFTLoss against a transform written out as sums."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

@@ -1,5 +1,7 @@
 """One training step, validation, loading and saving of the models, on tiny networks."""
 
+from __future__ import annotations
+
 import copy
 import logging
 import random

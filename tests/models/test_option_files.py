@@ -1,5 +1,7 @@
 """The option files: what they say, that BasicSR reads them, and that they come from the generator."""
 
+from __future__ import annotations
+
 import importlib.util
 import itertools
 import sys

@@ -1,5 +1,7 @@
 """Mistakes in an option file: one error that names the place and the cure."""
 
+from __future__ import annotations
+
 import copy
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Two processes against one with the doubled batch, by gloo and DistributedDataParallel."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Mixed precision, layouts, compilation, micro-batches, freezing: what they change, what they must not."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,5 +1,7 @@
 """What makes a training step fast or small: that it changes nothing, and that it is there."""
 
+from __future__ import annotations
+
 import copy
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Training, resuming and testing by the commands a user types: disk and LMDB, one process and two."""
 
+from __future__ import annotations
+
 import os
 import re
 import subprocess

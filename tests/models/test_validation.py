@@ -1,5 +1,7 @@
 """Validation: its figures, files and random numbers, on one process and on two."""
 
+from __future__ import annotations
+
 import logging
 import random
 import re

@@ -3,6 +3,8 @@
 two_ranks.py OPTIONS BATCH OUT: OPTIONS is a JSON file, BATCH a file of torch.save, OUT a folder.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys

@@ -3,6 +3,8 @@
 LMLT_FUZZ=20000 tries so many, at random; without it, the same few hundred are tried every time.
 """
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """`lmlt check`: networks that are not ours, whose output is not what a training compares."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

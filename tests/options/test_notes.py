@@ -1,5 +1,7 @@
 """What is said of an option file without being a mistake, and what stays one; hints that do not mislead."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Keys are judged by the class that the registry holds: ours, BasicSR's own, or somebody else's."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterator
 from pathlib import Path

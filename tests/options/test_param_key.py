@@ -1,5 +1,7 @@
 """`path: param_key_g`: which weights of a checkpoint are taken."""
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Option files that are no option files: one line that names the place, at once, and nothing is run."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from pathlib import Path

@@ -1,5 +1,7 @@
 """The JSON schema for editors: current, and of the same opinion as the checks."""
 
+from __future__ import annotations
+
 import json
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """The batch that counts: of each process, over all of them, and of the recipe."""
 
+from __future__ import annotations
+
 import logging
 import re
 import shlex

@@ -1,5 +1,7 @@
 """Losses and measures that fail when they are run: each is run once on noise, before anything starts."""
 
+from __future__ import annotations
+
 import argparse
 import random
 import urllib.request

@@ -1,5 +1,7 @@
 """Values that constructors take and training does not, and files that are not what they should be."""
 
+from __future__ import annotations
+
 import copy
 from pathlib import Path
 from typing import Any, Literal
@@ -188,7 +190,7 @@ def test_a_measure_or_loss_of_ones_own_is_judged_by_its_signature(
         return float(rest.get("bordr", 0))
 
     class Loss(torch.nn.L1Loss):
-        def __init__(self, power: "int", *, soft: bool) -> None:
+        def __init__(self, power: int, *, soft: bool) -> None:
             super().__init__()
 
     monkeypatch.setitem(METRIC_REGISTRY._obj_map, "measure", measure)

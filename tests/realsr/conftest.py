@@ -1,5 +1,7 @@
 """Official settings, and photographs, small."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import pytest

@@ -1,5 +1,7 @@
 """Equality with BasicSR's own functions for equal draws, stage by stage and as a whole."""
 
+from __future__ import annotations
+
 import math
 import random
 from collections.abc import Iterator

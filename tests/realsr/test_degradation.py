@@ -1,5 +1,7 @@
 """The degradation by itself: chance, seeds, stages, devices and dtypes."""
 
+from __future__ import annotations
+
 import math
 import subprocess
 import sys

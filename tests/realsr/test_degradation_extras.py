@@ -1,5 +1,7 @@
 """What goes beyond BasicSR: off unless asked for, and right when asked for."""
 
+from __future__ import annotations
+
 import io
 import re
 from typing import Any

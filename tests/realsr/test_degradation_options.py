@@ -1,5 +1,7 @@
 """Option files: what is read, and what is said of those that cannot be."""
 
+from __future__ import annotations
+
 import copy
 from typing import Any
 

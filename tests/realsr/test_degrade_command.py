@@ -1,5 +1,7 @@
 """`lmlt degrade` on photographs."""
 
+from __future__ import annotations
+
 import csv
 import os
 import subprocess

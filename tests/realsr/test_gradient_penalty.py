@@ -1,5 +1,7 @@
 """Gradient penalties against BasicSR's, against a function whose gradient is known, and by what they do."""
 
+from __future__ import annotations
+
 import itertools
 
 import pytest

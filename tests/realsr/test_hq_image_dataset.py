@@ -1,5 +1,7 @@
 """A user's own photographs as a BasicSR dataset: folders, lists, LMDB, crops, damage."""
 
+from __future__ import annotations
+
 import random
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Both stages: equal to BasicSR's and to plain steps, reproducible, resumable, clear about mistakes."""
 
+from __future__ import annotations
+
 import copy
 import random
 import socket

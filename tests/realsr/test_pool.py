@@ -1,5 +1,7 @@
 """The pool keeps pairs together, is reproducible, and goes on from a state."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Two processes of stage 2 against one with the doubled batch: both networks end alike."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 from typing import Any

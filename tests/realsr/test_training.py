@@ -1,5 +1,7 @@
 """Both stages, fine-tuning and testing by the commands a user types, from the shipped option files."""
 
+from __future__ import annotations
+
 import os
 import re
 import subprocess

@@ -5,6 +5,8 @@ a full matrix, the relative bias gathered element by element. Names and order of
 official ones, so a state dict of either loads into the other with `strict=True`.
 """
 
+from __future__ import annotations
+
 from reference.esc import ESC, symmetrized
 from reference.esc_fp import ESCFP
 from reference.esc_real import ESCReal, ESCRealM

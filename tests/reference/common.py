@@ -1,5 +1,7 @@
 """Pieces that several networks use."""
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 from torch import Tensor, nn

@@ -1,5 +1,7 @@
 """ESC and the parts that its relatives share."""
 
+from __future__ import annotations
+
 from functools import lru_cache
 
 import torch

@@ -1,5 +1,7 @@
 """ESC-FP."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

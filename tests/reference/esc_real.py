@@ -1,5 +1,7 @@
 """ESC-Real and ESC-Real-M."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 

@@ -1,5 +1,7 @@
 """The LTE decoder as it is described: one query after the other, all four neighbors, sampled from maps."""
 
+from __future__ import annotations
+
 from itertools import pairwise
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Loading the weights of another scale into ESC or ESC-FP."""
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,5 +1,7 @@
 """Images for every published option file, and BasicSR's pipelines in this process."""
 
+from __future__ import annotations
+
 import itertools
 import sys
 from collections.abc import Iterator

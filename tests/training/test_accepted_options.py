@@ -3,6 +3,8 @@
 LMLT_FUZZ=500 tries so many, at random; without it, the same few are tried every time.
 """
 
+from __future__ import annotations
+
 import copy
 import os
 import random

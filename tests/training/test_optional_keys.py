@@ -4,6 +4,8 @@ Each key of each file in `options/` is taken away in turn. What is left is eithe
 names the key, or it trains an iteration (or tests an image) through BasicSR's own pipeline.
 """
 
+from __future__ import annotations
+
 import copy
 import re
 import shutil

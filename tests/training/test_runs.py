@@ -1,5 +1,7 @@
 """Whole runs that are killed, stopped, or meet a full disk, a damaged image or a loss that is not finite."""
 
+from __future__ import annotations
+
 import os
 import re
 import signal
@@ -55,7 +57,7 @@ def start(repo_root: Path, tmp_path: Path) -> Iterator[Start]:
     """Types the command, before it a bash command if one is given; kills what still runs after the test."""
     started = []
 
-    def start(file: Path, *more: str, before: str = ":") -> "subprocess.Popen[str]":
+    def start(file: Path, *more: str, before: str = ":") -> subprocess.Popen[str]:
         train = [sys.executable, str(repo_root / "basicsr" / "train.py"), "-opt", str(file), *more]
         process = subprocess.Popen(
             ["bash", "-c", f'{before}; exec "$@"', "train", *train],

@@ -1,5 +1,7 @@
 """Validation sets through BasicSR's pipelines: none, several, and several of one name."""
 
+from __future__ import annotations
+
 import copy
 import gc
 import logging

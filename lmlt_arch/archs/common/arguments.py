@@ -1,5 +1,7 @@
 """Checks of constructor arguments: option files are written by hand."""
 
+from __future__ import annotations
+
 import operator
 from typing import Any
 

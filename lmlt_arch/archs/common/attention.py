@@ -21,6 +21,8 @@ large kernel; while training, the ESC networks; a Triton before 3.4, or none; a 
 8.0, or none.
 """
 
+from __future__ import annotations
+
 import functools
 import importlib.util
 import math

@@ -1,5 +1,7 @@
 """The blocks that a network repeats."""
 
+from __future__ import annotations
+
 from torch import nn
 
 

@@ -1,5 +1,7 @@
 """When a faster path may stand in for the modules of a network, which stay the definition."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode

@@ -1,5 +1,7 @@
 """Where kernels of our own run, and how exact they are; needs no Triton."""
 
+from __future__ import annotations
+
 import functools
 import importlib.util
 import os

@@ -1,5 +1,7 @@
 """Layers that several networks share: normalization, per-image filters, the network base class."""
 
+from __future__ import annotations
+
 import functools
 
 import torch

@@ -1,5 +1,7 @@
 """The padding rule of all networks: mirror, as often as it takes."""
 
+from __future__ import annotations
+
 from typing import cast
 
 import torch

@@ -1,5 +1,7 @@
 """Loading a checkpoint of one scale into a network of another (arXiv 2503.06671: x3 and x4 start from x2)."""
 
+from __future__ import annotations
+
 import math
 from typing import Any
 

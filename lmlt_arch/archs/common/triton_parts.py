@@ -1,5 +1,7 @@
 """What the Triton kernels have in common; import this module only where Triton is installed."""
 
+from __future__ import annotations
+
 import triton
 import triton.language as tl
 

@@ -1,5 +1,7 @@
 """What ESC, ESC-FP and ESC-Real are made of (arXiv 2503.06671, section 3)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -287,7 +289,7 @@ def check_large_kernel(pdim: int, dim: int, kernel_size: int, *, least: int) -> 
         raise ValueError(f"pdim must lie in {least}..dim ({dim}), got {pdim}")
 
 
-def _forget_baking(module: "SymmetricKernelNetwork", *_: object) -> None:
+def _forget_baking(module: SymmetricKernelNetwork, *_: object) -> None:
     """State-dict pre-hook: the kernel about to be loaded may not be symmetric."""
     module._baked = False
 

@@ -1,5 +1,7 @@
 """ESC: Emulating Self-attention with Convolution (arXiv 2503.06671)."""
 
+from __future__ import annotations
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -1,5 +1,7 @@
 """ESC-FP: ESC with fewer parameters (arXiv 2503.06671, supplement)."""
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

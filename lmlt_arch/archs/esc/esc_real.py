@@ -1,5 +1,7 @@
 """ESC-Real and ESC-Real-M: ESC for real-world photographs (arXiv 2503.06671, section 4.5)."""
 
+from __future__ import annotations
+
 from torch import Tensor, nn
 
 from lmlt_arch.archs.common.arguments import positive_int

@@ -1,5 +1,7 @@
 """Upsamplers of ESC-Real and ESC-Real-M: DySample (arXiv 2308.15085) and the configurable UniUpsample."""
 
+from __future__ import annotations
+
 import functools
 from typing import Any
 

@@ -1,5 +1,7 @@
 """LMLT: Low-to-high Multi-Level Transformer (arXiv 2409.03516)."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
 from typing import cast

@@ -6,6 +6,8 @@ Sums are float32.
 
 # Lists of parameters are long.
 # fmt: off
+from __future__ import annotations
+
 import triton
 import triton.language as tl
 

@@ -4,6 +4,8 @@ The forward kernel is that of inference. The backward kernel computes its window
 the gradients of the weights; nothing but the input is kept from one to the other.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from collections.abc import Callable

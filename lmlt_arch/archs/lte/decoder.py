@@ -1,5 +1,7 @@
 """LTE, a decoder that renders features at any size (arXiv 2111.08918), behind any encoder of this package."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, product

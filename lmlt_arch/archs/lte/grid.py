@@ -4,6 +4,8 @@ Everything is counted in whole numbers as far as possible: coordinates relative 
 float32, however large the image is.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import torch
@@ -31,7 +33,7 @@ class Axis(NamedTuple):
     shares: Tensor
 
     @classmethod
-    def of(cls, before: int, after: int, pixels: Tensor, dtype: torch.dtype) -> "Axis":
+    def of(cls, before: int, after: int, pixels: Tensor, dtype: torch.dtype) -> Axis:
         """Pixels of an axis of `after` pixels that is made from `before` features.
 
         Args:
@@ -50,11 +52,11 @@ class Axis(NamedTuple):
         offsets = (center - (2 * features + 1) * after).to(dtype) / after
         return cls(features, offsets, torch.stack((1 - behind, behind)))
 
-    def part(self, start: int, stop: int) -> "Axis":
+    def part(self, start: int, stop: int) -> Axis:
         """Some of the pixels of a one-dimensional axis."""
         return Axis(*(tensor[:, start:stop] for tensor in self))
 
-    def to(self, device: torch.device) -> "Axis":
+    def to(self, device: torch.device) -> Axis:
         """The same on another device."""
         return Axis(*(tensor.to(device) for tensor in self))
 

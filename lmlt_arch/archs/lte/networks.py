@@ -1,5 +1,7 @@
 """Encoders with the LTE decoder: super-resolution at any scale (arXiv 2503.06671 and 2111.08918)."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from lmlt_arch.archs.esc.esc import ESCEncoder

@@ -1,5 +1,7 @@
 """Reading training samples so that a damaged image is named, and skipped if that is wanted."""
 
+from __future__ import annotations
+
 import io
 from pathlib import Path, PurePath
 from typing import Any
@@ -10,6 +12,7 @@ from PIL import Image
 
 from lmlt_arch.data.datasets.hr_images import HRImages
 from lmlt_arch.data.images import ImageError, decode_image, look, reason_of
+from lmlt_arch.errors import LmltError
 
 # In a row: then it is not a few images that are damaged.
 _MOST_SKIPPED = 100
@@ -19,7 +22,7 @@ _END_MARKERS = {
 }
 
 
-class TrainingDataError(RuntimeError):
+class TrainingDataError(LmltError, RuntimeError):
     """A sample that cannot be trained on; the message names its files, the cause and the fix."""
 
     def __init__(self, message: str) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from lmlt_arch.data.datasets.augmentation import Pixels, random_turn
-from lmlt_arch.data.listing import DatasetError, image_list, list_images
 from lmlt_arch.data.images import decode_image
+from lmlt_arch.data.listing import DatasetError, image_list, list_images
 from lmlt_arch.data.pairs import lmdb_keys
 
 

@@ -15,9 +15,9 @@ from torch.utils.data import Dataset
 from lmlt_arch.data.datasets.augmentation import Turn, random_turn
 from lmlt_arch.data.datasets.common import channels, required, unit_range
 from lmlt_arch.data.images import ImageError
+from lmlt_arch.data.lmdb.raw import RawLmdb
 from lmlt_arch.data.lmdb.store import StoreError
 from lmlt_arch.data.pairs import Matched, match_names, unmatched
-from lmlt_arch.data.lmdb.raw import RawLmdb
 
 _UNTURNED = Turn(mirror=False, upside_down=False, transpose=False)
 

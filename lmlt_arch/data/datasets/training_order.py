@@ -6,6 +6,8 @@ save.
 """
 
 # mypy: allow-subclassing-any
+from __future__ import annotations
+
 import atexit
 import math
 import os
@@ -38,7 +40,7 @@ class SeededIndex(int):
     batch_seed: int
 
     @classmethod
-    def of(cls, index: int, seed: int, batch_seed: int = 0) -> "SeededIndex":
+    def of(cls, index: int, seed: int, batch_seed: int = 0) -> SeededIndex:
         """An index with its seeds."""
         made = cls(index)
         made.seed, made.batch_seed = seed, batch_seed

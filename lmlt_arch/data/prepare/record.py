@@ -10,8 +10,9 @@ from pathlib import Path
 
 from lmlt_arch.data.lmdb.store import LmdbImage
 from lmlt_arch.data.prepare.journal import Entry, Journal
-from lmlt_arch.data.prepare.request import Plan, UsageError
+from lmlt_arch.data.prepare.request import Plan
 from lmlt_arch.data.prepare.sources import Failure, Source
+from lmlt_arch.errors import UsageError
 from lmlt_arch.files import TEMPORARY_SUFFIX, make_folder
 
 

@@ -10,11 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lmlt_arch.errors import UsageError
+
 HR_SUFFIXES = ("_HR", "_GT")
-
-
-class UsageError(ValueError):
-    """The request itself makes no sense; the message says how to fix it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmlt_arch.data.listing import LONGEST_NAME, flat_name, list_images
-from lmlt_arch.data.prepare.request import LqFolder, Plan, UsageError
+from lmlt_arch.data.prepare.request import LqFolder, Plan
+from lmlt_arch.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lmlt_arch.data.listing import IMAGE_SUFFIXES
-from lmlt_arch.evaluation.errors import DataError, UsageError
+from lmlt_arch.errors import DataError, UsageError
 
 
 class Item(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmlt_arch.data.imresize import imresize
-from lmlt_arch.evaluation.errors import UsageError
+from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.models import LoadedModel
 from lmlt_arch.evaluation.pairs import Scores, read_pair, score
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.compare.comparison import Comparison
-from lmlt_arch.evaluation.errors import UsageError
 from lmlt_arch.evaluation.pairs import Scores
 from lmlt_arch.version import __version__
 

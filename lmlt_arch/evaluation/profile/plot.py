@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmlt_arch.evaluation.errors import DataError, UsageError
+from lmlt_arch.errors import DataError, UsageError
 from lmlt_arch.evaluation.figures import new_figure, to_png
 from lmlt_arch.evaluation.profile.run import Row
 

@@ -17,7 +17,7 @@ from lmlt_arch.archs import PRESETS, SRNetwork
 from lmlt_arch.archs.ablation import VARIANTS
 from lmlt_arch.archs.common.padding import mirror_pad
 from lmlt_arch.checkpoints.load import CheckpointError, load_model
-from lmlt_arch.evaluation.errors import UsageError
+from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.models import distinct_names, split_name
 
 DEFAULT_SCALE = 4

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lmlt_arch.evaluation.errors import UsageError
+from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.markdown import table
 from lmlt_arch.evaluation.profile.run import Row, Setting
 

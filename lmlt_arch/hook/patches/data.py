@@ -1,5 +1,7 @@
 """Patches for reading images and for making degraded ones."""
 
+from __future__ import annotations
+
 from functools import wraps
 from importlib.util import find_spec
 from typing import Any

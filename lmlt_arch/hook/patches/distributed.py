@@ -1,5 +1,7 @@
 """Patches for runs without a GPU and for runs on several processes."""
 
+from __future__ import annotations
+
 import os
 import sys
 import warnings

@@ -1,5 +1,7 @@
 """Patches without which `import basicsr` fails on today's libraries, and one for what it loads."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from collections.abc import Iterator
@@ -91,7 +93,7 @@ class LooseVersion:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LooseVersion) and self._numbers == other._numbers
 
-    def __lt__(self, other: "LooseVersion") -> bool:
+    def __lt__(self, other: LooseVersion) -> bool:
         return self._numbers < other._numbers
 
 

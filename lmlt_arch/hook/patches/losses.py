@@ -1,5 +1,7 @@
 """Patches for losses and metrics."""
 
+from __future__ import annotations
+
 import inspect
 import sys
 from functools import wraps

@@ -1,5 +1,7 @@
 """Patches for option files: every mistake is named before anything is created, and defaults are filled in."""
 
+from __future__ import annotations
+
 import argparse
 import ast
 import os

@@ -5,6 +5,8 @@ training that stock code can run is not touched. BasicSR's datasets import these
 `basicsr.data.data_util` stay as they are for whoever else uses them.
 """
 
+from __future__ import annotations
+
 import io
 import os
 from collections.abc import Iterable, Iterator

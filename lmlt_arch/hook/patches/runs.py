@@ -1,5 +1,7 @@
 """Patches that keep one process of two from destroying what the other writes."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack

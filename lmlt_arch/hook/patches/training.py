@@ -1,5 +1,7 @@
 """Patches for training: options, resuming, the seeds of workers, the labels of validations."""
 
+from __future__ import annotations
+
 import random
 import sys
 import warnings
@@ -247,7 +249,7 @@ def _ordered_data(names: Names, opt: dict[str, Any], batch: int) -> Iterator[Non
         names.update(stock)
 
 
-def _last_epoch(order: "TrainingOrder", total: int, resumed: dict[str, Any] | None = None) -> int:
+def _last_epoch(order: TrainingOrder, total: int, resumed: dict[str, Any] | None = None) -> int:
     """The epoch in which a run of so many iterations ends, perhaps one that is resumed."""
     epoch, done = (resumed["epoch"], resumed["iter"]) if resumed is not None else (0, 0)
     place = ((resumed or {}).get("plugin") or {}).get("sampler")

@@ -4,6 +4,8 @@ Because features are joined before anything is rendered, and coordinates count f
 image, there is nothing at the borders of tiles by which the result could tell them.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 
 import torch
@@ -79,7 +81,7 @@ class AnySizeNetwork:
         """Of the features."""
         return self._network.coef.in_channels
 
-    def with_features(self, features: TiledNetwork) -> "AnySizeNetwork":
+    def with_features(self, features: TiledNetwork) -> AnySizeNetwork:
         """The same with the encoder in other tiles."""
         return AnySizeNetwork(features, self._network, self._notice)
 

@@ -3,6 +3,8 @@
 On a GPU, starting its kernels one by one takes longer than running them for small images.
 """
 
+from __future__ import annotations
+
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -68,7 +70,7 @@ class GraphedNetwork:
         self._forget()
         return self._network(lq)
 
-    def _recording(self, lq: Tensor) -> "_Recording | None":
+    def _recording(self, lq: Tensor) -> _Recording | None:
         """The one for a size, made if the size comes for the second time in a row; None if there is none."""
         size = tuple(lq.shape)
         again, self._last = size == self._last, size

@@ -1,5 +1,7 @@
 """How much memory there is, and how much a network takes for each pixel."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import weakref

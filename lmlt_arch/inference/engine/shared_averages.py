@@ -4,6 +4,8 @@ ESC's dynamic kernels depend on the average of a feature map over the whole imag
 3.2). A tile that averages over itself computes another function, and neighbors differ visibly.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager

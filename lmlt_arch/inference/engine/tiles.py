@@ -5,6 +5,8 @@ overlap of two tiles the outer quarters, where each misses its surroundings most
 them one tile fades into the other. What the network averages over the whole image is shared by the tiles.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -72,7 +74,7 @@ class Tiling:
             )
 
     @classmethod
-    def at_least(cls, size: int, overlap: int, scale: int, multiple: int = 1) -> "Tiling":
+    def at_least(cls, size: int, overlap: int, scale: int, multiple: int = 1) -> Tiling:
         """Tiles of that size, or as large as that overlap makes them."""
         return cls(max(size, 2 * math.ceil(overlap / multiple) * multiple), overlap, scale, multiple)
 
@@ -81,7 +83,7 @@ class Tiling:
         starts = range(0, max(1, length - self.overlap), self.size - self.overlap)
         return [slice(start, min(start + self.size, length)) for start in starts]
 
-    def smaller(self) -> "Tiling | None":
+    def smaller(self) -> Tiling | None:
         """A tiling that takes about half of the memory, if there is one."""
         if self.together > 1:
             return replace(self, together=self.together // 2)
@@ -133,7 +135,7 @@ class TiledNetwork:
             done += len(results[-1])
         return torch.cat(results) if len(results) > 1 else results[0]
 
-    def with_size(self, size: int) -> "TiledNetwork":
+    def with_size(self, size: int) -> TiledNetwork:
         """The same with tiles of another size."""
         return TiledNetwork(self._network, replace(self.tiling, size=size), self._statistics, self._notice)
 

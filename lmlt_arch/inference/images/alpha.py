@@ -1,5 +1,7 @@
 """Transparency: what color to give to pixels that are not seen."""
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -4,6 +4,8 @@ PNG says what its colors are by gAMA and cHRM or by cICP, AVIF by nclx. Other fo
 but BMP know ICC profiles. Numbers are those of ITU-T H.273, curves those of ICC.1:2022, 10.18.
 """
 
+from __future__ import annotations
+
 import struct
 from dataclasses import dataclass
 
@@ -143,7 +145,7 @@ def _curve(values: tuple[float, ...]) -> bytes:
     return struct.pack(">HH", 0 if len(values) == 1 else 3, 0) + _fixed(values)
 
 
-def _fixed(values: "NDArray[np.float64] | tuple[float, ...]") -> bytes:
+def _fixed(values: NDArray[np.float64] | tuple[float, ...]) -> bytes:
     return np.rint(np.asarray(values) * 65536).astype(">i4").tobytes()
 
 

@@ -1,5 +1,7 @@
 """What containers say that Pillow does not tell: here AVIF and BMP."""
 
+from __future__ import annotations
+
 import io
 import struct
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """Images with more than 8 bits per channel, which Pillow cannot read in color: by libvips."""
 
+from __future__ import annotations
+
 import io
 import threading
 from pathlib import Path

@@ -1,5 +1,7 @@
 """What belongs to an image file besides its pixels: profile, EXIF, XMP, resolution, texts."""
 
+from __future__ import annotations
+
 import contextlib
 import io
 import math
@@ -40,7 +42,7 @@ class Details:
     texts: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 
-    def noting(self, *notes: str) -> "Details":
+    def noting(self, *notes: str) -> Details:
         """The same with more notes."""
         return replace(self, notes=(*self.notes, *notes))
 

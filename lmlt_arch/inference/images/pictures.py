@@ -1,5 +1,7 @@
 """Image files with everything that belongs to them: bit depth, transparency, profile, EXIF, resolution."""
 
+from __future__ import annotations
+
 import contextlib
 import io
 import math
@@ -122,7 +124,7 @@ class Picture:
         """(H, W, 1 to 4): colors, and alpha if there is any."""
         return self.color if self.alpha is None else np.concatenate([self.color, self.alpha[..., None]], -1)
 
-    def with_pixels(self, pixels: Pixels) -> "Picture":
+    def with_pixels(self, pixels: Pixels) -> Picture:
         """The same with other pixels (H, W, 1 to 4)."""
         colors = 3 if pixels.shape[2] >= 3 else 1
         alpha = pixels[..., colors] if pixels.shape[2] > colors else None

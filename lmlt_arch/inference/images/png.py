@@ -4,6 +4,8 @@ Pillow refuses a picture for what lies beside its pixels, and takes those that t
 black. So what lies beside them is read here, and they are counted.
 """
 
+from __future__ import annotations
+
 import contextlib
 import io
 import math
@@ -148,7 +150,7 @@ def _beside(file: BinaryIO) -> Iterator[tuple[bytes, bytes | None]]:
         yield kind, data if file.read(4) == _sum(kind + data) else None
 
 
-def _sum(data: "bytes | memoryview") -> bytes:
+def _sum(data: bytes | memoryview) -> bytes:
     return struct.pack(">I", zlib.crc32(data))
 
 
@@ -208,7 +210,7 @@ def check_pixels(data: bytes, name: str) -> None:
         raise ImageError(f"{name} is damaged: it holds {held:,} of {needed:,} bytes of pixels")
 
 
-def _length(stream: "zlib._Decompress", data: "bytes | memoryview") -> int:
+def _length(stream: zlib._Decompress, data: bytes | memoryview) -> int:
     """Bytes that more of a compressed stream expands to."""
     length = len(part := stream.decompress(data, MOST))
     while stream.unconsumed_tail and part:

@@ -5,6 +5,8 @@ beside the output. What is in memory is a row of tiles: about `24 W t s^2` bytes
 t and scale s, besides what the network takes for one batch of tiles.
 """
 
+from __future__ import annotations
+
 import math
 import shutil
 from collections.abc import Callable, Iterator
@@ -145,7 +147,7 @@ class _Raw:
         low, high = (np.min(ranges), np.max(ranges)) if ranges else (0, 1)
         return float(low) / most if low == high else None
 
-    def without_alpha(self, pyvips: Any, target: Path) -> "_Raw":
+    def without_alpha(self, pyvips: Any, target: Path) -> _Raw:
         """The colors alone."""
         self.image(pyvips).extract_band(0, n=self.bands - 1).rawsave(str(target))
         return replace(self, path=target, bands=self.bands - 1)

@@ -4,6 +4,8 @@ Decoders are lenient: what lies behind the end of a file becomes black, channels
 transparency. So the directory is judged here, the same for every decoder.
 """
 
+from __future__ import annotations
+
 import contextlib
 import io
 import math

@@ -1,5 +1,7 @@
 """Tags that encoders do not write into a TIFF."""
 
+from __future__ import annotations
+
 import io
 import struct
 from collections.abc import Callable, Iterator

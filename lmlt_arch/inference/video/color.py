@@ -6,6 +6,8 @@ codes of 8 bits, whatever the depth. Chroma of half the width lies on the even c
 of MPEG-2, H.264, HEVC and AV1; of half the height, between two lines.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Encoding upscaled frames, part by part."""
 
+from __future__ import annotations
+
 import io
 import os
 from collections.abc import Iterator, Sequence
@@ -247,7 +249,7 @@ class PartWriter:
             self._container.close()
         self.path.unlink(missing_ok=True)
 
-    def _mux(self, packets: "Sequence[Packet[VideoStream]]") -> None:
+    def _mux(self, packets: Sequence[Packet[VideoStream]]) -> None:
         for packet in packets:
             # Muxing converts it to the file's own units.
             assert packet.pts is not None

@@ -1,5 +1,7 @@
 """The finished video: encoded parts one after the other, and everything else copied from the source."""
 
+from __future__ import annotations
+
 import heapq
 import io
 import math
@@ -188,7 +190,7 @@ def _add_copy(container: OutputContainer, stream: Stream) -> Stream:
 
 def _encoded_packets(
     parts: Sequence[tuple[Path, Part]], stream: VideoStream, time_base: Fraction
-) -> "Iterator[Packet[Any]]":
+) -> Iterator[Packet[Any]]:
     """The packets of all parts, with decoding times for one stream of them.
 
     A packet's decoding time is the timestamp of the frame that is shown at its place in the file, less the
@@ -226,7 +228,7 @@ def _delay(coded: Sequence[int]) -> int:
 
 def _copied_packets(
     original: InputContainer, copied: Sequence[int], streams: Mapping[int, Stream]
-) -> "Iterator[Packet[Any]]":
+) -> Iterator[Packet[Any]]:
     wanted = [original.streams[index] for index in copied]
     wanted = [stream for stream in wanted if streams[stream.index].type != "attachment"]
     last: dict[int, int] = {}
@@ -250,12 +252,12 @@ def _is_cover(stream: Stream) -> bool:
     return bool(stream.disposition & Disposition.attached_pic)
 
 
-def _is_gap(packet: "Packet[Any]") -> bool:
+def _is_gap(packet: Packet[Any]) -> bool:
     """Whether this is the emptiness between two subtitles of MP4, which the muxer writes unasked."""
     return packet.stream.type == "subtitle" and packet.size == 2 and bytes(packet) == bytes(2)
 
 
-def _time(packet: "Packet[Any]") -> float:
+def _time(packet: Packet[Any]) -> float:
     return float((packet.dts or 0) * packet.time_base)
 
 

@@ -1,5 +1,7 @@
 """What is met on the way through a video and is not in the result."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field

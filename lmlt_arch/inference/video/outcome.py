@@ -1,18 +1,21 @@
 """What comes of a video: a file of some kind and a report, or an error."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from lmlt_arch.errors import LmltError
 from lmlt_arch.files import OutputError, output_error
 
 # Suffixes of containers that hold the timestamps of any video, and FFmpeg's names of those.
 CONTAINERS = {".m4v": "mp4", ".mkv": "matroska", ".mov": "mov", ".mp4": "mp4", ".webm": "webm"}
 
 
-class VideoError(ValueError):
+class VideoError(LmltError, ValueError):
     """A video that cannot be read, upscaled or written as asked; the message names the file and the fix."""
 
 

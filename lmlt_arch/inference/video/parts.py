@@ -1,5 +1,7 @@
 """The finished parts of a video that is being made, in a folder beside it."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Collection, Mapping

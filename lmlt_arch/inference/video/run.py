@@ -1,5 +1,7 @@
 """One video from decoding to the finished file."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -221,7 +223,7 @@ class _Encoder:
             self._failed = True
             raise
 
-    def __enter__(self) -> "_Encoder":
+    def __enter__(self) -> _Encoder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

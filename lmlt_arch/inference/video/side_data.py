@@ -1,5 +1,7 @@
 """What a decoder hands out beside a frame, such as its rotation."""
 
+from __future__ import annotations
+
 import ctypes
 import gc
 from typing import Any, cast

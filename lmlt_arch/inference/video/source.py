@@ -1,5 +1,7 @@
 """Reading a video: what it is, whether it is whole, and its frames in order."""
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Work that runs ahead of the calling thread, or behind it, with little in between."""
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager

@@ -29,6 +29,8 @@ Work is saved every few seconds of video beside the target in `.NAME.parts`, and
 abruptly, goes on from there.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Opening a video, and whether it is whole by what its container says of itself."""
 
+from __future__ import annotations
+
 import math
 import struct
 from collections.abc import Iterator
@@ -66,7 +68,7 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     raise VideoError(f"{path}: holds no video stream that FFmpeg can decode")
 
 
-def demuxed(container: InputContainer, *streams: Stream) -> "Iterator[Packet[Any]]":
+def demuxed(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
     """The packets of some streams, at the end an empty one of each."""
     try:
         yield from container.demux(*streams)

@@ -1,6 +1,32 @@
-"""What a machine has too little of, told in one line: a traceback would only hide it."""
+"""Errors that a sentence explains: the command line and the launchers print it and no traceback.
+
+Exit statuses are the same in every command: 0 done, 1 failed, 2 usage, 130 interrupted.
+"""
+
+from __future__ import annotations
 
 import errno
+
+
+class LmltError(Exception):
+    """An error that explains itself: one sentence that names the thing and the fix.
+
+    Attributes:
+        exit_status: of a command that ends with it.
+    """
+
+    exit_status = 1
+
+
+class UsageError(LmltError, ValueError):
+    """A request that makes no sense; the message says what to give instead, and nothing was written."""
+
+    exit_status = 2
+
+
+class DataError(LmltError):
+    """Images or results that cannot be used for what was asked; the message names them."""
+
 
 _FIXES = {
     errno.EMFILE: "raise the limit (ulimit -n)",
@@ -21,7 +47,7 @@ _MEMORY = (
 
 
 def shortage(error: BaseException) -> str | None:
-    """What to say of an error that a lack of memory, room or open files raised; None of any other."""
+    """The sentence for an error caused by a lack of memory, disk space or open files; None for any other."""
     if isinstance(error, OSError) and error.errno in _FIXES:
         return f"{error}: {_FIXES[error.errno]}"
     text = " ".join(str(error).split())

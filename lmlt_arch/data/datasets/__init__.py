@@ -1,0 +1,1 @@
+"""Datasets for BasicSR, and what they have in common."""
