@@ -5,9 +5,11 @@ Importing this package is cheap: the networks (and with them torch) load on firs
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lmlt_arch.renamed import RenamedModules
 from lmlt_arch.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -24,3 +26,6 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME.get(name, "lmlt_arch.archs")), name)
+
+
+sys.meta_path.append(RenamedModules())

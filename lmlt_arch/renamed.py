@@ -1,0 +1,66 @@
+"""Old names of modules, which go on working until 0.3 with a warning that gives the new one."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, cast
+
+MODULES = {
+    "archs.arguments": "archs.common.arguments",
+    "archs.attention": "archs.common.attention",
+    "archs.esc_arch": "archs.esc.esc",
+    "archs.esc_fp_arch": "archs.esc.esc_fp",
+    "archs.esc_layers": "archs.esc.blocks",
+    "archs.esc_lte_arch": "archs.lte.networks",
+    "archs.esc_real_arch": "archs.esc.esc_real",
+    "archs.layers": "archs.common.layers",
+    "archs.lmlt_arch": "archs.lmlt.network",
+    "archs.lte_arch": "archs.lte.decoder",
+    "archs.padding": "archs.common.padding",
+    "archs.scale_conversion": "archs.common.scale_conversion",
+    "archs.upsample": "archs.esc.upsample",
+    "checkpoint": "checkpoints.load",
+    "checkpoint_set": "checkpoints.sets",
+    "convert": "checkpoints.convert",
+    "data.arbitrary_scale_dataset": "data.datasets.any_scale",
+    "data.downsample_image_dataset": "data.datasets.downsample",
+    "data.files": "data.listing",
+    "data.lmdb_store": "data.lmdb.store",
+    "data.paired_crop_dataset": "data.datasets.paired_crop",
+    "data.raw_lmdb": "data.lmdb.raw",
+    "evaluation.errors": "errors",
+    "facts": "checkpoints.metadata",
+    "inference.any_size": "inference.engine.any_scale",
+    "inference.tiles": "inference.engine.tiles",
+    "models.arbitrary_scale_model": "models.any_scale_model",
+    "models.base_model": "models.plugin_model",
+    "safetensors_file": "checkpoints.safetensors_file",
+    "spandrel_support": "export.spandrel_support",
+}
+"""Old and new names below `lmlt_arch`, of the modules that a program of somebody else may import."""
+
+
+class RenamedModules:
+    """Finds a module of `MODULES` under its old name, as the same object as under the new one."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The place of an old name; None for every other name."""
+        package, _, old = fullname.partition(".")
+        return ModuleSpec(fullname, cast(Any, self)) if package == "lmlt_arch" and old in MODULES else None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave it to the import system to make an empty one."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Put the module that is meant in the place of the empty one."""
+        old = module.__name__
+        new = f"lmlt_arch.{MODULES[old.partition('.')[2]]}"
+        warnings.warn(f"{old} is now {new}; the old name goes in 0.3", DeprecationWarning, stacklevel=2)
+        sys.modules[old] = import_module(new)
