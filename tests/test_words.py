@@ -1,0 +1,98 @@
+"""One word for one idea, in the field's American English: in code, texts and documentation."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+WORDS = {
+    r"mend(s|ed|ing)?": "patch (of BasicSR) or fix",
+    r"enlarge(s|d|r|rs|ment|ments)?|enlarging": "upscale",
+    r"data sets?": "dataset",
+    r"draws": "sampled parameters, or samples",
+    r"colou?ur\w*": "color",
+    r"gr[e]y": "gray",
+    r"neighbour\w*": "neighbor",
+    r"cent(re|res|red)": "center",
+    r"behaviour\w*": "behavior",
+    r"licence": "license",
+    r"\w*(optim|normal|initial|recogn|symmetr|summar|organ)is(e|es|ed|ing|er|ers|ation|ations)": "-ize",
+    r"(labell|modell|cancell)(ed|ing)": "one l",
+    r"free.?scale|any.?size": "any-scale",
+    r"told|tells": "say what the thing does or holds",
+    r"by heart|of the house|to be had": "plain words",
+}
+"""What is not written, as a regular expression of whole words, and what is written instead."""
+
+# Names that are not ours to choose: BasicSR's, Pillow's, FFmpeg's, or those that users type already.
+KEPT = (
+    "EnlargedSampler",
+    "enlarge_ratio",
+    "LMLT_MENDS",
+    "LMLT_SKIP_MENDS",
+    "lmlt: mends",
+    "lmlt: {mends",
+    "data-sets-that-say-what-they-lack",
+    "data_sets_that_say_what_they_lack",
+    "draws.csv",
+    "grey16",
+)
+# The words themselves, recorded results, and files that stay as they are to the letter.
+APART = ("tests/test_words.py", "options/", "scripts/options/", "CHANGELOG.md")
+TEXTS = (".py", ".md", ".sh", ".toml", ".html", ".css", ".cff")
+
+
+def tracked() -> list[str]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return [name for name in listed.stdout.splitlines() if name.endswith(TEXTS) and not name.startswith(APART)]
+
+
+def apart(text: str) -> str:
+    """Names divided into words: `any_size` and `AnySize` are two."""
+    return re.sub(r"_|(?<=[a-z])(?=[A-Z])", " ", text)
+
+
+def without_kept(text: str) -> str:
+    for name in KEPT:
+        text = text.replace(name, "")
+    return text
+
+
+def mistakes(text: str) -> list[str]:
+    """`line: word: write this` for each word of a text that has a better one."""
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        for pattern, instead in WORDS.items():
+            for match in re.finditer(rf"\b(?:{pattern})\b", apart(without_kept(line)), re.IGNORECASE):
+                found.append(f"{number}: {match.group()}: {instead}")
+    return found
+
+
+@pytest.mark.parametrize("name", tracked())
+def test_words(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for fixed in fixed_texts():
+        text = text.replace(fixed, "")
+    assert mistakes(text) == []
+
+
+def fixed_texts() -> list[str]:
+    """Descriptions that are written into `options/schema.json`, which editors have by now."""
+    schema = (ROOT / "options/schema.json").read_text(encoding="utf-8")
+    return sorted(set(re.findall(r'"description": "(.*)"', schema)), key=len, reverse=True)
+
+
+def test_sees_words_in_names_too() -> None:
+    assert mistakes("x = AnySize()\n# A data set is enlarged.\ndata_set = Mends") == [
+        "1: Any Size: any-scale",
+        "2: enlarged: upscale",
+        "2: data set: dataset",
+        "3: Mends: patch (of BasicSR) or fix",
+        "3: data set: dataset",
+    ]
+    assert mistakes("EnlargedSampler, recommended, LMLT_MENDS, dataset_enlarge_ratio") == []
