@@ -327,6 +327,37 @@ def test_any_scale(parse: Any) -> None:
     assert tested == 5 * [2, 3, 4, 6, 8, 12, 2.7, [1.5, 3.5]]
 
 
+def test_templates_are_yaml(generator: ModuleType) -> None:
+    templates = {path.stem: path for path in generator.TEMPLATES.rglob("*.yml")}
+    for path in templates.values():
+        assert isinstance(yaml.safe_load(path.read_text()), dict), path
+    # None is there for nothing.
+    used = {template for row in generator.TABLE for template in row.family.files.values()}
+    used |= {row.values["train_set"] for row in generator.TABLE if row.values}
+    used |= {"start_fresh", "start_from_x2"}
+    for path in templates.values():
+        used |= {match["part"] for match in map(generator.INCLUDE.fullmatch, path.open()) if match}
+    assert used == templates.keys()
+
+
+def test_a_template_needs_every_value(
+    generator: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generator, "TEMPLATES", tmp_path)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts/set.yml").write_text("$phase:\n\n  scale: $scale\n")
+    (tmp_path / "any.yml").write_text(
+        "network: $network\n# x$absent\nsets:\n  # include: set, for each of sets\nend: ${scale}x\n"
+    )
+    values = {"scale": 2, "network": {"a": True}, "absent": None, "sets": [{"phase": 1}, {"phase": 2}]}
+    assert "".join(generator.filled("any", values)) == (
+        "network:\n  a: true\nsets:\n  1:\n\n    scale: 2\n\n  2:\n\n    scale: 2\nend: 2x\n"
+    )
+    del values["scale"]
+    with pytest.raises(KeyError, match="scale"):
+        "".join(generator.filled("any", values))
+
+
 def test_files_come_from_the_generator(
     generator: ModuleType, repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
