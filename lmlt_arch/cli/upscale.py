@@ -200,7 +200,7 @@ def _images(args: argparse.Namespace, jobs: list[Job], upscaler: Upscaler, *, sh
     from tqdm import tqdm
 
     from lmlt_arch.inference.engine.memory import available_memory
-    from lmlt_arch.inference.images.pictures import Encoding
+    from lmlt_arch.inference.images.encoding import Encoding
     from lmlt_arch.inference.images.streaming import upscale_large
     from lmlt_arch.inference.pipeline import Plan, Settings, upscale_files
 

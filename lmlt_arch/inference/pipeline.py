@@ -17,24 +17,18 @@ from lmlt_arch.data.listing import LONGEST_NAME, why_no_file
 from lmlt_arch.export.errors import ExportError
 from lmlt_arch.files import OutputError, make_folder, write_atomic
 from lmlt_arch.inference.engine.memory import is_out_of_memory
-from lmlt_arch.inference.images.pictures import (
-    DEFAULT_MAX_PIXELS,
+from lmlt_arch.inference.images.decoding import DEFAULT_MAX_PIXELS, decode_picture, read_bytes, read_header
+from lmlt_arch.inference.images.encoding import Encoding, details_for, encode_picture, prepared
+from lmlt_arch.inference.images.formats import (
     DEPTHS,
     FORMATS,
-    Encoding,
     Format,
-    Picture,
     check_size,
-    decode_picture,
     depth_for,
     depth_notes,
-    details_for,
-    encode_picture,
     format_of,
-    prepared,
-    read_bytes,
-    read_header,
 )
+from lmlt_arch.inference.images.picture import Picture
 from lmlt_arch.inference.jobs import Job
 from lmlt_arch.inference.upscaler import Upscaled, Upscaler, far_outside, resized, to_pixels
 
@@ -280,7 +274,8 @@ class _Work:
         depth = depth_for(plan.format, encoding.depth, picture.depth)
         result = picture.with_pixels(to_pixels(resized(output.planes, *plan.after), DEPTHS[depth]))
         try:
-            data = encode_picture(result, plan.format, encoding.quality)
+            details = details_for(result, plan.format)
+            data = encode_picture(result, plan.format, encoding.quality, details)
         except ImageError:
             raise
         except Exception as error:
@@ -290,7 +285,7 @@ class _Work:
         write_atomic(plan.job.target, data)
         fewer = depth_notes(plan.format, encoding.depth, picture.depth)
         excess = far_outside(output.low, output.high)
-        return (*details_for(result, plan.format).notes, *fewer, *([excess] if excess else []))
+        return (*details.notes, *fewer, *([excess] if excess else []))
 
     def attempt(self, plan: Plan, action: Callable[[], tuple[str, ...]]) -> Result:
         """The result of an action on a file, which gives what to note.

@@ -16,15 +16,11 @@ from PIL import Image
 from lmlt_arch import LMLT, Upscaler
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.files import OutputError
+from lmlt_arch.inference.images.decoding import decode_picture
 from lmlt_arch.inference.images.details import Details
-from lmlt_arch.inference.images.pictures import (
-    DEPTHS,
-    FORMATS,
-    Encoding,
-    Picture,
-    decode_picture,
-    encode_picture,
-)
+from lmlt_arch.inference.images.encoding import Encoding, encode_picture
+from lmlt_arch.inference.images.formats import DEPTHS, FORMATS
+from lmlt_arch.inference.images.picture import Picture
 from lmlt_arch.inference.images.streaming import upscale_large
 from lmlt_arch.inference.upscaler import to_pixels
 

@@ -20,18 +20,11 @@ from lmlt_arch import Upscaler
 from lmlt_arch.data.images import ImageError, decode_image
 from lmlt_arch.inference.images import deep
 from lmlt_arch.inference.images.color_profiles import CURVES, PRIMARIES, Colors
+from lmlt_arch.inference.images.decoding import decode_picture, read_header
 from lmlt_arch.inference.images.details import Details
-from lmlt_arch.inference.images.pictures import (
-    FORMATS,
-    Encoding,
-    Picture,
-    decode_picture,
-    depth_notes,
-    details_for,
-    encode_picture,
-    prepared,
-    read_header,
-)
+from lmlt_arch.inference.images.encoding import Encoding, details_for, encode_picture, prepared
+from lmlt_arch.inference.images.formats import FORMATS, depth_notes
+from lmlt_arch.inference.images.picture import Picture
 from lmlt_arch.inference.images.streaming import upscale_large
 
 pyvips = pytest.importorskip("pyvips")

@@ -17,20 +17,11 @@ from PIL import Image, ImageCms, ImageOps
 
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.inference.images.color_profiles import Colors
+from lmlt_arch.inference.images.decoding import decode_picture, read_header
 from lmlt_arch.inference.images.details import Details
-from lmlt_arch.inference.images.pictures import (
-    DEPTHS,
-    FORMATS,
-    Encoding,
-    Picture,
-    check_size,
-    decode_picture,
-    depth_for,
-    details_for,
-    encode_picture,
-    prepared,
-    read_header,
-)
+from lmlt_arch.inference.images.encoding import Encoding, details_for, encode_picture, prepared
+from lmlt_arch.inference.images.formats import DEPTHS, FORMATS, check_size, depth_for
+from lmlt_arch.inference.images.picture import Picture
 
 pyvips = pytest.importorskip("pyvips")
 

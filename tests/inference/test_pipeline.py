@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lmlt_arch import Upscaler
 from lmlt_arch.inference import pipeline
-from lmlt_arch.inference.images.pictures import Encoding
+from lmlt_arch.inference.images.encoding import Encoding
 from lmlt_arch.inference.jobs import Job
 from lmlt_arch.inference.pipeline import Plan, Result, Settings, upscale_files
 

@@ -1,1 +1,1 @@
-"""Image files with all that belongs to them, of any depth and size."""
+"""Reading and writing image files: any bit depth and size, with transparency and metadata."""

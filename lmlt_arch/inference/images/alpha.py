@@ -1,4 +1,4 @@
-"""Transparency: what color to give to pixels that are not seen."""
+"""Transparency: colors for pixels that are fully transparent."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def fill_transparent(color: Tensor, alpha: Tensor) -> Tensor:
-    """Give fully transparent pixels the colors of what is visible next to them.
+    """Give fully transparent pixels the colors of the visible pixels next to them.
 
-    Files hold anything there, often black, and a network spreads it into the visible edge as a dark fringe.
+    Files hold any color there, often black, and a network spreads it into the visible edge as a dark fringe.
     Colors are averaged premultiplied with alpha, over ever larger neighborhoods until all pixels have one.
 
     Args:
@@ -18,7 +18,7 @@ def fill_transparent(color: Tensor, alpha: Tensor) -> Tensor:
         alpha: (1, H, W) in [0, 1].
 
     Returns:
-        (C, H, W); visible pixels are as they were.
+        (C, H, W); visible pixels are unchanged.
     """
     hidden = alpha == 0
     if not hidden.any():

@@ -1,7 +1,7 @@
-"""Color descriptions by numbers, made into ICC profiles.
+"""ICC profiles for color spaces that a file describes by numbers.
 
-PNG says what its colors are by gAMA and cHRM or by cICP, AVIF by nclx. Other formats know none of these; all
-but BMP know ICC profiles. Numbers are those of ITU-T H.273, curves those of ICC.1:2022, 10.18.
+PNG does so by gAMA and cHRM or by cICP, AVIF by nclx. Other formats hold none of these; all but BMP hold ICC
+profiles. Numbers are those of ITU-T H.273, curves those of ICC.1:2022, 10.18.
 """
 
 from __future__ import annotations
@@ -55,27 +55,30 @@ _D50 = np.array([0.9642, 1.0, 0.8249])
 
 @dataclass(frozen=True)
 class Colors:
-    """What stored values mean.
+    """A color space.
 
     Attributes:
         primaries: red, green, blue and white.
-        curve: entry of `CURVES`, or of its form.
+        curve: an entry of `CURVES`, or numbers of the same form.
     """
 
     primaries: tuple[Point, Point, Point, Point] = PRIMARIES[1]
     curve: tuple[float, ...] = _SRGB
 
     def is_srgb(self) -> bool:
-        """Whether these are what every program takes colors for that nothing is said of."""
+        """Whether this is sRGB, or as near as makes no visible difference."""
         near = np.abs(np.subtract(self.primaries, PRIMARIES[1])).max() < 2e-3
         power = len(self.curve) == 1 and abs(self.curve[0] - 2.2) < 0.02
         return bool(near) and (self.curve == _SRGB or power)
 
     def profile(self, *, gray: bool) -> bytes:
-        """An ICC profile that says the same.
+        """An ICC profile of this color space.
+
+        Args:
+            gray: whether it is for images of one channel.
 
         Raises:
-            ValueError: there are no such colors.
+            ValueError: there is no color space of these primaries.
         """
         try:
             return _profile(self, gray=gray)
@@ -84,7 +87,13 @@ class Colors:
 
 
 def by_numbers(primaries: int, transfer: int, *, full_range: bool, name: str) -> Colors:
-    """What numbers of H.273 say; where one is unspecified, it is that of sRGB.
+    """The color space of numbers of H.273; one that is unspecified is that of sRGB.
+
+    Args:
+        primaries: number of the primaries.
+        transfer: number of the transfer characteristics.
+        full_range: whether values cover all codes.
+        name: what to call the image in errors.
 
     Raises:
         ImageError: high dynamic range, narrow range, or a number that no profile can express.

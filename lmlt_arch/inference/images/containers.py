@@ -1,4 +1,4 @@
-"""What containers say that Pillow does not tell: here AVIF and BMP."""
+"""What Pillow does not read from the containers AVIF, JPEG and BMP."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from lmlt_arch.data.images import ImageError
 from lmlt_arch.inference.images.color_profiles import Colors, by_numbers
 
 MOST = 2**24
-"""Bytes of a chunk or box that is of any interest here."""
-
+"""Longest chunk or box that is read, in bytes."""
 
 # By the marker of their frame.
 _RARE_JPEG = {
@@ -25,19 +24,19 @@ _RARE_JPEG = {
 
 
 @dataclass(frozen=True)
-class Described:
-    """What a container says of its pixels.
+class ContainerInfo:
+    """The color description and the metadata that a container itself holds.
 
     Attributes:
         bits: per channel.
-        colors: what they mean; None where nothing is said but by an ICC profile.
+        colors: the color space, where it is described by numbers and not by an ICC profile.
         exif: EXIF data.
         texts: keywords and texts.
-        premultiplied: whether colors are, with transparency.
-        icc: profile of a PNG or BMP; Pillow tells that of others.
+        premultiplied: whether colors are premultiplied with transparency.
+        icc: profile of a PNG or BMP; Pillow reads that of others.
         xmp: of a PNG; likewise.
-        gray: whether it becomes pixels of one color channel; None where Pillow knows.
-        notes: what of all this cannot be kept.
+        gray: whether it is decoded to one color channel; None where the mode of Pillow says so.
+        notes: which of this cannot be kept.
     """
 
     bits: int
@@ -52,11 +51,11 @@ class Described:
 
 
 def opened(source: Path | bytes) -> closing[BinaryIO]:
-    """A file, or its content, to be read."""
+    """Open a file, or its content, for reading."""
     return closing(io.BytesIO(source) if isinstance(source, bytes) else source.open("rb"))
 
 
-def describe_avif(source: Path | bytes, name: str) -> Described:
+def read_avif(source: Path | bytes, name: str) -> ContainerInfo:
     """Read the properties of an AVIF's primary image (ISO/IEC 23008-12, 9.3; 14496-12, 12.1.5).
 
     Raises:
@@ -80,12 +79,12 @@ def describe_avif(source: Path | bytes, name: str) -> Described:
             # The decoder makes RGB of full range of it.
             primaries, transfer = struct.unpack_from(">HH", data, 4)
             colors = by_numbers(primaries, transfer, full_range=True, name=name)
-            return Described(bits, colors, premultiplied=premultiplied, gray=gray)
-    return Described(bits, premultiplied=premultiplied, gray=gray)
+            return ContainerInfo(bits, colors, premultiplied=premultiplied, gray=gray)
+    return ContainerInfo(bits, premultiplied=premultiplied, gray=gray)
 
 
 def check_jpeg(source: Path | bytes, name: str) -> None:
-    """Refuse kinds of JPEG that are whole, and that decoders call damaged.
+    """Refuse kinds of JPEG that are valid, but that decoders call damaged.
 
     Raises:
         ImageError: more than 8 bits, lossless or hierarchical.
@@ -111,8 +110,8 @@ def check_jpeg(source: Path | bytes, name: str) -> None:
             file.seek(length - 2, io.SEEK_CUR)
 
 
-def describe_bmp(source: Path | bytes) -> Described:
-    """Read what the header of a BMP, version 4 or 5, says of its colors."""
+def read_bmp(source: Path | bytes) -> ContainerInfo:
+    """Read the color space in the header of a BMP, version 4 or 5."""
     with opened(source) as file:
         header = file.read(14 + 124)
         (size,) = struct.unpack_from("<I", header, 14)
@@ -120,11 +119,24 @@ def describe_bmp(source: Path | bytes) -> Described:
         if space == b"DEBM" and size >= 124:
             start, length = struct.unpack_from("<II", header, 14 + 112)
             file.seek(14 + start)
-            return Described(8, icc=file.read(min(length, MOST)) or b"missing")
-    # Many write zeros where they know nothing.
+            return ContainerInfo(8, icc=file.read(min(length, MOST)) or b"missing")
+    # Many programs write zeros where nothing is calibrated.
     if space == b"KNIL" or (space == bytes(4) and any(header[74:122])):
-        return Described(8, notes=("its calibration of colors (primaries, white, curves) is left out",))
-    return Described(8)
+        return ContainerInfo(8, notes=("its calibration of colors (primaries, white, curves) is left out",))
+    return ContainerInfo(8)
+
+
+def remove_jpeg_resolution(file: BinaryIO) -> None:
+    """Replace the resolution in a JPEG, which libvips always writes, by an aspect of 1:1.
+
+    Args:
+        file: open for reading and writing.
+    """
+    file.seek(0)
+    head = file.read(20)
+    if head[6:11] == b"JFIF\0":
+        file.seek(13)
+        file.write(struct.pack(">BHH", 0, 1, 1))
 
 
 def _box(file: BinaryIO, wanted: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Images with more than 8 bits per channel, which Pillow cannot read in color: by libvips."""
+"""Decoding and encoding by libvips: more than 8 bits per channel, which Pillow cannot read in color."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmlt_arch.data.images import ImageError
+from lmlt_arch.inference.images.containers import remove_jpeg_resolution
 from lmlt_arch.inference.images.details import Details
-from lmlt_arch.inference.images.png import add_texts, forget_resolution
-from lmlt_arch.inference.images.tiff import Layout
-from lmlt_arch.inference.images.tiff_tags import add_tags
+from lmlt_arch.inference.images.formats import Format
+from lmlt_arch.inference.images.png import add_texts, remove_resolution
+from lmlt_arch.inference.images.tiff import Layout, add_tags
 
 _MM_PER_INCH = 25.4
 TYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
-"""Of values, by libvips' names."""
+"""Types of values by libvips' names."""
 _EVERYTHING, _EXIF = 31, 1  # VipsForeignKeep
-# At less, what lies behind the end of a file is black.
+# Otherwise pixels behind the end of a file become black.
 _STRICT = {"access": "sequential", "fail_on": "error"}
 DECODING = threading.Lock()
-"""Held while a file is decoded: libvips keeps what it says of errors for all threads together."""
-SUFFIXES = {"PNG": ".png", "TIFF": ".tif", "JPEG": ".jpg", "WEBP": ".webp", "AVIF": ".avif"}
-"""By which libvips knows formats that it writes, by Pillow's names."""
+"""Held while a file is decoded: libvips has one buffer of error messages for all threads."""
 
 
 def vips(purpose: str) -> ModuleType:
@@ -55,17 +54,17 @@ def decode(
         name: what to call it in errors.
         layout: of a TIFF.
         bits: of an AVIF.
-        premultiplied: whether the colors of an AVIF are.
+        premultiplied: whether the colors of an AVIF are premultiplied.
 
     Returns:
         (H, W, 1 to 4), uint8, uint16 or float32; not turned by an EXIF orientation, unless it is an AVIF.
 
     Raises:
-        ImageError: damaged, or of a kind that is not known; or pyvips is not installed.
+        ImageError: damaged, or of an unsupported kind; or pyvips is not installed.
     """
     pyvips = vips(f"{name} has more than 8 bits per channel, which")
     _check_colors(layout, name)
-    with DECODING, told(pyvips, name):
+    with DECODING, vips_errors(pyvips, name):
         image = _arranged(
             pyvips.Image.new_from_buffer(data, "", **_STRICT), layout, bits, premultiplied, name
         )
@@ -76,12 +75,12 @@ def open_file(source: Path, layout: Layout | None, *, bits: int, premultiplied: 
     """A file as an upright image of libvips that is decoded row by row; arguments as those of `decode`.
 
     Raises:
-        ImageError: of a kind that is not known.
+        ImageError: of an unsupported kind.
     """
     pyvips = vips(f"{source} is too large for the memory; upscaling it in rows")
     _check_colors(layout, str(source))
     image = pyvips.Image.new_from_file(str(source), **_STRICT)
-    # All names of fields may not be asked for: those of texts are not always UTF-8.
+    # The names of all fields cannot be listed: those of texts are not always UTF-8.
     if image.get_typeof("orientation") and image.get("orientation") != 1:
         image = pyvips.Image.new_from_file(str(source), fail_on="error").autorot()
     return _arranged(image, layout, bits, premultiplied, str(source))
@@ -99,10 +98,10 @@ def _arranged(image: Any, layout: Layout | None, bits: int, premultiplied: bool,
     """An image of libvips with colors first and then straight transparency, if there is any.
 
     Raises:
-        ImageError: of a kind that is not known.
+        ImageError: of an unsupported kind.
     """
     if layout is not None and image.bands == layout.colors + (layout.alpha is not None) + layout.unknown:
-        image = _as_the_file_says(image, layout)
+        image = _select_channels(image, layout)
     kind = str(image.interpretation)
     if image.format not in TYPES or not 1 <= image.bands <= 4 or kind in ("cmyk", "lab", "labs"):
         raise ImageError(
@@ -118,7 +117,8 @@ def _arranged(image: Any, layout: Layout | None, bits: int, premultiplied: bool,
     return image
 
 
-def _as_the_file_says(image: Any, layout: Layout) -> Any:
+def _select_channels(image: Any, layout: Layout) -> Any:
+    """The colors and the transparency among the channels of a TIFF."""
     colors = image.extract_band(0, n=layout.colors)
     if layout.white_is_zero and image.format == "float":
         colors = (1 - colors).cast("float")  # libvips turns integers only
@@ -126,8 +126,11 @@ def _as_the_file_says(image: Any, layout: Layout) -> Any:
     return result.copy(interpretation=image.interpretation)
 
 
-class told:
-    """Says what libvips has to say of one file: its texts are those of all files since they were read."""
+class vips_errors:
+    """Turn an error of libvips into an `ImageError` that names the file.
+
+    The messages are cleared first: libvips appends those of all files to one buffer.
+    """
 
     def __init__(self, pyvips: ModuleType, name: str) -> None:
         self._pyvips, self._name = pyvips, name
@@ -146,19 +149,19 @@ class told:
                     f"{self._name} is of a kind that is not supported here ({words}): save it with another "
                     "compression, such as deflate"
                 ) from error
-        said = "; ".join(lines[:2]) or "it cannot be decoded"
-        raise ImageError(f"{self._name} is damaged: {said}") from error
+        reason = "; ".join(lines[:2]) or "it cannot be decoded"
+        raise ImageError(f"{self._name} is damaged: {reason}") from error
 
 
 def encode(
-    pixels: NDArray[Any], format: str, details: Details, *, bits: int = 16, quality: int = 95
+    pixels: NDArray[Any], format: Format, details: Details, *, bits: int = 16, quality: int = 95
 ) -> bytes:
     """Encode (H, W, 1 to 4) of uint16 or float32 as PNG, AVIF (both uint16 only) or TIFF.
 
     Args:
         pixels: what to encode.
-        format: Pillow's name.
-        details: what else the file is to hold.
+        format: of the file.
+        details: its metadata.
         bits: of an AVIF, 10 or 12.
         quality: of an AVIF.
 
@@ -167,26 +170,26 @@ def encode(
     """
     pyvips = vips("Writing more than 8 bits per channel")
     pixels = np.ascontiguousarray(pixels)
-    if format == "AVIF":
+    if format.name == "AVIF":
         most = 2**bits - 1
         pixels = np.rint(pixels * np.float32(most / 65535)).astype(np.uint16) << (16 - bits)
-    with told(pyvips, "the result"):
-        image = described(pyvips.Image.new_from_array(pixels), details)
-        options = saving(format, details, pixels.dtype, quality, bits)
-        data = bytes(image.write_to_buffer(SUFFIXES[format], **options))
+    with vips_errors(pyvips, "the result"):
+        image = with_details(pyvips.Image.new_from_array(pixels), details)
+        options = save_options(format, details, pixels.dtype, quality, bits)
+        data = bytes(image.write_to_buffer(format.suffix, **options))
     buffer = io.BytesIO(data)
-    completed(buffer, format, details)
+    correct_metadata(buffer, format, details)
     return buffer.getvalue()
 
 
 def stored_bits(dtype: Any, bits: int) -> int:
-    """Bits per channel that an AVIF is to have, of values of a type, of which an input had so many."""
+    """Bits per channel of an AVIF for values of a type, made from an input of `bits` bits."""
     if np.dtype(dtype) == np.uint8:
         return 8
     return bits if bits in (10, 12) else 12
 
 
-def saving(format: str, details: Details, dtype: Any, quality: int, bits: int) -> dict[str, Any]:
+def save_options(format: Format, details: Details, dtype: Any, quality: int, bits: int) -> dict[str, Any]:
     """Arguments for libvips to save a format; arguments as those of `encode`."""
     known: dict[str, dict[str, Any]] = {
         "PNG": {},
@@ -195,13 +198,13 @@ def saving(format: str, details: Details, dtype: Any, quality: int, bits: int) -
         "WEBP": {"Q": quality, "lossless": quality == 100},
         "AVIF": {"Q": quality, "subsample_mode": "off", "bitdepth": bits, "compression": "av1"},
     }
-    # It would make EXIF data where there are none.
-    return known[format] | {"keep": _EVERYTHING if details.exif else _EVERYTHING - _EXIF}
+    # Otherwise libvips writes EXIF data where there are none.
+    return known[format.name] | {"keep": _EVERYTHING if details.exif else _EVERYTHING - _EXIF}
 
 
-def described(image: Any, details: Details) -> Any:
-    """A libvips image with what belongs to it besides its pixels."""
-    # Said explicitly: libvips would reduce channels of unknown meaning to 8 bits.
+def with_details(image: Any, details: Details) -> Any:
+    """An image of libvips with metadata."""
+    # The interpretation is set: libvips would reduce channels of unknown meaning to 8 bits.
     deep = image.format == "ushort"
     if image.bands < 3:
         image = image.copy(interpretation="grey16" if deep else "b-w")
@@ -215,16 +218,18 @@ def described(image: Any, details: Details) -> Any:
     ):
         if data:
             image.set_type(blob, name, data)
-    # libvips writes one into EXIF data in any case; 72 is what these say where it is not known.
+    # libvips writes a resolution into EXIF data in any case; 72 is the default of EXIF.
     dpi = details.dpi or (72, 72)
     return image.copy(xres=dpi[0] / _MM_PER_INCH, yres=dpi[1] / _MM_PER_INCH)
 
 
-def completed(file: BinaryIO, format: str, details: Details) -> None:
-    """Add to a file that libvips has written what it leaves out, and take out what it invents."""
-    if format == "TIFF":
+def correct_metadata(file: BinaryIO, format: Format, details: Details) -> None:
+    """Add metadata that libvips leaves out of a file, and remove what it makes up."""
+    if format.name == "TIFF":
         add_tags(file, exif=details.exif, xmp=None, resolution=details.dpi is not None)
-    elif details.dpi is None:
-        forget_resolution(file, format)
-    if format == "PNG" and details.texts:
+    elif details.dpi is None and format.name == "PNG":
+        remove_resolution(file)
+    elif details.dpi is None and format.name == "JPEG":
+        remove_jpeg_resolution(file)
+    if format.name == "PNG" and details.texts:
         add_texts(file, details.texts)

@@ -1,7 +1,7 @@
-"""PNG: its chunks, and what encoders leave out of them or invent.
+"""Chunks of PNG: the metadata, checks of the pixels, and corrections after encoding.
 
-Pillow refuses a picture for what lies beside its pixels, and takes those that the file does not hold for
-black. So what lies beside them is read here, and they are counted.
+Pillow refuses a whole image for damaged metadata, and makes missing pixels black. So the metadata are read
+here, and the pixels are counted.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import BinaryIO
 
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.inference.images.color_profiles import CURVES, PRIMARIES, Colors, by_numbers
-from lmlt_arch.inference.images.containers import MOST, Described, opened
+from lmlt_arch.inference.images.containers import MOST, ContainerInfo, opened
 
 XMP_KEYWORD = "XML:com.adobe.xmp"
-"""Of the text that is XMP data."""
+"""Keyword of the text that holds XMP data."""
 _RAW_PROFILE = "Raw profile type "
 _OF_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"IDAT", b"IEND")
 _BESIDE = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf", b"tEXt", b"zTXt", b"iTXt", b"pHYs")
@@ -30,7 +30,7 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7 = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1))
 
 
-def describe_png(source: Path | bytes, name: str) -> Described:
+def read_png(source: Path | bytes, name: str) -> ContainerInfo:
     """Read the chunks of a PNG, cICP before iCCP before sRGB before gAMA and cHRM (PNG, third edition, 4.3).
 
     Raises:
@@ -57,7 +57,7 @@ def describe_png(source: Path | bytes, name: str) -> Described:
     notes = [] if whole else ["some of what lies beside its pixels is damaged or too large, and left out"]
     if raw.keys() - {"exif", "APP1", "xmp", "icc", "icm"}:
         notes.append("its IPTC and Photoshop data are left out")
-    return Described(
+    return ContainerInfo(
         header[24],
         colors,
         chunks.get(b"eXIf") or raw.get("exif") or raw.get("APP1"),
@@ -70,7 +70,7 @@ def describe_png(source: Path | bytes, name: str) -> Described:
 
 
 def _colors(chunks: dict[bytes, bytes], name: str) -> Colors | None:
-    """What chunks say of colors by numbers, if that counts."""
+    """The color space by cICP or by gAMA and cHRM, unless another chunk overrides it."""
     if cicp := chunks.get(b"cICP"):
         primaries, transfer, _, full = struct.unpack(">4B", cicp)
         return by_numbers(primaries, transfer, full_range=full == 1, name=name)
@@ -89,7 +89,7 @@ def _colors(chunks: dict[bytes, bytes], name: str) -> Colors | None:
 
 
 def _texts(chunks: list[tuple[bytes, bytes]]) -> tuple[list[tuple[str, str]], bool]:
-    """Keywords and texts, and whether these are all."""
+    """Keywords and texts, and whether all could be read."""
     found, left, whole = [], _MOST_TEXT, True
     for kind, data in chunks:
         if kind not in (b"tEXt", b"zTXt", b"iTXt"):
@@ -123,7 +123,7 @@ def _inflated(data: bytes, most: int) -> bytes:
 
 
 def _raw_profiles(texts: list[tuple[str, str]]) -> dict[str, bytes]:
-    """What ImageMagick has written as texts, by its kind."""
+    """Profiles that ImageMagick has written as texts, by kind."""
     found = dict[str, bytes]()
     for keyword, text in texts:
         kind = keyword.removeprefix(_RAW_PROFILE)
@@ -135,7 +135,7 @@ def _raw_profiles(texts: list[tuple[str, str]]) -> dict[str, bytes]:
 
 
 def _beside(file: BinaryIO) -> Iterator[tuple[bytes, bytes | None]]:
-    """Chunks besides those of the pixels that are of any interest; None are too large or damaged."""
+    """The chunks with metadata; their data are None where they are too large or damaged."""
     file.seek(8)
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
@@ -155,7 +155,7 @@ def _sum(data: bytes | memoryview) -> bytes:
 
 
 def for_pillow(source: Path | bytes) -> io.BytesIO:
-    """A PNG without what Pillow is not to see: for a file, without its pixels too."""
+    """A PNG without the chunks that Pillow might refuse; for a file, without its pixels too."""
     kept, most = [b"\x89PNG\r\n\x1a\n"], MOST if isinstance(source, Path) else len(source)
     with opened(source) as file:
         file.seek(8)
@@ -218,22 +218,14 @@ def _length(stream: zlib._Decompress, data: bytes | memoryview) -> int:
     return length
 
 
-def forget_resolution(file: BinaryIO, format: str) -> None:
-    """Take back the resolution that libvips invents where there is none: PNG and JPEG keep an aspect of 1:1.
+def remove_resolution(file: BinaryIO) -> None:
+    """Replace the resolution in a PNG, which libvips always writes, by an aspect of 1:1.
 
     Args:
         file: open for reading and writing.
-        format: Pillow's name.
     """
-    file.seek(0)
-    if format == "JPEG":
-        head = file.read(20)
-        if head[6:11] == b"JFIF\0":
-            file.seek(13)
-            file.write(struct.pack(">BHH", 0, 1, 1))
-        return
     file.seek(8)
-    while format == "PNG" and len(head := file.read(8)) == 8:
+    while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
         if kind == b"pHYs":
             data = kind + struct.pack(">IIB", 1, 1, 0)
@@ -245,7 +237,7 @@ def forget_resolution(file: BinaryIO, format: str) -> None:
 
 
 def add_texts(file: BinaryIO, texts: tuple[tuple[str, str], ...]) -> None:
-    """Give a PNG texts, which libvips would write in the wrong character set.
+    """Add texts to a PNG; libvips would write them in the wrong character set.
 
     Args:
         file: open for reading and writing.

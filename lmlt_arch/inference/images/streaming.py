@@ -1,8 +1,8 @@
-"""Upscaling files whose result does not fit into memory, row by row of tiles, through files on the disk.
+"""Upscaling of files whose result does not fit into memory, row by row of tiles, through files on the disk.
 
 libvips decodes the input and encodes the output as streams. In between, raw pixels lie in a temporary folder
-beside the output. What is in memory is a row of tiles: about `24 W t s^2` bytes for an input W wide, tiles of
-t and scale s, besides what the network takes for one batch of tiles.
+beside the output. One row of tiles is in memory at a time: about `24 W t s^2` bytes for an input W wide,
+tiles of t and scale s, besides what the network needs for one batch of tiles.
 """
 
 from __future__ import annotations
@@ -22,27 +22,18 @@ from lmlt_arch.data.images import ImageError
 from lmlt_arch.files import OutputError, make_folder, output_error, scratch
 from lmlt_arch.inference.images import deep, tiff
 from lmlt_arch.inference.images.alpha import fill_transparent
-from lmlt_arch.inference.images.details import Details, held
-from lmlt_arch.inference.images.pictures import (
-    DEPTHS,
-    FORMATS,
-    Encoding,
-    Format,
-    Header,
-    check_range,
-    depth_for,
-    depth_notes,
-    read_header,
-)
+from lmlt_arch.inference.images.decoding import Header, check_range, read_header
+from lmlt_arch.inference.images.details import Details, fit_details
+from lmlt_arch.inference.images.encoding import Encoding
+from lmlt_arch.inference.images.formats import DEPTHS, FORMATS, Format, depth_for, depth_notes
 from lmlt_arch.inference.upscaler import Upscaler, far_outside, from_pixels, range_of, split, to_pixels
 
-Size = tuple[int, int]
 Part = Callable[[Tensor], Tensor]
-"""Takes some of the channels of (C, H, W)."""
+"""Selects some of the channels of (C, H, W)."""
 
 _TYPES = {8: "uchar", 16: "ushort", 32: "float"}
-_ROWS = 16  # of the result that are rounded together
-_TOGETHER = 2**24  # bytes of rows that are looked at together
+_ROWS = 16  # rows of the result that are rounded at a time
+_TOGETHER = 2**24  # bytes of rows that are read at a time
 _DEPTHS = {name: depth for depth, name in _TYPES.items()}
 
 
@@ -51,7 +42,7 @@ def upscale_large(
     target: Path,
     upscaler: Upscaler,
     *,
-    after: Size,
+    after: tuple[int, int],
     format: Format,
     encoding: Encoding,
     progress: Callable[[float], object] = lambda part: None,
@@ -65,10 +56,10 @@ def upscale_large(
         after: height and width of the output.
         format: of the output.
         encoding: its depth and quality.
-        progress: is told what part has been done.
+        progress: called with the share of the work that was done since the last call.
 
     Returns:
-        What to note, see `Result.notes`.
+        Notes for the report, see `Result.notes`.
 
     Raises:
         ImageError: the input is damaged or of a kind that only works in memory, or pyvips is not installed.
@@ -88,9 +79,9 @@ def upscale_large(
             _check_room(target, lq.bands * native[0] * native[1] * between // 8)
             work = _Work(upscaler, lq, folder, native, between, progress)
             result = _resized(work.result(pyvips), native, after, depth)
-            details = held(header.details, format.name, size=after, gray=lq.bands < 3, comment=False)
+            details = fit_details(header.details, format, size=after, gray=lq.bands < 3, comment=False)
             whole = folder / f"whole{format.suffix}"
-            with deep.told(pyvips, f"the result for {source}"):
+            with deep.vips_errors(pyvips, f"the result for {source}"):
                 _encode(result, details, whole, format, encoding.quality, header.bits)
             whole.replace(target)
             notes += depth_notes(format, encoding.depth, lq.depth)
@@ -114,13 +105,13 @@ class _Raw:
         return self.bands in (2, 4)
 
     def image(self, pyvips: Any) -> Any:
-        """The same as an image of libvips."""
+        """The pixels as an image of libvips."""
         return pyvips.Image.rawload(
             str(self.path), self.width, self.height, self.bands, format=_TYPES[self.depth]
         )
 
     def rows(self) -> Iterator[NDArray[Any]]:
-        """All of it, (h, W, bands) at a time."""
+        """All pixels, (h, W, bands) at a time."""
         most = max(1, _TOGETHER // (self.width * self.bands * self.depth // 8))
         for start in range(0, self.height, most):
             yield self._stored(start, min(start + most, self.height))
@@ -131,15 +122,15 @@ class _Raw:
         return values.reshape(-1, self.width, self.bands)
 
     def check_range(self, source: Path) -> list[str]:
-        """See `pictures.check_range`."""
+        """See `decoding.check_range`."""
         if self.depth < 32:
             return []
         ranges = [(rows.min(), rows.max()) for rows in self.rows()]
-        # One that is not a number stays so.
+        # NaN stays NaN.
         return check_range(float(np.min(ranges)), float(np.max(ranges)), str(source))
 
     def even_alpha(self) -> float | None:
-        """The transparency, 0 to 1, if it is the same everywhere."""
+        """The transparency, 0 to 1, if all pixels have the same one."""
         most = 1 if self.depth == 32 else 2**self.depth - 1
         ranges = (
             [(rows[..., -1].min(), rows[..., -1].max()) for rows in self.rows()] if self.has_alpha else []
@@ -148,12 +139,12 @@ class _Raw:
         return float(low) / most if low == high else None
 
     def without_alpha(self, pyvips: Any, target: Path) -> _Raw:
-        """The colors alone."""
+        """The colors alone, in another file."""
         self.image(pyvips).extract_band(0, n=self.bands - 1).rawsave(str(target))
         return replace(self, path=target, bands=self.bands - 1)
 
     def reader(self) -> Callable[[slice, slice], NDArray[Any]]:
-        """Gives rows and columns; remembers the rows, since neighbors in them are read one by one."""
+        """A function that returns some rows and columns; it keeps the last rows for their other columns."""
         last: dict[tuple[int, int], NDArray[Any]] = {}
 
         def read(y: slice, x: slice) -> NDArray[Any]:
@@ -166,13 +157,13 @@ class _Raw:
 
 
 def _check_formats(header: Header, format: Format, source: Path) -> None:
-    """Refuse what libvips does not know, before hours of work."""
-    if FORMATS[header.format].name not in deep.SUFFIXES:
+    """Refuse formats that libvips lacks, before hours of work."""
+    if not FORMATS[header.format].vips:
         raise ImageError(
             f"{source} is too large for the memory, where alone {header.format} can be read: convert it to "
             "png or tiff first"
         )
-    if format.name not in deep.SUFFIXES:
+    if not format.vips:
         raise ImageError(
             f"{source} is too large for the memory, where alone {format.name} can be written: choose "
             "--format png or tiff"
@@ -180,7 +171,7 @@ def _check_formats(header: Header, format: Format, source: Path) -> None:
 
 
 def _colors(pixels: Tensor) -> Tensor:
-    """The colors; those that nobody sees are replaced."""
+    """The colors; those of fully transparent pixels are replaced."""
     color, alpha = split(pixels)
     return color if alpha is None else fill_transparent(color, alpha)
 
@@ -192,14 +183,14 @@ def _alpha(pixels: Tensor) -> Tensor:
 def _read(
     pyvips: Any, source: Path, header: Header, folder: Path, format: Format, encoding: Encoding
 ) -> tuple[_Raw, list[str]]:
-    """The pixels of an image, upright, and what to note of them.
+    """The pixels of an image, upright, and notes on them.
 
     Raises:
         ImageError: it cannot be used, or the format cannot hold it.
     """
     if header.tiff is not None:
         tiff.check_deflated(source, str(source))
-    with deep.DECODING, deep.told(pyvips, str(source)):
+    with deep.DECODING, deep.vips_errors(pyvips, str(source)):
         image = deep.open_file(source, header.tiff, bits=header.bits, premultiplied=header.premultiplied)
         image.rawsave(str(folder / "lq"))
     lq = _Raw(folder / "lq", image.height, image.width, image.bands, _DEPTHS[image.format])
@@ -207,7 +198,7 @@ def _read(
     if not format.alpha and lq.even_alpha() == 1:
         lq = lq.without_alpha(pyvips, folder / "opaque")
     if lq.has_alpha and (encoding.background is not None or not format.alpha):
-        # libvips would put black under it, whatever was asked for.
+        # libvips would composite it on black.
         raise ImageError(
             f"{source} is transparent and too large for the memory: choose --format png or tiff, without "
             "--background"
@@ -224,7 +215,7 @@ class _Work:
         folder: for the files.
         size: height and width of the result.
         depth: its bits per channel; 32 is float.
-        progress: is told what part of all has been done.
+        progress: called with the share of the work that was done since the last call.
     """
 
     def __init__(
@@ -232,22 +223,22 @@ class _Work:
         upscaler: Upscaler,
         lq: _Raw,
         folder: Path,
-        size: Size,
+        size: tuple[int, int],
         depth: int,
         progress: Callable[[float], object],
     ) -> None:
         self._upscaler, self._lq, self._folder = upscaler, lq, folder
         self._size, self._depth, self._progress = size, depth, progress
         self._low, self._high = 0.0, 1.0
-        self._judged = 0.0, 1.0
-        # What is the same everywhere stays so: no network is needed for it.
+        self._range = 0.0, 1.0
+        # Transparency that is the same everywhere needs no network.
         self._even = lq.even_alpha()
 
     def result(self, pyvips: Any) -> Any:
         """The result, as an image of libvips."""
         colors = self._upscaled("colors", _colors).image(pyvips)
-        # Transparency has edges that say nothing of the colors.
-        self._judged = self._low, self._high
+        # Of the colors only: the network may overshoot at edges of transparency.
+        self._range = self._low, self._high
         if not self._lq.has_alpha:
             return colors
         if self._even is not None:
@@ -256,8 +247,8 @@ class _Work:
         return colors.bandjoin(self._upscaled("alpha", _alpha).image(pyvips))
 
     def notes(self) -> list[str]:
-        """What to note of the values that the network gave."""
-        excess = far_outside(*self._judged)
+        """A note if the network returned values far outside of [0, 1]."""
+        excess = far_outside(*self._range)
         return [excess] if excess else []
 
     def _upscaled(self, name: str, part: Part) -> _Raw:
@@ -289,7 +280,7 @@ class _Work:
 
 
 def _check_room(target: Path, pixels: int) -> None:
-    """Refuse before hours of work what the disk has no room for."""
+    """Refuse a result that the disk has no room for, before hours of work."""
     free = shutil.disk_usage(target.parent).free
     if free < 2 * pixels:
         raise OutputError(
@@ -298,7 +289,7 @@ def _check_room(target: Path, pixels: int) -> None:
         )
 
 
-def _resized(image: Any, native: Size, after: Size, depth: int) -> Any:
+def _resized(image: Any, native: tuple[int, int], after: tuple[int, int], depth: int) -> Any:
     if native == after:
         return image
     resized = image.resize(after[1] / native[1], vscale=after[0] / native[0], kernel="cubic")
@@ -310,9 +301,9 @@ def _resized(image: Any, native: Size, after: Size, depth: int) -> Any:
 
 def _encode(result: Any, details: Details, target: Path, format: Format, quality: int, bits: int) -> None:
     dtype = np.dtype(deep.TYPES[result.format])
-    options = deep.saving(format.name, details, dtype, quality, deep.stored_bits(dtype, bits))
+    options = deep.save_options(format, details, dtype, quality, deep.stored_bits(dtype, bits))
     if format.name == "TIFF":
         options |= {"bigtiff": True, "predictor": "none"}
-    deep.described(result, details).write_to_file(str(target), **options)
+    deep.with_details(result, details).write_to_file(str(target), **options)
     with target.open("r+b") as file:
-        deep.completed(file, format.name, details)
+        deep.correct_metadata(file, format, details)

@@ -1,7 +1,7 @@
-"""TIFF: what its directory says, before anything is decoded.
+"""Directories of TIFF: checks and metadata before decoding, and tags that encoders leave out.
 
-Decoders are lenient: what lies behind the end of a file becomes black, channels of unknown meaning become
-transparency. So the directory is judged here, the same for every decoder.
+Decoders are lenient: pixels behind the end of a file become black, channels of unknown meaning become
+transparency. So the directory is checked here, the same for every decoder.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import contextlib
 import io
 import math
 import re
+import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,11 +34,11 @@ _STRIPS, _CHANNELS, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 277, 278, 279
 RESOLUTION = (282, 283, 296)
 _ORIENTATION, _ICC = 274, 34675
 _IPTC = (33723, 34377, 37724)
-_NAMED = 4  # of a kind, in a message
+_NAMED = 4  # tags that a message lists
 _CALIBRATION = (301, 318, 319)  # transfer function, white point, primaries
 _PLANAR, _TILES, _TILE_BYTES, _EXTRA, _SAMPLES = 284, 324, 325, 338, 339
 XMP, EXIF, GPS, INTEROPERABILITY, _DNG = 700, 0x8769, 0x8825, 0xA005, 50706
-# White is zero, black is zero, RGB, palette, CMYK, YCbCr, Lab: colors that each has.
+# Color channels by photometric interpretation: white is zero, black is zero, RGB, palette, CMYK, YCbCr, Lab.
 _COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
 _PALETTE, _YCBCR, _LAB, _SUBSAMPLING = 3, 6, 8, 530
 _SUPPORTED = {(1, 1), (2, 1), (4, 1), (8, 1), (16, 1), (16, 3), (32, 3)}
@@ -46,9 +47,9 @@ _PREMULTIPLIED, _STRAIGHT = 1, 2
 _BESIDE = ("its further pages, which are smaller copies or masks, are left out",)
 _JPEG, _DEFLATED = (6, 7), (8, 32946)  # compressions
 _BIT_ORDER, _AT_ONCE = 266, 2**16
-_SPACES = {0: b"GRAY", 1: b"GRAY", 5: b"CMYK", 8: b"Lab "}  # in the words of ICC; others are RGB
+_SPACES = {0: b"GRAY", 1: b"GRAY", 5: b"CMYK", 8: b"Lab "}  # signatures of ICC; others are RGB
 
-# What says how a file is laid out, beside those above; they belong to the old file.
+# Tags about the layout of the old file, besides those above.
 _LAYOUT = {
     *range(254, 269),
     *range(273, 285),
@@ -57,27 +58,26 @@ _LAYOUT = {
     *range(512, 522),
     *range(529, 533),
 }
-# Descriptions that programs write for themselves, with the size of the image.
+# Descriptions for the program that wrote them, with the size of the image.
 _OF_LAYOUT = re.compile(r'\{"shape"|ImageJ=|<\?xml.*<OME', re.DOTALL)
-# Description, make, model, software, date, artist, copyright: a TIFF keeps these among the tags that say how
-# it is laid out, and those belong to the old file.
+# Description, make, model, software, date, artist, copyright: EXIF data that a TIFF keeps among the tags
+# about its layout.
 DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298)
 
-
 _Directory = Callable[..., ImageFileDirectory_v2]
-"""Makes one, empty."""
+"""Makes an empty directory."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the directory of a TIFF says.
+    """The contents of a TIFF's directory.
 
     Attributes:
         height: as stored, before the orientation is applied.
         width: likewise.
         orientation: of EXIF, 1 to 8.
-        details: what belongs to it besides its pixels.
-        colors: how many channels they are; they come first. 4 are CMYK.
+        details: the metadata of the file.
+        colors: how many channels are colors; they come first. 4 are CMYK.
         alpha: which channel is transparency.
         white_is_zero: whether white is 0 and black the greatest value.
         unknown: how many channels have no stated meaning.
@@ -98,10 +98,10 @@ class Layout:
 
 
 def read_layout(source: Path | bytes, name: str) -> Layout:
-    """Judge the directory of a TIFF.
+    """Read and check the directory of a TIFF.
 
     Raises:
-        ImageError: damaged, cut short, of several pages, or of a kind that no decoder here knows.
+        ImageError: damaged, cut short, of several pages, or of an unsupported kind.
     """
     with opened(source) as file:
         size = file.seek(0, io.SEEK_END)
@@ -152,7 +152,7 @@ def _details(file: BinaryIO, directory: _Directory, tags: ImageFileDirectory_v2,
     exif: bytes | None = None
     try:
         exif = _exif(file, directory, tags)
-    except Exception:  # they are no reason to refuse the pixels
+    except Exception:  # no reason to refuse the pixels
         notes.append("its EXIF data are damaged and left out")
     if any(tag in tags for tag in _IPTC):
         notes.append("its IPTC and Photoshop data are left out")
@@ -182,7 +182,7 @@ def _per_inch(tags: ImageFileDirectory_v2) -> tuple[float, float] | None:
 
 
 def _exif(file: BinaryIO, directory: _Directory, tags: ImageFileDirectory_v2) -> bytes | None:
-    """EXIF data of their own, without the tags that say how the file is laid out."""
+    """EXIF data, without the tags about the layout of the file."""
     exif = Image.Exif()
     for tag in DESCRIPTIVE:
         if tag in tags and not _OF_LAYOUT.match(str(tags[tag])):
@@ -197,11 +197,11 @@ def _exif(file: BinaryIO, directory: _Directory, tags: ImageFileDirectory_v2) ->
 
 
 def _directories(file: BinaryIO, name: str) -> tuple[_Directory, list[ImageFileDirectory_v2]]:
-    """What makes directories of the file, and those that it has, one a page."""
+    """A maker of empty directories of this file's kind, and the directories of its pages."""
     file.seek(0)
     header = file.read(8)
     header += file.read(8) if b"+" in header[2:4] else b""
-    # Pillow tells large files by the third byte, which is the fourth in big-endian order.
+    # Pillow recognizes BigTIFF by the third byte, which is the fourth in big-endian order.
     known = b"II+\0" + header[4:] if header[:4] == b"MM\0+" else header
     directory = partial(ImageFileDirectory_v2, known, header[:2])
     found: list[ImageFileDirectory_v2] = []
@@ -265,10 +265,10 @@ def _check_stored(tags: ImageFileDirectory_v2, height: int, width: int, size: in
 
 
 def check_deflated(source: Path | bytes, name: str) -> None:
-    """Refuse deflated pixels that their own checksum calls damaged: decoders stop before they come to it.
+    """Refuse deflated pixels with a wrong checksum: decoders stop before they read it.
 
     Raises:
-        ImageError: see above.
+        ImageError: the checksum is wrong.
     """
     with opened(source) as file:
         _, (tags, *_) = _directories(file, name)
@@ -286,7 +286,77 @@ def check_deflated(source: Path | bytes, name: str) -> None:
 
 
 def _places(tags: ImageFileDirectory_v2) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Where strips or tiles begin, and how many bytes they have."""
+    """Offsets of strips or tiles, and their lengths in bytes."""
     if _TILES in tags:
         return _many(tags, _TILES), _many(tags, _TILE_BYTES)
     return _many(tags, _STRIPS), _many(tags, _STRIP_BYTES)
+
+
+def add_tags(file: BinaryIO, *, exif: bytes | None, xmp: bytes | None, resolution: bool) -> None:
+    """Add to a new TIFF of one page what its encoder left out, by a second directory at its end.
+
+    Args:
+        file: open for reading and writing.
+        exif: EXIF data; their descriptions, EXIF and GPS directories are added.
+        xmp: XMP data.
+        resolution: whether to keep the resolution that the encoder wrote.
+    """
+    file.seek(0)
+    head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    large = struct.unpack(order + "H", head[2:4])[0] == 43
+    # Formats of a number of entries, an entry and an offset.
+    number, entry, place = ("Q", "HHQ8s", "Q") if large else ("H", "HHL4s", "L")
+    at = 8 if large else 4
+    file.seek(struct.unpack_from(order + place, head, at)[0])
+    count = struct.unpack(order + number, file.read(struct.calcsize(number)))[0]
+    size = struct.calcsize(order + entry)
+    entries: dict[int, tuple[int, int, bytes]] = {}
+    for _ in range(count):
+        tag, kind, items, value = struct.unpack(order + entry, file.read(size))
+        entries[tag] = (kind, items, value)
+    if not resolution:
+        entries = {tag: rest for tag, rest in entries.items() if tag not in RESOLUTION}
+    end = file.seek(0, io.SEEK_END)
+    file.write(bytes(-end % 8))
+    prefix = head[:2] + struct.pack(order + "HHHQ", 43, 8, 0, 0) if large else head[:4] + bytes(4)
+    for tag, kind, data in _added(prefix, exif, xmp, file.tell):
+        start = file.tell()
+        room = 8 if large else 4
+        if kind == 4:  # a directory
+            entries[tag] = (kind, 1, struct.pack(order + "L", start).ljust(room, b"\0"))
+        elif len(data) <= room:
+            entries[tag] = (kind, len(data), data.ljust(room, b"\0"))
+            continue
+        else:
+            entries[tag] = (kind, len(data), struct.pack(order + place, start))
+        file.write(data + bytes(-len(data) % 8))
+    start = file.tell()
+    file.write(struct.pack(order + number, len(entries)))
+    for tag, (kind, items, value) in sorted(entries.items()):
+        file.write(struct.pack(order + entry, tag, kind, items, value))
+    file.write(struct.pack(order + place, 0))
+    file.seek(at)
+    file.write(struct.pack(order + place, start))
+
+
+def _added(
+    prefix: bytes, exif: bytes | None, xmp: bytes | None, place: Callable[[], int]
+) -> Iterator[tuple[int, int, bytes]]:
+    """Tags, their types, and their bytes, which are written at the offset that `place` returns."""
+    if xmp:
+        yield XMP, 1, xmp
+    if not exif:
+        return
+    values = Image.Exif()
+    values.load(exif)
+    for tag in DESCRIPTIVE:
+        if isinstance(values.get(tag), str):
+            yield tag, 2, values[tag].encode("utf-8", "replace") + b"\0"
+    for tag in (EXIF, GPS):
+        inner = ImageFileDirectory_v2(prefix, group=tag)
+        for key, value in values.get_ifd(tag).items():
+            if key != INTEROPERABILITY:
+                inner[key] = value
+        if inner:
+            yield tag, 4, inner.tobytes(place())
