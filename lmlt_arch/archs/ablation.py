@@ -20,9 +20,9 @@ from lmlt_arch.archs.common.layers import ChannelNorm, SRNetwork
 from lmlt_arch.archs.common.padding import cells, pad_to_cells
 from lmlt_arch.archs.esc.blocks import ConvAttn, ESCBlock, SharedKernels
 from lmlt_arch.archs.esc.esc import ESC
-from lmlt_arch.archs.lmlt.network import CCM
-from lmlt_arch.archs.lmlt.network import LEVELS as LMLT_LEVELS
-from lmlt_arch.archs.lmlt.network import WINDOW as LMLT_WINDOW
+from lmlt_arch.archs.lmlt.blocks import CCM
+from lmlt_arch.archs.lmlt.blocks import LEVELS as LMLT_LEVELS
+from lmlt_arch.archs.lmlt.blocks import WINDOW as LMLT_WINDOW
 
 # How a level shrinks its channels: the official maximum, the average, or the top left pixel alone.
 POOLINGS = ("max", "average", "stride")

@@ -26,7 +26,7 @@ from lmlt_arch.archs.esc import cuda as esc_cuda
 from lmlt_arch.archs.esc.blocks import ConvFFN, SharedKernels, SymmetricKernelNetwork
 from lmlt_arch.archs.lmlt import cuda as lmlt_cuda
 from lmlt_arch.archs.lmlt import window_attention
-from lmlt_arch.archs.lmlt.network import CCM, LevelAttention
+from lmlt_arch.archs.lmlt.blocks import CCM, LevelAttention
 from lmlt_arch.archs.lmlt.window_attention import attend_windows, attend_windows_backward
 from lmlt_arch.inference.engine.shared_averages import SharedStatistics
 
@@ -55,7 +55,7 @@ def here() -> Iterator[None]:
 
 def upscale_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer programs, since the interpreter takes as long for large ones as for small ones."""
-    monkeypatch.setitem(lmlt_cuda.ATTEND, "WINDOWS", 3)
+    monkeypatch.setitem(window_attention.ATTEND, "WINDOWS", 3)
     monkeypatch.setitem(lmlt_cuda.AGGREGATE, "NUMBERS", 1 << 16)
     monkeypatch.setitem(lmlt_cuda.MERGE, "PIXELS", 4096)
 

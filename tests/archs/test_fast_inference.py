@@ -15,7 +15,7 @@ from lmlt_arch.archs.common.attention import BACKENDS
 from lmlt_arch.archs.esc import cpu as esc_cpu
 from lmlt_arch.archs.esc.blocks import ConvFFN
 from lmlt_arch.archs.lmlt import cpu as lmlt_cpu
-from lmlt_arch.archs.lmlt.network import CCM
+from lmlt_arch.archs.lmlt.blocks import CCM
 
 SMALL = {
     "pdim": 4,

@@ -123,7 +123,7 @@ def _obstacle(device: torch.device) -> str:
 
 
 def _try_one(device: torch.device) -> None:
-    from lmlt_arch.archs.esc.triton_kernels import norm_kernel
+    from lmlt_arch.archs.common.triton_parts import norm_kernel
 
     x = torch.tensor([[1.0, 3.0]], device=device)
     out = torch.empty_like(x)

@@ -1,21 +1,18 @@
-"""What ESC, ESC-FP and ESC-Real are made of (arXiv 2503.06671, section 3)."""
+"""The blocks of ESC, ESC-FP and ESC-Real (arXiv 2503.06671, section 3)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmlt_arch.archs.common import fused, kernel_dispatch
 from lmlt_arch.archs.common.arguments import hidden_width, positive_int
 from lmlt_arch.archs.common.attention import WindowAttention
 from lmlt_arch.archs.common.layers import ChannelNorm, SRNetwork, depthwise_per_image
-from lmlt_arch.archs.esc import cpu
 
 # Weights that all ConvAttn layers of a network share; what they are depends on the variant.
 SharedKernels = tuple[Tensor, ...]
@@ -211,57 +208,6 @@ def make_blocks(
         ESCBlock(spec, use_ln=use_ln, proj_ratio=proj_ratio, make_plk=make_plk)
         for _ in range(positive_int("n_blocks", n_blocks))
     )
-
-
-# Of `cuda`, whose convolutions hold all channels of a pixel and the large kernels of four neighbors.
-_MOST_CHANNELS = 64
-_MOST_LARGE_KERNEL_CHANNELS = 32
-
-# What `cpu` and `cuda` compute the function of; subclasses and replaced modules run as they are
-# written.
-_KNOWN = frozenset(
-    {ESCBlock, ConvFFN, ConvAttn, LargeKernelConv, SeparableLargeKernelConv, WindowAttention, ChannelNorm}
-    | {nn.AdaptiveAvgPool2d, nn.Conv2d, nn.GELU, nn.Identity, nn.ModuleList, nn.Sequential}
-)
-
-
-def run_blocks(blocks: nn.ModuleList, x: Tensor, shared: SharedKernels) -> Tensor:
-    """Run the body of a network, fast where that is possible.
-
-    Args:
-        blocks: see `make_blocks`.
-        x: (B, dim, H, W).
-        shared: the weights that all ConvAttn layers share.
-
-    Returns:
-        Like `x`.
-    """
-    typed = cast(Sequence[ESCBlock], blocks)
-    attention = {block.attn.attn_type for block in typed}
-    wanted = attention in ({"auto"}, {"Triton"})
-    if wanted and kernel_dispatch.usable(blocks, x, _KNOWN) and _fit(typed, x):
-        from lmlt_arch.archs.esc import cuda
-
-        first, large = typed[0], tuple(kernel.shape for kernel in shared)
-        fast, slow = partial(cuda.run_blocks, typed[:1], shared=shared), partial(first, shared=shared)
-        if kernel_dispatch.agree(first, x, fast, slow, side=first.attn.window_size + 5, constants=large):
-            return cuda.run_blocks(typed, x, shared)
-    if attention == {"auto"} and fused.usable(blocks, x, _KNOWN):
-        return cpu.run_blocks(typed, x, shared)
-    for block in blocks:
-        x = block(x, shared)
-    return x
-
-
-def _fit(blocks: Sequence[ESCBlock], x: Tensor) -> bool:
-    """Whether the kernels of `cuda` can hold a pixel's channels, and those of the large kernel."""
-    pairs = [pair for block in blocks for pair in block.pairs()]
-    pdims = {pconv.pdim for _, _, pconv in pairs}
-    if x.shape[1] > _MOST_CHANNELS or len(pdims) > 1 or max(pdims) > _MOST_LARGE_KERNEL_CHANNELS:
-        return False
-    hidden = [*(ffn for _, ffn, _ in pairs), *(block.proj for block in blocks)]
-    # Hidden maps have a pitch of 16 channels.
-    return kernel_dispatch.countable(x, max(3 * x.shape[1], *(ffn.proj.out_channels + 15 for ffn in hidden)))
 
 
 def symmetrize(kernel: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from lmlt_arch.archs.common.arguments import positive_int
 from lmlt_arch.archs.common.scale_conversion import convert_scale_on_load
-from lmlt_arch.archs.esc.blocks import BlockSpec, SymmetricKernelNetwork, make_blocks, run_blocks
+from lmlt_arch.archs.esc.blocks import BlockSpec, SymmetricKernelNetwork, make_blocks
+from lmlt_arch.archs.esc.fast import run_blocks
 
 
 class ESCEncoder(SymmetricKernelNetwork):

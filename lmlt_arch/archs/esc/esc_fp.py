@@ -14,8 +14,8 @@ from lmlt_arch.archs.esc.blocks import (
     SeparableLargeKernelConv,
     check_large_kernel,
     make_blocks,
-    run_blocks,
 )
+from lmlt_arch.archs.esc.fast import run_blocks
 
 
 class ESCFPEncoder(SRNetwork):

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from lmlt_arch.archs.common.arguments import positive_int
 from lmlt_arch.archs.common.layers import MirrorConv2d
 from lmlt_arch.archs.common.padding import cells, pad_to_cells
-from lmlt_arch.archs.esc.blocks import BlockSpec, SymmetricKernelNetwork, make_blocks, run_blocks
+from lmlt_arch.archs.esc.blocks import BlockSpec, SymmetricKernelNetwork, make_blocks
+from lmlt_arch.archs.esc.fast import run_blocks
 from lmlt_arch.archs.esc.upsample import DySample, NearestConvUpsample, UniUpsample
 
 

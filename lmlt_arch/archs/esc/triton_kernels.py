@@ -12,20 +12,7 @@ import triton
 import triton.language as tl
 
 from lmlt_arch.archs.common.triton_parts import gelu, normalize, on_map, product
-
-
-@triton.jit(do_not_specialize=["pixels"])
-def norm_kernel(
-    x, weight, bias, out, pixels, WIDTH: tl.constexpr, PADDED: tl.constexpr, PIXELS: tl.constexpr
-):
-    """LayerNorm of every pixel of a map."""
-    start = tl.program_id(0).to(tl.int64) * PIXELS
-    number, channel = tl.arange(0, PIXELS), tl.arange(0, PADDED)
-    place = number[:, None] * WIDTH + channel[None, :]
-    real = (start + number < pixels)[:, None] & (channel < WIDTH)[None, :]
-    rows = tl.load(x + start * WIDTH + place, mask=real, other=0.0).to(tl.float32)
-    rows = normalize(rows, weight, bias, WIDTH, PADDED)
-    tl.store(out + start * WIDTH + place, rows.to(out.dtype.element_ty), mask=real)
+from lmlt_arch.archs.common.triton_parts import norm_kernel as norm_kernel  # launched with the others
 
 
 @triton.jit(do_not_specialize=["pixels"])

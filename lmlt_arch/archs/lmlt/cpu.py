@@ -1,4 +1,4 @@
-"""LMLT's inference on a CPU: what `lmlt_arch.archs.lmlt.network` defines, in less time and memory.
+"""LMLT's inference on a CPU: what `lmlt_arch.archs.lmlt.blocks` defines, in less time and memory.
 
 Algebra that changes results by rounding only:
 
@@ -24,7 +24,7 @@ from lmlt_arch.archs.common.fused import add_conv, conv, layer_norm, linear, pie
 
 if TYPE_CHECKING:
     from lmlt_arch.archs.common.layers import ChannelNorm
-    from lmlt_arch.archs.lmlt.network import CCM, LHSB, LevelAttention, LMLTBlock
+    from lmlt_arch.archs.lmlt.blocks import CCM, LHSB, LevelAttention, LMLTBlock
 
 # Windows that attend together: their scores take 16 KiB each, twice, and should stay in the cache.
 _WINDOWS = 32

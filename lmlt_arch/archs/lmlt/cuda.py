@@ -1,4 +1,4 @@
-"""LMLT's inference on a GPU: what `lmlt_arch.archs.lmlt.network` defines, in few kernels.
+"""LMLT's inference on a GPU: what `lmlt_arch.archs.lmlt.blocks` defines, in few kernels.
 
 Between kernels lie one normed map, the pooled levels, what attention makes of all levels, and a piece of the
 mixer's hidden channels. Windows, scores and upscaled levels never lie in memory. Import this module only
@@ -17,14 +17,13 @@ from triton import cdiv
 
 from lmlt_arch.archs.common.kernel_dispatch import convolution_constants, padded, pitch
 from lmlt_arch.archs.lmlt import triton_kernels as kernels
-from lmlt_arch.archs.lmlt.window_attention import count_windows, level_constants
+from lmlt_arch.archs.lmlt.window_attention import attend_level
 
 if TYPE_CHECKING:
-    from lmlt_arch.archs.lmlt.network import LHSB, LevelAttention, LMLTBlock
+    from lmlt_arch.archs.lmlt.blocks import LHSB, LevelAttention, LMLTBlock
 
 # How a kernel divides its work: the fastest of six to nine ways each on an NVIDIA H200.
 NORM_POOL = {"num_warps": 1}
-ATTEND = {"WINDOWS": 1, "num_warps": 4}
 AGGREGATE = {"NUMBERS": 2048, "num_warps": 4}
 MERGE = {"PIXELS": 64, "SOURCES": 32, "num_warps": 4}
 # Bytes of a hidden channel that the mixer makes at a time: more take memory, fewer time.
@@ -55,22 +54,6 @@ def run_blocks(blocks: Sequence[LMLTBlock], x: Tensor) -> Tensor:
             run.aggregate(block)
             run.mix(block, weight)
     return x.permute(0, 3, 1, 2)
-
-
-def attend_level(z: Tensor, coarser: Tensor | None, weights: Sequence[Tensor], out: Tensor) -> None:
-    """Write to `out` what the attention of a level makes of its input.
-
-    Args:
-        z: (B, H, W, d or more), whose pixels lie at even distances.
-        coarser: (B, H / 2, W / 2, d), is upscaled and added to it.
-        weights: those of `attend_windows`.
-        out: (B, H, W, d), contiguous.
-    """
-    windows, cols = count_windows(out)
-    kernels.attend_kernel[(cdiv(windows, ATTEND["WINDOWS"]),)](
-        z, z.stride(2), z if coarser is None else coarser, *weights, out, windows, cols,
-        ADD_COARSER=coarser is not None, **level_constants(out.shape[3]), **ATTEND,
-    )  # fmt: skip
 
 
 class _Run:

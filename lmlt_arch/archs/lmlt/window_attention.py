@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -33,6 +33,26 @@ MAX_WIDTH = 32
 # Programs of the backward pass; each sums the gradients of its windows' weights before all are added up.
 _PROGRAMS = 1024
 _BACKWARD = {"num_warps": 4}
+# How the forward kernel divides its work: the fastest of several ways on an NVIDIA H200.
+ATTEND = {"WINDOWS": 1, "num_warps": 4}
+
+
+def attend_level(z: Tensor, coarser: Tensor | None, weights: Sequence[Tensor], out: Tensor) -> None:
+    """Write the attention of a level, with its positional term and both linear layers, to `out`.
+
+    Args:
+        z: (B, H, W, d or more), whose pixels lie at even distances.
+        coarser: (B, H / 2, W / 2, d), is upscaled and added to it.
+        weights: those of `attend_windows`.
+        out: (B, H, W, d), contiguous.
+    """
+    from lmlt_arch.archs.lmlt import triton_kernels as kernels
+
+    windows, cols = count_windows(out)
+    kernels.attend_kernel[(-(-windows // ATTEND["WINDOWS"]),)](
+        z, z.stride(2), z if coarser is None else coarser, *weights, out, windows, cols,
+        ADD_COARSER=coarser is not None, **level_constants(out.shape[3]), **ATTEND,
+    )  # fmt: skip
 
 
 @torch.library.custom_op("lmlt_arch::attend_windows", mutates_args=())
@@ -61,8 +81,6 @@ def attend_windows(
     Returns:
         (B, H, W, d), contiguous, in the dtype of `z`.
     """
-    from lmlt_arch.archs.lmlt.cuda import attend_level
-
     out = z.new_empty(z.shape)
     weights = qkv_weight, qkv_bias, local_weight, local_bias, proj_weight, proj_bias
     with torch.cuda.device_of(z):
@@ -173,21 +191,28 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
-def in_half(x: Tensor) -> bool:
+def _in_half(x: Tensor) -> bool:
     """Whether a level computes in half precision, on a device that the kernels run on."""
     return is_place(x.device) and _compute_dtype(x) in (torch.float16, torch.bfloat16)
 
 
-def serves(level: nn.Module, x: Tensor) -> bool:
-    """Whether `attend_map` can take the place of a level's attention.
+def serves(level: nn.Module, x: Tensor, *, attn_type: str, dropout: float) -> bool:
+    """Whether `attend_map` can take the place of a level's attention in training.
 
-    Not in an exported program (which must run without this package), for layers that are hooked or replaced,
-    for dtypes, widths and devices that the kernels cannot take, or where they compute something else.
+    Not in an exported program (which must run without this package), with dropout, for layers that are hooked
+    or replaced, for dtypes, widths and devices that the kernels cannot take, or where they compute something
+    else. `auto` wants it in half precision only: in float32 it has not been measured.
 
     Args:
         level: a `LevelAttention`.
         x: its input, (B, d, H, W).
+        attn_type: its attention backend.
+        dropout: probability with which attention weights are dropped.
     """
+    wanted = attn_type == "Triton" or (attn_type == "auto" and _in_half(x))
+    # Without gradients, kernels do whole blocks; the readable blocks that check them must not use kernels.
+    if not wanted or not torch.is_grad_enabled() or dropout:
+        return False
     if is_exporting() or not is_place(x.device) or x.dtype not in DTYPES:
         return False
     if x.shape[1] > MAX_WIDTH or not x.numel() or obstacle(x.device):
