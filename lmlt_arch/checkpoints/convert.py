@@ -1,4 +1,4 @@
-"""Checkpoints in other formats and forms, each proved by what the networks put out."""
+"""Checkpoints in other formats and forms, each verified by the outputs of both networks."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from lmlt_arch.archs import ESC, ESCFP, ESCReal, ESCRealM, SRNetwork
-from lmlt_arch.archs.esc.blocks import SymmetricKernelNetwork
+from lmlt_arch.archs import SRNetwork
+from lmlt_arch.archs.common.description import StateDict, StateDictError
+from lmlt_arch.archs.families import description_of, names_where
 from lmlt_arch.checkpoints import safetensors_file
-from lmlt_arch.checkpoints.load import StateDict, check_finite, describe_state, load_model, load_state
-from lmlt_arch.checkpoints.metadata import NetworkFacts
+from lmlt_arch.checkpoints.difference import relative_difference
+from lmlt_arch.checkpoints.load import check_finite, describe_state, load_model, load_state
+from lmlt_arch.checkpoints.metadata import NetworkMetadata
 from lmlt_arch.errors import LmltError
-from lmlt_arch.export.verify import relative_difference
 from lmlt_arch.files import TEMPORARY_SUFFIX, writing
 
 SAFETENSORS = ".safetensors"
-# Where ESCRealM notes which upsampler it has.
-RECORD = "to_img.MetaUpsample"
 # Baking adds up the same eight kernels in another order: rounding, in units of the largest output.
 BAKING_TOLERANCE = 1e-5
 
@@ -31,16 +30,16 @@ class ConversionError(LmltError):
 
 @dataclass(frozen=True)
 class Request:
-    """What to make of a checkpoint.
+    """How a checkpoint is to be converted.
 
     Attributes:
         source: the checkpoint.
         output: `.pth` or `.safetensors`.
         key: which of the checkpoint's state dicts; default as in `load_state`.
         wrapper: key for the state dict in a `.pth`; None for a bare one.
-        scale: scale to convert ESC and ESCFP to.
+        scale: scale to convert to, for networks that resize their last layer.
         bake: replace the large kernel by the average that the network applies.
-        network: class to convert to, `ESCReal` or `ESCRealM`.
+        network: class to convert to, for networks that another class can equal.
     """
 
     source: Path
@@ -57,13 +56,13 @@ class Converted:
     """A file that was written.
 
     Attributes:
-        facts: of the network in it.
+        metadata: of the network in it.
         difference: largest difference of the outputs on noise, in units of the largest; after a change of
             scale, to the old output upscaled or reduced bilinearly.
         exact: whether the new network computes the same function; False after a change of scale.
     """
 
-    facts: NetworkFacts
+    metadata: NetworkMetadata
     difference: float
     exact: bool
 
@@ -103,8 +102,8 @@ def _file_content(request: Request, state: StateDict) -> bytes:
     }
     if _is_safetensors(request.output):
         dtype = next(tensor.dtype for tensor in state.values() if tensor.is_floating_point())
-        facts = replace(NetworkFacts.of(_built(state)), dtype=dtype)
-        return safetensors_file.dump(state, {"format": "pt", **facts.to_metadata()})
+        metadata = replace(NetworkMetadata.of(_built(state)), dtype=dtype)
+        return safetensors_file.dump(state, {"format": "pt", **metadata.to_header()})
     buffer = io.BytesIO()
     torch.save(state if request.wrapper is None else {request.wrapper: state}, buffer)
     return buffer.getvalue()
@@ -130,17 +129,17 @@ def _prove(before: SRNetwork, after: SRNetwork, tolerance: float) -> Converted:
             f"the converted network's output differs by {difference:.1e} of its largest value, more than "
             f"{tolerance:.0e}; nothing was written"
         )
-    return Converted(NetworkFacts.of(after), difference, exact)
+    return Converted(NetworkMetadata.of(after), difference, exact)
 
 
 def _to_scale(network: SRNetwork, state: StateDict, scale: int) -> StateDict:
     """The state of the same network at another scale, its last layer resized."""
-    if not isinstance(network, ESC | ESCFP):
-        raise ConversionError(
-            f"--scale: the last layer of {type(network).__name__} cannot be resized; ESC's and ESCFP's can"
-        )
-    kwargs = {**describe_state(state).kwargs, "upscaling_factor": scale}
-    resized = type(network)(**kwargs)
+    description = description_of(network)
+    if not description.resizes_head:
+        able = _in_words([f"{name}'s" for name in names_where(lambda found: found.resizes_head)])
+        raise ConversionError(f"--scale: the last layer of {description.name} cannot be resized; {able} can")
+    found = describe_state(state)
+    resized = replace(found, kwargs={**found.kwargs, "upscaling_factor": scale}).build()
     resized.load_state_dict(state)
     return resized.state_dict()
 
@@ -148,39 +147,25 @@ def _to_scale(network: SRNetwork, state: StateDict, scale: int) -> StateDict:
 def _baked(state: StateDict) -> StateDict:
     """The state with the averaged large kernel, which averaging leaves as it is."""
     network = _built(state)
-    if not isinstance(network, SymmetricKernelNetwork):
-        raise ConversionError(
-            f"--bake: {type(network).__name__} averages no large kernel; ESC, ESCReal and ESCRealM do"
-        )
-    network.convert()
-    return {**state, "plk_filter": network.plk_filter}
+    description = description_of(network)
+    if not description.bakes:
+        able = _in_words(names_where(lambda found: found.bakes))
+        raise ConversionError(f"--bake: {description.name} averages no large kernel; {able} do")
+    description.bake(network)
+    return {**state, description.large_kernel: network.get_parameter(description.large_kernel)}
 
 
 def _to_class(network: SRNetwork, state: StateDict, name: str) -> StateDict:
-    """The state of ESCReal as one of ESCRealM, or back."""
-    if type(network).__name__ == name or not isinstance(network, ESCReal | ESCRealM):
-        raise ConversionError(
-            f"--to {name}: this is {type(network).__name__}; ESCReal and ESCRealM are converted"
-        )
-    kwargs = describe_state(state).kwargs
-    if isinstance(network, ESCReal):
-        same, old, new = kwargs.pop("use_dysample") and network.upscaling_factor > 1, "to_img.", "to_img.0."
-    else:
-        same = kwargs["upsampler"] == "dysample" and network.unshuffle == 1 and "to_img.0.init_pos" in state
-        old, new = "to_img.0.", "to_img."
-    if not same:
-        raise ConversionError(
-            f"--to {name}: only DySample, without inner width or unshuffling, is the same in both: "
-            "ESCReal convolves after replicating pixels, ESCRealM before. To start training from this "
-            "network all the same, give it as pretrain_network_g with strict_load_g: false"
-        )
-    renamed = {
-        f"{new}{key.removeprefix(old)}" if key.startswith(old) else key: tensor
-        for key, tensor in state.items()
-        if key != RECORD
-    }
-    if name == "ESCRealM":
-        scale = network.upscaling_factor
-        kwargs |= {"mid_dim": kwargs["dim"], "upsampler": "dysample", "unshuffle_mod": scale > 2}
-        renamed[RECORD] = ESCRealM(**kwargs).state_dict()[RECORD]
-    return renamed
+    """The state of a network of another class that computes the same function."""
+    description = description_of(network)
+    if name not in description.equivalents:
+        able = _in_words(names_where(lambda found: found.equivalents))
+        raise ConversionError(f"--to {name}: this is {description.name}; {able} are converted")
+    try:
+        return description.equivalents[name](state)
+    except StateDictError as error:
+        raise ConversionError(f"--to {name}: {error}") from error
+
+
+def _in_words(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -6,11 +6,12 @@ Each function returns words for a message, empty if there is nothing wrong.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+
+from lmlt_arch.dtypes import dtype_name
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 """What weights may be stored as; networks compute in dtypes of their own."""
@@ -53,29 +54,9 @@ def kind_mistake(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
         if mine is None or found.dtype == mine.dtype:
             continue
         if mine.is_floating_point() and found.dtype not in FLOATS:
-            return f"{name} is {_dtype(found)}; weights may be {_NAMED}"
+            return f"{name} is {dtype_name(found.dtype)}; weights may be {_NAMED}"
         if not mine.is_floating_point() and not _keeps(found, mine.dtype):
-            return f"{name} is {_dtype(found)}, not {_dtype(mine)}"
-    return ""
-
-
-def blocks_mistake(state: Mapping[str, Tensor], prefix: str) -> str:
-    """Whether numbered blocks are not all alike, from 0 on: empty ones would take their time to build.
-
-    Args:
-        state: names and tensors.
-        prefix: of their names, such as `blocks.`.
-    """
-    blocks: dict[str, dict[str, torch.Size]] = defaultdict(dict)
-    for name, tensor in state.items():
-        if name.startswith(prefix):
-            number, _, rest = name[len(prefix) :].partition(".")
-            blocks[number][rest] = tensor.shape
-    for number in map(str, range(len(blocks))):
-        if number not in blocks:
-            return f"it has {len(blocks)} of {prefix}*, but no {prefix}{number}"
-        if blocks[number] != blocks["0"]:
-            return f"{prefix}{number} has not the tensors of {prefix}0"
+            return f"{name} is {dtype_name(found.dtype)}, not {dtype_name(mine.dtype)}"
     return ""
 
 
@@ -84,7 +65,3 @@ def _keeps(found: Tensor, dtype: torch.dtype) -> bool:
     if found.is_complex() or torch.bool in (found.dtype, dtype):
         return False
     return found.dtype in FLOATS + _INTEGERS and torch.equal(found.to(dtype).to(found.dtype), found)
-
-
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""What a file says of the network in it, beside the weights: text for the headers of several formats."""
+"""Metadata of a network beside its weights: text for the headers of several file formats."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import torch
 
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.checkpoints.load import describe_state
+from lmlt_arch.dtypes import DTYPES, dtype_name
 from lmlt_arch.version import __version__
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
-class NetworkFacts:
-    """A network in a few words.
+class NetworkMetadata:
+    """The metadata of a network.
 
     Attributes:
         name: its class.
         kwargs: all constructor arguments that shape it.
-        scale: output size over input size; of networks of any scale, where no size is asked for.
+        scale: output size over input size; of any-scale networks, where no size is asked for.
         multiple: side in input pixels of what it works on at once; see `SRNetwork.pad_multiple`.
         dtype: of weights, input and output.
         any_scale: whether it takes the size of its output.
+        license: of code and weights.
     """
 
     name: str
@@ -35,49 +35,53 @@ class NetworkFacts:
     multiple: int
     dtype: torch.dtype
     any_scale: bool = False
+    license: str = "MIT"
 
     @property
     def shown_scale(self) -> str:
-        """For people."""
+        """The scale in words, for messages."""
         return "any scale" if self.any_scale else f"x{self.scale}"
 
     @classmethod
-    def of(cls, network: SRNetwork) -> NetworkFacts:
-        """The facts of a network; floating-point parameters of one dtype."""
+    def of(cls, network: SRNetwork) -> NetworkMetadata:
+        """The metadata of a network; floating-point parameters of one dtype."""
+        found = describe_state(network.state_dict())
         return cls(
             name=type(network).__name__,
-            kwargs=describe_state(network.state_dict()).kwargs,
+            kwargs=found.kwargs,
             scale=network.upscaling_factor,
             multiple=network.pad_multiple,
             dtype=next(network.parameters()).dtype,
             any_scale=network.free_scale,
+            license=found.description.license,
         )
 
-    def to_metadata(self) -> dict[str, str]:
-        """As a header holds them."""
+    def to_header(self) -> dict[str, str]:
+        """The names and texts that a file's header holds."""
         return {
             "network": self.name,
             "kwargs": json.dumps(self.kwargs),
             "scale": str(self.scale),
             **({"any_scale": "true"} if self.any_scale else {}),
             "multiple": str(self.multiple),
-            "dtype": str(self.dtype).removeprefix("torch."),
+            "dtype": dtype_name(self.dtype),
             "range": "RGB, 0 to 1, not clamped",
-            "license": "MIT",
+            "license": self.license,
             "producer": f"basicsr-lmlt {__version__}",
         }
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str]) -> NetworkFacts | None:
+    def from_header(cls, header: Mapping[str, str]) -> NetworkMetadata | None:
         """Read them back; None from a header that another program wrote or that was changed."""
         try:
             return cls(
-                name=metadata["network"],
-                kwargs=json.loads(metadata["kwargs"]),
-                scale=int(metadata["scale"]),
-                multiple=int(metadata["multiple"]),
-                dtype={str(dtype): dtype for dtype in DTYPES.values()}[f"torch.{metadata['dtype']}"],
-                any_scale=metadata.get("any_scale") == "true",
+                name=header["network"],
+                kwargs=json.loads(header["kwargs"]),
+                scale=int(header["scale"]),
+                multiple=int(header["multiple"]),
+                dtype={dtype_name(dtype): dtype for dtype in DTYPES.values()}[header["dtype"]],
+                any_scale=header.get("any_scale") == "true",
+                license=header.get("license", "MIT"),
             )
         except (KeyError, ValueError):
             return None

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from lmlt_arch.checkpoints.load import CheckpointError, read_file
+from lmlt_arch.checkpoints.read import CheckpointError, read_file
 from lmlt_arch.files import output_error, write_atomic
 
 STATE_KEYS = ("epoch", "iter", "optimizers", "schedulers")

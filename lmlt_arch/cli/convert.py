@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     except (OSError, ValueError, ConversionError, OutputError) as error:
         print(f"lmlt convert: error: {error}", file=sys.stderr)
         return 1
-    print(f"{args.output}: {made.facts.name} {made.facts.shown_scale}, ", end="")
+    print(f"{args.output}: {made.metadata.name} {made.metadata.shown_scale}, ", end="")
     if made.exact:
         print(f"computes the same: largest difference {made.difference:.1e} of the largest value")
     else:

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"lmlt export: error: {args.output}: name it .onnx or .pt2", file=sys.stderr)
         return 2
 
-    from lmlt_arch.checkpoints.metadata import DTYPES
+    from lmlt_arch.dtypes import DTYPES
     from lmlt_arch.export.errors import ExportError
     from lmlt_arch.export.export import export_model
     from lmlt_arch.files import OutputError
@@ -60,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
     except (OSError, ValueError, ImportError, ExportError, OutputError) as error:
         print(f"lmlt export: error: {error}", file=sys.stderr)
         return 1
-    facts, found = exported.facts, exported.agreement
+    metadata, found = exported.metadata, exported.agreement
     print(
-        f"{args.output}: {facts.name} {facts.shown_scale}, {args.dtype}, "
+        f"{args.output}: {metadata.name} {metadata.shown_scale}, {args.dtype}, "
         f"{args.output.stat().st_size / 1e6:.1f} MB; {found.runs} runs agree with PyTorch within "
         f"{found.worst:.1e} of the largest value ({found.tolerance:.0e} allowed)"
     )

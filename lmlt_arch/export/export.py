@@ -11,7 +11,7 @@ import torch
 from torch.export import ExportedProgram
 
 from lmlt_arch.checkpoints.load import check_finite, load_model
-from lmlt_arch.checkpoints.metadata import NetworkFacts
+from lmlt_arch.checkpoints.metadata import NetworkMetadata
 from lmlt_arch.export import onnx_file, pt2_file
 from lmlt_arch.export.onnx_runner import OnnxRunner
 from lmlt_arch.export.trace import prepare, trace
@@ -23,7 +23,7 @@ from lmlt_arch.files import TEMPORARY_SUFFIX, writing
 class Exported:
     """A file that was written and verified."""
 
-    facts: NetworkFacts
+    metadata: NetworkMetadata
     agreement: Agreement
 
 
@@ -44,7 +44,7 @@ def export_model(
         output: `.onnx` or `.pt2`.
         dtype: float32 or float16, of weights, input and output.
         key: which of the checkpoint's state dicts.
-        progress: told each step that takes a while.
+        progress: called with the name of each step that takes a while.
 
     Raises:
         FileNotFoundError: no such checkpoint.
@@ -62,20 +62,20 @@ def export_model(
     with writing(output, suffix=f"{TEMPORARY_SUFFIX}{output.suffix}") as temporary:
         prepared = copy.deepcopy(network)
         prepare(prepared, dtype)
-        facts = NetworkFacts.of(prepared)
+        metadata = NetworkMetadata.of(prepared)
         progress("tracing")
         program = trace(prepared)
         progress("writing")
-        exported = save(program, facts, temporary)
+        exported = save(program, metadata, temporary)
         progress("verifying")
-        return Exported(facts, verify(exported, network, dtype))
+        return Exported(metadata, verify(exported, network, dtype))
 
 
-def _save_onnx(program: ExportedProgram, facts: NetworkFacts, path: Path) -> Runnable:
-    onnx_file.save_onnx(program, facts, path)
+def _save_onnx(program: ExportedProgram, metadata: NetworkMetadata, path: Path) -> Runnable:
+    onnx_file.save_onnx(program, metadata, path)
     return OnnxRunner(path)
 
 
-def _save_pt2(program: ExportedProgram, facts: NetworkFacts, path: Path) -> Runnable:
-    pt2_file.save_pt2(program, facts, path)
+def _save_pt2(program: ExportedProgram, metadata: NetworkMetadata, path: Path) -> Runnable:
+    pt2_file.save_pt2(program, metadata, path)
     return pt2_file.load_own_pt2(path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.export import ExportedProgram
 
-from lmlt_arch.checkpoints.metadata import NetworkFacts
+from lmlt_arch.checkpoints.metadata import NetworkMetadata
 from lmlt_arch.export.errors import MISSING
 from lmlt_arch.export.onnx_runner import SIZE
 from lmlt_arch.version import __version__
@@ -33,12 +33,12 @@ def require_extra() -> None:
             raise ImportError(MISSING.format(name=needed))
 
 
-def save_onnx(program: ExportedProgram, facts: NetworkFacts, path: Path) -> None:
+def save_onnx(program: ExportedProgram, metadata: NetworkMetadata, path: Path) -> None:
     """Write a traced network as one ONNX file with all of its weights.
 
     Args:
         program: see `lmlt_arch.export.trace`.
-        facts: go into the file's metadata.
+        metadata: goes into the file's metadata.
         path: the file.
     """
     # It reports on every step, and names operators of torchvision that no network here has.
@@ -53,7 +53,7 @@ def save_onnx(program: ExportedProgram, facts: NetworkFacts, path: Path) -> None
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
-                input_names=[INPUT, SIZE] if facts.any_scale else [INPUT],
+                input_names=[INPUT, SIZE] if metadata.any_scale else [INPUT],
                 output_names=[OUTPUT],
                 optimize=False,
                 verbose=False,
@@ -64,9 +64,9 @@ def save_onnx(program: ExportedProgram, facts: NetworkFacts, path: Path) -> None
         raise RuntimeError("torch.onnx.export returned nothing")
     model = exported.model
     _simplify(model)
-    _name_axes(model, None if facts.any_scale else facts.scale)
+    _name_axes(model, None if metadata.any_scale else metadata.scale)
     model.producer_name, model.producer_version = "basicsr-lmlt", __version__
-    model.metadata_props.update(facts.to_metadata())
+    model.metadata_props.update(metadata.to_header())
     exported.save(path, external_data=False)
 
 
@@ -88,7 +88,7 @@ def _simplify(model: onnx_ir.Model) -> None:
 
 
 def _name_axes(model: onnx_ir.Model, scale: int | None) -> None:
-    """Free sizes under names that say what they are, instead of the tracer's symbols."""
+    """Name the free sizes, which are the tracer's symbols before."""
     import onnx_ir
 
     (lq, *_), (sr,) = model.graph.inputs, model.graph.outputs

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lmlt_arch.checkpoints.metadata import NetworkFacts
+from lmlt_arch.checkpoints.metadata import NetworkMetadata
 from lmlt_arch.export.errors import MISSING, ExportError
 
 if TYPE_CHECKING:
     import onnxruntime
 
-# The second input of networks of any scale.
+# The second input of any-scale networks.
 SIZE = "size"
 
 _DTYPES = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16}
@@ -25,7 +25,7 @@ _PROBE = 64
 class OnnxRunner:
     """A super-resolution network in an ONNX file.
 
-    Files of `lmlt export` say themselves what they are. Others are run once to find their scale; they must
+    Files of `lmlt export` have metadata. Others are run once to find their scale; they must
     map one batch of RGB images (B, 3, h, w) in [0, 1] to another.
 
     Args:
@@ -35,10 +35,10 @@ class OnnxRunner:
     Attributes:
         name: the network's class, or the file's name.
         scale: output size over input size.
-        multiple: side of the network's windows; 1 if the file does not tell.
+        multiple: side of the network's windows; 1 without metadata.
         dtype: of the file's input and output.
-        any_size: whether it makes whatever size is asked for.
-        facts: all that the file says of its network, if it does.
+        any_size: whether it takes the size of its output.
+        metadata: of the network; None in files of other programs.
 
     Raises:
         ImportError: onnxruntime is not installed.
@@ -52,17 +52,17 @@ class OnnxRunner:
         self._input, self.dtype = self._check_signature()
         self._single = self._input.shape[0] == 1
         self.any_size = len(self._session.get_inputs()) == 2
-        self.facts = NetworkFacts.from_metadata(self._session.get_modelmeta().custom_metadata_map)
-        self.name: str = self.facts.name if self.facts else self._path.stem
-        self.scale: int = self.facts.scale if self.facts else self._find_scale()
-        self.multiple: int = self.facts.multiple if self.facts else 1
+        self.metadata = NetworkMetadata.from_header(self._session.get_modelmeta().custom_metadata_map)
+        self.name: str = self.metadata.name if self.metadata else self._path.stem
+        self.scale: int = self.metadata.scale if self.metadata else self._find_scale()
+        self.multiple: int = self.metadata.multiple if self.metadata else 1
 
     def __call__(self, lq: Tensor, size: Tensor | None = None) -> Tensor:
         """Upscale images.
 
         Args:
             lq: (B, 3, h, w), floating point, on any device.
-            size: height and width of the output, int64 (2,); only files of networks of any scale heed it.
+            size: height and width of the output, int64 (2,); files of fixed scale ignore it.
 
         Returns:
             (B, 3, h * scale, w * scale), or of that size, in the dtype and on the device of `lq`.
@@ -147,5 +147,5 @@ class OnnxRunner:
 
 
 def first_line(error: Exception) -> str:
-    """The beginning of what a library says is wrong."""
+    """The first line of a library's error, shortened."""
     return f"{str(error).strip().splitlines()[0]:.200}"

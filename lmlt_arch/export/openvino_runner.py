@@ -18,12 +18,12 @@ class OpenVinoRunner:
     """A super-resolution network in an ONNX file, run by OpenVINO on the CPU.
 
     Args:
-        path: the file, as for `OnnxRunner`, which is asked what it holds.
+        path: the file, as for `OnnxRunner`, which reads its metadata.
 
     Attributes:
         name: the network's class, or the file's name.
         scale: output size over input size.
-        multiple: side of the network's windows; 1 if the file does not tell.
+        multiple: side of the network's windows; 1 without metadata.
 
     Raises:
         ImportError: openvino or onnxruntime is not installed.
@@ -36,13 +36,13 @@ class OpenVinoRunner:
             import openvino
         except ImportError as error:
             raise ImportError(MISSING) from error
-        told = OnnxRunner(path)
-        if told.any_size:
+        described = OnnxRunner(path)
+        if described.any_size:
             raise ExportError(
                 f"{path}: networks of any scale run with onnxruntime only: leave out the backend"
             )
-        self.name, self.scale, self.multiple = told.name, told.scale, told.multiple
-        self._path, self._dtype = Path(path), told.dtype
+        self.name, self.scale, self.multiple = described.name, described.scale, described.multiple
+        self._path, self._dtype = Path(path), described.dtype
         # By default it computes in bfloat16 where the processor can.
         settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "f32",

@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from lmlt_arch.checkpoints.metadata import NetworkFacts
+from lmlt_arch.checkpoints.metadata import NetworkMetadata
 from lmlt_arch.export.verify import Runnable
 
 # Name of the metadata inside the file, for the argument `extra_files` of `torch.export.load`.
-FACTS = "lmlt.json"
+METADATA_FILE = "lmlt.json"
 
 
-def save_pt2(program: ExportedProgram, facts: NetworkFacts, path: Path) -> None:
+def save_pt2(program: ExportedProgram, metadata: NetworkMetadata, path: Path) -> None:
     """Write a traced network as a program that `torch.export.load` reads.
 
     Args:
         program: see `lmlt_arch.export.trace`.
-        facts: go into the file as JSON under the name `FACTS`.
+        metadata: goes into the file as JSON under the name `METADATA_FILE`.
         path: the file.
     """
     for node in program.graph.nodes:
@@ -34,7 +34,7 @@ def save_pt2(program: ExportedProgram, facts: NetworkFacts, path: Path) -> None:
         node.meta.pop("stack_trace", None)
     # Into memory first: on a full disk the writer of torch raises errors that say nothing.
     buffer = io.BytesIO()
-    torch.export.save(program, buffer, extra_files={FACTS: json.dumps(facts.to_metadata())})
+    torch.export.save(program, buffer, extra_files={METADATA_FILE: json.dumps(metadata.to_header())})
     path.write_bytes(buffer.getvalue())
 
 

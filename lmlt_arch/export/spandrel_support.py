@@ -1,4 +1,4 @@
-"""LMLT, ESC, ESCFP, ESCReal and ESCRealM for spandrel, and so for every program that loads through it.
+"""The networks of fixed scale for spandrel, and so for every program that loads through it.
 
 Call `install()` once; from then on `spandrel.ModelLoader().load_from_file(...)` takes their checkpoints.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lmlt_arch.archs import ESC, ESCFP, LMLT, ESCReal, ESCRealM, SRNetwork
+from lmlt_arch.archs import SRNetwork, families
+from lmlt_arch.archs.common.description import Description
 from lmlt_arch.checkpoints.load import CheckpointError, describe_state
 from lmlt_arch.hook import patching
 
@@ -19,19 +20,21 @@ try:
 except ImportError as error:
     raise ImportError(f'spandrel cannot be used ({error}): pip install "basicsr-lmlt[spandrel]"') from error
 
-NETWORKS: tuple[type[SRNetwork], ...] = (LMLT, ESC, ESCFP, ESCReal, ESCRealM)
+# A descriptor has a fixed scale, and variants are for experiments only.
+_DESCRIBED = [found for found in families.NETWORKS if found.stands_alone and not found.arch.free_scale]
+NETWORKS: tuple[type[SRNetwork], ...] = tuple(found.arch for found in _DESCRIBED)
 
 
 class _NetworkArchitecture(Architecture[SRNetwork]):
-    """One of this package's classes as spandrel sees it."""
+    """A network of this package as an architecture of spandrel."""
 
-    def __init__(self, network: type[SRNetwork]) -> None:
-        super().__init__(id=network.__name__, detect=self._is_ours)
-        self._network = network
+    def __init__(self, description: Description) -> None:
+        super().__init__(id=description.name, detect=self._is_ours)
+        self._description = description
 
     def _is_ours(self, state_dict: dict[str, Any]) -> bool:
         try:
-            return describe_state(state_dict).arch is self._network
+            return describe_state(state_dict).description is self._description
         except CheckpointError:
             return False
 
@@ -53,8 +56,7 @@ class _NetworkArchitecture(Architecture[SRNetwork]):
             # Any size runs. The networks mirror images to whole windows in their own way, which padding
             # from outside would replace by another, so no size is asked for.
             size_requirements=None,
-            # The dynamic kernels of ESC average over the image that they are given.
-            tiling=ModelTiling.SUPPORTED if self._network is LMLT else ModelTiling.DISCOURAGED,
+            tiling=ModelTiling.DISCOURAGED if self._description.averages_image else ModelTiling.SUPPORTED,
         )
 
 
@@ -64,6 +66,6 @@ def install() -> None:
     A network of the same name that is registered already takes precedence.
     """
     MAIN_REGISTRY.add(
-        *(ArchSupport.from_architecture(_NetworkArchitecture(network)) for network in NETWORKS),
+        *(ArchSupport.from_architecture(_NetworkArchitecture(found)) for found in _DESCRIBED),
         ignore_duplicates=True,
     )

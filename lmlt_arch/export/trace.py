@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from lmlt_arch.archs import LTENetwork, SRNetwork
-from lmlt_arch.archs.esc.blocks import SymmetricKernelNetwork
-from lmlt_arch.checkpoints.load import check_finite
+from lmlt_arch.archs import SRNetwork
+from lmlt_arch.archs.families import description_of
+from lmlt_arch.checkpoints.read import check_finite
+from lmlt_arch.dtypes import dtype_name
 
 
 def prepare(network: SRNetwork, dtype: torch.dtype) -> None:
@@ -24,23 +25,21 @@ def prepare(network: SRNetwork, dtype: torch.dtype) -> None:
     Raises:
         CheckpointError: the weights are too large for `dtype`.
     """
-    for module in network.modules():
-        if isinstance(module, SymmetricKernelNetwork):
-            # In float32, and once, rather than by every run of the program.
-            module.convert()
+    # In float32, and once, rather than by every run of the program.
+    description_of(network).bake(network)
     network.attn_type = "SDPA"
     network.eval().requires_grad_(False).to(dtype)
-    check_finite(network.state_dict(), f"as {str(dtype).removeprefix('torch.')}")
+    check_finite(network.state_dict(), f"as {dtype_name(dtype)}")
 
 
 class SizedNetwork(nn.Module):
-    """A network of any scale as a program whose second input is the size of the output.
+    """An any-scale network as a program whose second input is the size of the output.
 
     Args:
         network: prepared.
     """
 
-    def __init__(self, network: LTENetwork) -> None:
+    def __init__(self, network: SRNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -55,7 +54,7 @@ class SizedNetwork(nn.Module):
 def trace(network: SRNetwork) -> ExportedProgram:
     """Trace a prepared network with free batch, height and width (1 and more each).
 
-    A network of any scale becomes a `SizedNetwork`.
+    An any-scale network becomes a `SizedNetwork`.
     """
     dtype = next(network.parameters()).dtype
     # Sizes of 1 would be taken for fixed ones. The numbers go into files, which are to be the same each time.
@@ -64,7 +63,7 @@ def trace(network: SRNetwork) -> ExportedProgram:
     program: nn.Module = network
     inputs: tuple[Tensor, ...] = (example,)
     shapes: tuple[dict[int, Any] | None, ...] = (free,)
-    if isinstance(network, LTENetwork):
+    if network.free_scale:
         program, inputs, shapes = SizedNetwork(network), (example, torch.tensor([50, 77])), (free, None)
     with warnings.catch_warnings():
         # Deprecations inside of torch.

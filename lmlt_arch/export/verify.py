@@ -1,4 +1,4 @@
-"""Proof that an exported file computes what the network does."""
+"""Verification that an exported file computes the same as the network."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lmlt_arch.archs import LTENetwork, SRNetwork
+from lmlt_arch.archs import SRNetwork
+from lmlt_arch.checkpoints.difference import relative_difference
 from lmlt_arch.export.errors import ExportError
 
 Runnable = Callable[..., Tensor]
-"""Maps images, and the size of the output for networks of any scale, to images."""
+"""Maps images, and the size of the output for any-scale networks, to images."""
 
 # Largest difference allowed to the float32 network, in units of its largest output. Half precision has 11
 # bits, of weights as of everything between them: LMLT-Tiny, with weights as published, ends up at 4e-3.
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2}
 BATCHES = (1, 3)
-# Vertical and horizontal scales at which networks of any scale are tried, one after the other.
+# Vertical and horizontal scales at which any-scale networks are tried, one after the other.
 SCALES = ((2.0, 2.0), (1.0, 3.7), (5.5, 4.0), (1.3, 1.6), (3.0, 2.4))
 
 
@@ -55,12 +56,6 @@ class Agreement:
     tolerance: float
 
 
-def relative_difference(found: Tensor, expected: Tensor) -> float:
-    """Largest difference in units of the largest expected value; not a number where one of them is none."""
-    largest = expected.abs().max().clamp(min=torch.finfo(expected.dtype).tiny)
-    return ((found.to(expected.dtype) - expected).abs().max() / largest).item()
-
-
 def verify(exported: Runnable, network: SRNetwork, dtype: torch.dtype) -> Agreement:
     """Run both on noise in six sizes and two batch sizes.
 
@@ -81,7 +76,7 @@ def verify(exported: Runnable, network: SRNetwork, dtype: torch.dtype) -> Agreem
         lq = torch.rand(batch, 3, height, width, generator=generator).to(dtype)
         inputs: tuple[Tensor, ...] = (lq,)
         with torch.inference_mode():
-            if isinstance(network, LTENetwork):
+            if network.free_scale:
                 down, across = next(scales)
                 size = (round(height * down), round(width * across))
                 inputs = (lq, torch.tensor(size))

@@ -12,7 +12,7 @@ from helpers.numerics import assert_close
 from helpers.small_networks import SMALL, image
 
 from lmlt_arch import load_model
-from lmlt_arch.checkpoints.metadata import NetworkFacts
+from lmlt_arch.checkpoints.metadata import NetworkMetadata
 from lmlt_arch.cli import main
 from lmlt_arch.export.export import export_model
 from lmlt_arch.export.onnx_runner import OnnxRunner
@@ -40,7 +40,7 @@ def test_every_network(checkpoint: Path, tmp_path: Path) -> None:
     assert str(Path(__file__).parents[2]).encode() not in path.read_bytes(), "names no path of this machine"
     assert model.producer_name == "basicsr-lmlt"
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    assert NetworkFacts.from_metadata(metadata) == NetworkFacts.of(network)
+    assert NetworkMetadata.from_header(metadata) == NetworkMetadata.of(network)
     assert metadata["license"] == "MIT"
     assert metadata["range"].startswith("RGB, 0 to 1")
 

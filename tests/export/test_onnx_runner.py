@@ -17,7 +17,7 @@ from lmlt_arch.export.onnx_runner import OnnxRunner
 @pytest.mark.parametrize("batch", ["n", 1])
 def test_a_file_without_metadata(scale: int, batch: int | str, tmp_path: Path) -> None:
     runner = OnnxRunner(upscaling(tmp_path / "stranger.onnx", scale, batch=batch))
-    assert (runner.name, runner.scale, runner.multiple, runner.facts) == ("stranger", scale, 1, None)
+    assert (runner.name, runner.scale, runner.multiple, runner.metadata) == ("stranger", scale, 1, None)
     x = torch.rand(2, 3, 5, 7, dtype=torch.float64)
     expected = x.float().repeat_interleave(scale, -1).repeat_interleave(scale, -2).double()
     assert torch.equal(runner(x), expected)

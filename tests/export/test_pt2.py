@@ -11,7 +11,7 @@ from helpers.numerics import assert_close
 from helpers.small_networks import image
 
 from lmlt_arch import load_model
-from lmlt_arch.checkpoints.metadata import NetworkFacts
+from lmlt_arch.checkpoints.metadata import NetworkMetadata
 from lmlt_arch.cli import main
 
 
@@ -34,11 +34,11 @@ def test_a_program_serves_every_size(checkpoint: Path, dtype: str, tmp_path: Pat
     assert torch.equal(example, same.to(example.dtype)), "it is in the file, which is the same each time"
     program = exported.module()
     network = load_model(checkpoint)
-    facts = NetworkFacts.from_metadata(json.loads(extra["lmlt.json"]))
-    assert facts is not None
-    assert (facts.name, facts.scale) == (type(network).__name__, network.upscaling_factor)
-    assert facts.dtype is {"fp32": torch.float32, "fp16": torch.float16}[dtype]
+    metadata = NetworkMetadata.from_header(json.loads(extra["lmlt.json"]))
+    assert metadata is not None
+    assert (metadata.name, metadata.scale) == (type(network).__name__, network.upscaling_factor)
+    assert metadata.dtype is {"fp32": torch.float32, "fp16": torch.float16}[dtype]
     for batch, height, width in [(2, 1, 70), (1, 9, 2), (3, 30, 21)]:
         x = image(height, width, batch=batch, dtype=torch.float32).cpu()
         with torch.no_grad():
-            assert_close(program(x.to(facts.dtype)), network(x))
+            assert_close(program(x.to(metadata.dtype)), network(x))

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lmlt_arch import archs
-from lmlt_arch.archs import PRESETS, SRNetwork
-from lmlt_arch.archs.ablation import VARIANTS
+from lmlt_arch.archs import PRESETS
 from lmlt_arch.archs.common.padding import mirror_pad
+from lmlt_arch.archs.families import find_network
 from lmlt_arch.checkpoints.load import CheckpointError, load_model
 from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.models import distinct_names, split_name
@@ -159,8 +158,9 @@ def _of_options(path: Path) -> Subject:
 def _built(name: str, text: str, network: dict[str, Any], scale: int) -> Subject:
     """A network by its `type` and its constructor's arguments."""
     kind, arguments = network["type"], {key: value for key, value in network.items() if key != "type"}
-    cls = _our_class(kind)
-    if cls is not None:
+    ours = find_network(kind)
+    if ours is not None:
+        cls: Callable[..., nn.Module] = ours.arch
 
         def make(scale: int, attn: str | None) -> nn.Module:
             chosen = {} if attn is None else {"attn_type": attn}
@@ -176,14 +176,6 @@ def _built(name: str, text: str, network: dict[str, Any], scale: int) -> Subject
         return network if multiple == 1 else Padded(network, multiple, scale)
 
     return Subject(name, text, scale, key is not None, False, make_stranger)
-
-
-def _our_class(kind: str) -> type[SRNetwork] | None:
-    """A network of this package by its registered name."""
-    found = {variant.__name__: variant for variant in VARIANTS}.get(kind)
-    if found is None and kind in archs.__all__:
-        found = getattr(archs, kind)
-    return found if isinstance(found, type) and issubclass(found, SRNetwork) else None
 
 
 def _stranger(text: str, kind: str) -> Callable[..., nn.Module]:
