@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from lmlt_arch.hook.registration import PROVIDED
+from lmlt_arch.names import PROVIDED
 from lmlt_arch.options import Options
 
 SCHEMA = Path(__file__).resolve().parents[1] / "options/schema.json"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lmlt_arch.data.images import reason_of
-from lmlt_arch.hook.registration import effective_model, holds_ours
+from lmlt_arch.names import effective_model, holds_ours
 from lmlt_arch.options.checks.ownership import keys_are_known
 from lmlt_arch.options.checks.parts import build, build_on_meta
 from lmlt_arch.options.looking import at, whole

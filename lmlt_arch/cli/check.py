@@ -65,10 +65,11 @@ def run(args: argparse.Namespace) -> int:
         print("lmlt check: error: --nproc is 1 or more, and 1 without a launcher", file=sys.stderr)
         return 2
     from lmlt_arch.files import OutputError
-    from lmlt_arch.hook import finder
+    from lmlt_arch.hook import finder, patching
     from lmlt_arch.options import OptionError
 
     finder.install()
+    patching.all_patches()  # their names are checked, also without BasicSR
     try:
         findings = _check(args)
     except OptionError as error:
@@ -90,7 +91,7 @@ def _check(args: argparse.Namespace) -> list[str]:
     from lmlt_arch.check.data import data_findings
     from lmlt_arch.check.network import network_findings
     from lmlt_arch.data.images import reason_of
-    from lmlt_arch.hook.registration import runs_ours
+    from lmlt_arch.names import runs_ours
     from lmlt_arch.options import (
         OptionError,
         file_findings,

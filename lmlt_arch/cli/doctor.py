@@ -166,9 +166,9 @@ def _patches(problems: list[str]) -> Rows:
 
 
 def _registered(problems: list[str]) -> Rows:
-    from lmlt_arch.hook.registration import holds_ours, registered
+    from lmlt_arch.names import holds_ours, provider_modules
 
-    for registry, names in registered().items():
+    for registry, names in provider_modules().items():
         missing = [name for name, home in names.items() if not home]
         if missing:
             problems.append(f"{', '.join(missing)} missing in {registry}: reinstall basicsr-lmlt.")
@@ -186,7 +186,7 @@ def _training_step(problems: list[str]) -> Rows:
     """Forward and backward of a small LMLT built by BasicSR, with both losses of its option files."""
     import torch
 
-    from lmlt_arch.hook.registration import holds_ours
+    from lmlt_arch.names import holds_ours
 
     if not holds_ours("ARCH_REGISTRY", "LMLT"):
         yield "not tried", "LMLT is yours"

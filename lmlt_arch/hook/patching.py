@@ -19,8 +19,8 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from lmlt_arch.hook import telling
-from lmlt_arch.hook.registration import runs_ours
 from lmlt_arch.hook.telling import tell_once
+from lmlt_arch.names import patch_names, runs_ours
 
 Names = dict[str, Any]
 """What a module defines (its `__dict__`): probes look into it, patches replace entries of it."""
@@ -221,6 +221,7 @@ def _enter(
 ) -> _F:
     name = run.__name__.replace("_", "-")
     table.append(Patch(name, summary(run), modules, needed, run, changes, acts))
+    patch_names.append(name)
     return run
 
 

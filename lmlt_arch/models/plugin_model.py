@@ -22,7 +22,6 @@ from lmlt_arch.checkpoints.load import load_for_training, read_file
 from lmlt_arch.checkpoints.sets import rank_file, write_manifest
 from lmlt_arch.data.datasets.common import unit_range
 from lmlt_arch.files import OutputError, make_folder
-from lmlt_arch.hook.registration import holds_ours
 from lmlt_arch.inference.engine.shared_averages import SharedStatistics
 from lmlt_arch.inference.engine.tiles import TiledNetwork, Tiling
 from lmlt_arch.losses.vgg_weights import vgg_weights
@@ -41,6 +40,7 @@ from lmlt_arch.models.training_state import (
     save_whole,
 )
 from lmlt_arch.models.validation import SeveralSets, validate
+from lmlt_arch.names import holds_ours
 from lmlt_arch.options import Train
 
 Losses = OrderedDict[str, Tensor]

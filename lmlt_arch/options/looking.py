@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmlt_arch.hook.registration import PROVIDED, effective_model, holds_ours, registered_class
+from lmlt_arch.names import PROVIDED, effective_model, holds_ours, registered_class
 from lmlt_arch.options.fields import with_numbers
 from lmlt_arch.options.registries import registered
 

@@ -10,23 +10,18 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from lmlt_arch.names import REGISTRIES, without_suffixes
+
 # The base class, and two that want a closure or sparse gradients.
 _UNFIT = ("Optimizer", "LBFGS", "SparseAdam")
 
 
 def registered(registry: str) -> dict[str, Any] | None:
-    """What a registry of BasicSR knows, by the names under which it finds things; None without BasicSR.
-
-    Its lookup tries the bare name, then the one with a suffix.
-    """
+    """The entries of a registry, by the shortest names that its lookup finds; None without BasicSR."""
     if "basicsr" not in sys.modules and find_spec("basicsr") is None:
         return None
     import_module("basicsr")
-    entries = dict(iter(getattr(import_module("basicsr.utils.registry"), registry)))
-    suffixed = {name: value for name, value in entries.items() if name.endswith("_basicsr")}
-    return {name.removesuffix("_basicsr"): value for name, value in suffixed.items()} | {
-        name: value for name, value in entries.items() if name not in suffixed
-    }
+    return without_suffixes(getattr(import_module(REGISTRIES), registry))
 
 
 @cache

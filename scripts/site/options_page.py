@@ -12,7 +12,7 @@ import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from lmlt_arch.hook.registration import PROVIDED
+from lmlt_arch.names import PROVIDED
 from lmlt_arch.options import Options
 
 INTRODUCTION = """\

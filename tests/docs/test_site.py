@@ -19,7 +19,7 @@ from mkdocs.exceptions import Abort
 from pydantic import BaseModel
 
 from lmlt_arch.cli import build_parser
-from lmlt_arch.hook.registration import PROVIDED
+from lmlt_arch.names import PROVIDED
 from lmlt_arch.options import Options
 
 Rows = dict[str, list[str]]

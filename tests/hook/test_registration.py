@@ -10,6 +10,7 @@ from helpers.throwaway import stock_basicsr
 
 from lmlt_arch.archs import LMLT
 from lmlt_arch.hook import registration, telling
+from lmlt_arch.names import PROVIDED
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def _users_network() -> type:
 def test_plain_names_without_a_word(archs: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert "LMLT" in archs
     assert archs.get("LMLT") is LMLT
-    assert set(registration.PROVIDED["ARCH_REGISTRY"]) == set(archs.keys()) == {name for name, _ in archs}
+    assert set(PROVIDED["ARCH_REGISTRY"]) == set(archs.keys()) == {name for name, _ in archs}
     assert capsys.readouterr().out == ""
 
 

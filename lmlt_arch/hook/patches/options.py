@@ -17,7 +17,7 @@ import torch
 
 from lmlt_arch.hook.patching import NO_CODE, OURS, Names, after_parsing, patch_after, uses
 from lmlt_arch.hook.pipelines import starts_a_run
-from lmlt_arch.hook.registration import registered_class, runs_ours
+from lmlt_arch.names import registered_class, runs_ours
 
 
 @patch_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)

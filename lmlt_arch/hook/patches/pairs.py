@@ -27,7 +27,7 @@ from lmlt_arch.data.pairs import (
     pairs_of_lmdbs,
 )
 from lmlt_arch.hook.patching import OURS, Names, after_parsing, patch_after
-from lmlt_arch.hook.registration import runs_ours
+from lmlt_arch.names import runs_ours
 
 Paths = list[dict[str, str]]
 

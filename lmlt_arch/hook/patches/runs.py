@@ -14,7 +14,7 @@ import torch
 from lmlt_arch.files import TEMPORARY_SUFFIX, OutputError, exclusive, lock_beside, sweep
 from lmlt_arch.hook.patching import OURS, Names, after_parsing, patch_after
 from lmlt_arch.hook.pipelines import starts_a_run
-from lmlt_arch.hook.registration import runs_ours
+from lmlt_arch.names import runs_ours
 
 PATIENCE_S = 120
 """How long a run that goes on by itself waits for one on another machine, as a requeued job's may be dead."""

@@ -18,7 +18,7 @@ import torch
 from lmlt_arch.hook import patching
 from lmlt_arch.hook.patching import ON_REQUEST, OURS, Names, patch_after, uses, wanted
 from lmlt_arch.hook.pipelines import caller
-from lmlt_arch.hook.registration import effective_model, holds_ours, runs_ours, sr_model_reads
+from lmlt_arch.names import effective_model, holds_ours, runs_ours, sr_model_reads
 
 if TYPE_CHECKING:
     from lmlt_arch.data.datasets.training_order import TrainingOrder

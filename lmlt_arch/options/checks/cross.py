@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from lmlt_arch.hook.registration import holds_ours, our_base, registered_class
+from lmlt_arch.names import holds_ours, our_base, registered_class
 from lmlt_arch.options.checks.ownership import (
     is_of_basicsr,
     is_understood,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lmlt_arch.hook.registration import holds_ours, registered_class
+from lmlt_arch.names import holds_ours, registered_class
 from lmlt_arch.options.checks.ownership import is_stock_sr_model, is_understood, known_set
 from lmlt_arch.options.checks.parts import build
 from lmlt_arch.options.checks.resuming import resume_findings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from lmlt_arch.hook.registration import PROVIDED, holds_ours
+from lmlt_arch.names import PROVIDED, holds_ours
 from lmlt_arch.options.looking import at, section
 from lmlt_arch.options.registries import registered
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lmlt_arch.hook.registration import runs_ours
+from lmlt_arch.names import runs_ours
 from lmlt_arch.options.checks.ownership import is_of_basicsr, known_set, model_class, source_of
 from lmlt_arch.options.degradation import Degradation, KernelKeys, RoundKeys
 from lmlt_arch.options.looking import RAW_SET, at, is_ours, model_family, section

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from lmlt_arch.hook.registration import effective_model, holds_ours, our_base, registered_class
+from lmlt_arch.names import effective_model, holds_ours, our_base, registered_class
 from lmlt_arch.options.looking import at, is_ours, section
 from lmlt_arch.options.mistakes import Mistake
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from lmlt_arch.hook.registration import effective_model, holds_ours, registered_class
+from lmlt_arch.names import effective_model, holds_ours, registered_class
 from lmlt_arch.options.checks.model_types import model_for
 from lmlt_arch.options.checks.ownership import (
     calls_are_known,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from lmlt_arch.hook.registration import effective_model, registered_class
+from lmlt_arch.names import effective_model, patch_names, registered_class
 from lmlt_arch.options.checks.model_types import model_for
 from lmlt_arch.options.checks.ownership import (
     OF_LOADER,
@@ -151,10 +151,8 @@ def _of_sets(opt: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _patches(opt: Mapping[str, Any]) -> Iterator[Mistake]:
-    from lmlt_arch.hook.patching import all_patches
-
     given = at(opt, "lmlt", "mends")
-    known = [patch.name for patch in all_patches()] if isinstance(given, list) and given else []
-    for index, name in enumerate(given if known else ()):
-        if isinstance(name, str) and name not in known:
-            yield Mistake(("lmlt", "mends", index), f"there is no patch {name!r}{nearest(name, known)}")
+    # Without the hook there are no names to compare with.
+    for index, name in enumerate(given if isinstance(given, list) and patch_names else ()):
+        if isinstance(name, str) and name not in patch_names:
+            yield Mistake(("lmlt", "mends", index), f"there is no patch {name!r}{nearest(name, patch_names)}")
