@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from lmlt_arch.data.images import ImageError, decode_image
 from lmlt_arch.data.listing import flat_name, list_images
 from lmlt_arch.data.lmdb.environments import READING, environments
 from lmlt_arch.data.lmdb.store import Entry, StoreError, raw_entry, raw_sizes, read_lmdb_keys, write_entries
+from lmlt_arch.threads import in_pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,23 +116,14 @@ def _sides(image: EncodedImage) -> tuple[int, int]:
 
 def _decoded(images: Iterable[EncodedImage], workers: int) -> Generator[Entry, None, None]:
     """The entries, in order; some images are decoded ahead, and no more than that are in memory."""
-    remaining = iter(images)
-    with ThreadPoolExecutor(workers) as pool:
-        pending: deque[tuple[EncodedImage, Future[NDArray[np.uint8]]]] = deque()
-        try:
-            while True:
-                for image in islice(remaining, 2 * workers - len(pending)):
-                    pending.append((image, pool.submit(_decode, image)))
-                if not pending:
-                    return
-                image, future = pending.popleft()
-                yield raw_entry(image.key, future.result())
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with closing(in_pool(ThreadPoolExecutor(workers), _decode, images, 2 * workers)) as decoded:
+        for key, pixels in decoded:
+            yield raw_entry(key, pixels)
 
 
-def _decode(image: EncodedImage) -> NDArray[np.uint8]:
-    return decode_image(image.read(), name=image.name)
+def _decode(image: EncodedImage) -> tuple[str, NDArray[np.uint8]]:
+    """The key and the pixels of an image."""
+    return image.key, decode_image(image.read(), name=image.name)
 
 
 def _read_lmdb(folder: Path, key: str) -> bytes:

@@ -26,12 +26,11 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Container, Generator, Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from multiprocessing import get_context
 from operator import attrgetter
 from pathlib import Path
@@ -53,6 +52,7 @@ from lmlt_arch.data.prepare.request import Plan, PrepareOptions, make_plan
 from lmlt_arch.data.prepare.sources import Failure, Source, find_sources
 from lmlt_arch.data.prepare.worker import process_source, start_worker
 from lmlt_arch.files import OutputError, exclusive, write_atomic
+from lmlt_arch.threads import in_pool
 
 # Images handed to each worker ahead of time.
 QUEUE_PER_WORKER = 4
@@ -154,25 +154,15 @@ def _results(
     if not workers:
         yield from map(work, sources)
         return
-    pending: set[Future[Entry | Failure]] = set()
-    remaining = iter(sources)
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker)
     try:
-        while True:
-            room = workers * QUEUE_PER_WORKER - len(pending)
-            pending.update(pool.submit(work, source) for source in islice(remaining, room))
-            if not pending:
-                return
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield future.result()
+        with closing(in_pool(pool, work, sources, workers * QUEUE_PER_WORKER, ordered=False)) as results:
+            yield from results
     except BrokenProcessPool as error:
         raise OutputError(
             "a worker process was ended from outside, perhaps for want of memory: "
             "run the same command again, with fewer --workers"
         ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _make_lmdbs(

@@ -20,7 +20,7 @@ from lmlt_arch.inference.video.losses import Losses
 from lmlt_arch.inference.video.outcome import CONTAINERS, VideoError, VideoReport, naming
 from lmlt_arch.inference.video.parts import Parts
 from lmlt_arch.inference.video.source import SourceVideo, inspect_video, read_frames
-from lmlt_arch.inference.video.threads import ahead, behind
+from lmlt_arch.threads import ahead, behind
 
 # Batches that wait between decoding and network, and between network and encoding.
 _WAITING = 2

@@ -1,13 +1,14 @@
-"""Threads around the network: work overlaps, little waits, and errors and endings get through."""
+"""Work ahead of and behind a thread: it overlaps, little waits, and errors and endings get through."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lmlt_arch.inference.video.threads import ahead, behind
+from lmlt_arch.threads import ahead, behind, in_pool
 
 # Long enough for a thread to have done what it would do.
 SETTLED = 0.3
@@ -124,4 +125,42 @@ def test_an_error_elsewhere_waits_for_what_was_put() -> None:
         put(2)
         raise Oops
     assert taken == [1, 2]
+    assert nobody_left(threads)
+
+
+def test_a_pool_gives_all_in_order_and_stays_near() -> None:
+    made: list[int] = []
+    results = in_pool(ThreadPoolExecutor(2), str, counting(made, 50), 4)
+    assert next(results) == "0"
+    assert len(made) == 4
+    assert [*results] == [str(number) for number in range(1, 50)]
+
+
+def test_a_pool_gives_what_is_there_first() -> None:
+    first_may_end = threading.Event()
+
+    def work(number: int) -> int:
+        assert number or first_may_end.wait(10)
+        return number
+
+    results = in_pool(ThreadPoolExecutor(2), work, range(3), 2, ordered=False)
+    assert {next(results), next(results)} == {1, 2}
+    first_may_end.set()
+    assert [*results] == [0]
+
+
+def test_a_pool_raises_and_works_on_nothing_more() -> None:
+    begun: list[int] = []
+    threads = threading.active_count()
+
+    def failing(number: int) -> None:
+        begun.append(number)
+        if number == 1:
+            raise Oops
+
+    results = in_pool(ThreadPoolExecutor(1), failing, counting([]), 3)
+    next(results)
+    with pytest.raises(Oops):
+        next(results)
+    assert len(begun) <= 4
     assert nobody_left(threads)
