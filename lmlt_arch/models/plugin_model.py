@@ -1,14 +1,11 @@
-"""What our models add to BasicSR's SRModel."""
+"""The base of all model types: BasicSR's SRModel with more losses, mixed precision and exact resuming."""
 
 # mypy: allow-subclassing-any
 from __future__ import annotations
 
-import math
-import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,52 +15,34 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lmlt_arch.checkpoints.load import load_for_training, read_file
-from lmlt_arch.checkpoints.sets import rank_file, write_manifest
+from lmlt_arch.checkpoints.load import load_for_training
 from lmlt_arch.data.datasets.common import unit_range
-from lmlt_arch.files import OutputError, make_folder
 from lmlt_arch.inference.engine.shared_averages import SharedStatistics
 from lmlt_arch.inference.engine.tiles import TiledNetwork, Tiling
 from lmlt_arch.losses.vgg_weights import vgg_weights
 from lmlt_arch.metrics import prepare_metrics
-from lmlt_arch.models.activation_checkpointing import checkpoint_blocks
-from lmlt_arch.models.nonfinite import keep_batch
-from lmlt_arch.models.options import OPTIMIZERS, checked_options
-from lmlt_arch.models.outcome import Outcome, Transfer
+from lmlt_arch.models.loss_watch import Losses, LossWatch
+from lmlt_arch.models.network_setup import make_optimizer, prepare_network, use_deterministic_algorithms
+from lmlt_arch.models.options import checked_options
 from lmlt_arch.models.precision import Precision
-from lmlt_arch.models.training_state import (
-    RankState,
-    Termination,
-    capture_rng,
-    drop_old_rank_files,
-    restore_rng,
-    save_whole,
-)
+from lmlt_arch.models.saving import CheckpointFiles, progress_of
+from lmlt_arch.models.training_state import RankState, Termination, capture_rng, restore_rng
 from lmlt_arch.models.validation import SeveralSets, validate
 from lmlt_arch.names import holds_ours
 from lmlt_arch.options import Train
 
-Losses = OrderedDict[str, Tensor]
-"""Loss terms by the names that the log gives them."""
-
+# Exit status of a process that SIGTERM ended.
 _TERMINATED = 128 + 15
-
-# Those with fused kernels on CUDA (on a CPU they gain 1 % of a step), and the arguments that choose a way.
-_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
-_WAYS = ("fused", "foreach", "capturable", "differentiable")
-
-# Of the state of a schedule, what is not a setting.
-_PROGRESS = ("base_lrs", "last_epoch", "_step_count", "_last_lr")
 
 
 class PluginModel(SRModel):
     """SRModel with an FFT loss, every optimizer of PyTorch, mixed precision, exact resuming and safe files.
 
     The options beyond those of SRModel are described in `lmlt_arch.options`. A batch of the loader is one
-    step of the optimizer, whatever `accumulation_steps` and the number of processes: schedules, logs and
-    checkpoints count the same.
+    step of the optimizer, whatever `accumulation_steps` and the number of processes are: schedules, logs and
+    checkpoints count these steps.
 
-    A run that is killed and resumed goes on bit for bit where its last checkpoint was, as far as the device
+    A run that is killed and resumed goes on bit for bit where its last checkpoint was, if the device
     computes the same twice (`deterministic: true`). SIGTERM saves a checkpoint and ends the run.
 
     Raises:
@@ -75,18 +54,18 @@ class PluginModel(SRModel):
     output: Tensor
     files: list[str]
     train_sampler: Any = None
-    """The sampler of the training data, given by the training loop: it knows the place in the epoch."""
+    """The sampler of the training data, set by the training loop: it has the place in the epoch."""
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
         opt = checked_options(opt)
         self._rank_state: RankState | None = None
-        self._outcome: Outcome | None = None
-        self._saved_networks: list[Path] = []
+        self.loss_watch = LossWatch(opt)
+        self.checkpoint_files = CheckpointFiles(opt)
         self.files = []
         if opt["is_train"]:
             self.train_options = Train.model_validate(opt["train"])
             if self.train_options.deterministic:
-                _be_deterministic()
+                use_deterministic_algorithms()
         super().__init__(opt)
         metrics = (opt.get("val") or {}).get("metrics") or {}
         prepare_metrics(
@@ -97,28 +76,20 @@ class PluginModel(SRModel):
     # Building
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
-        """Move a network to its device; freeze, lay out and compile what is trained."""
+        """Move a network to its device, prepared as the options of a training ask for."""
         if self.is_train:
-            if net is self.net_g:
-                _freeze(net, self.train_options.freeze)
-                if self.train_options.checkpointing:
-                    checkpoint_blocks(net)
-            if self.train_options.channels_last:
-                _lay_out(net)
-            if self.train_options.compile:
-                # In place, so that parameters keep their names in checkpoints. All batches have one size.
-                net.compile(dynamic=False, mode="reduce-overhead" if self._may_record(net) else None)
+            prepare_network(net, self.train_options, main=net is self.net_g, graphs=self._runs_as_graphs(net))
         return super().model_to_device(net)
 
-    def _may_record(self, net: nn.Module) -> bool:
-        """Whether a compiled network may run as CUDA graphs: a call overwrites what the last one made."""
+    def _runs_as_graphs(self, net: nn.Module) -> bool:
+        """Whether a compiled network may run as CUDA graphs: a call overwrites the output of the last one."""
         once = self.train_options.accumulation_steps == 1 and "network_d" not in self.opt
         return net is self.net_g and once and self.device.type == "cuda" and not self.opt["dist"]
 
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = "params"
     ) -> None:
-        """Load a checkpoint, also one of another scale; what cannot be taken over is named in the log.
+        """Load a checkpoint, also one of another scale; the log names the tensors that start fresh.
 
         Raises:
             FileNotFoundError: no such file.
@@ -147,17 +118,13 @@ class PluginModel(SRModel):
     def get_optimizer(
         self, optim_type: str, params: Iterable[nn.Parameter], lr: float, **kwargs: Any
     ) -> torch.optim.Optimizer:
-        """Make the optimizer that `train: optim_g` asks for; on CUDA fused unless another way is named."""
-        trained = [parameter for parameter in params if parameter.requires_grad]
-        kind = OPTIMIZERS[optim_type]
-        if kind in _FUSED and not kwargs.keys() & {*_WAYS} and self.device.type == "cuda":
-            kwargs["fused"] = True
-        return kind(trained, lr=lr, **kwargs)
+        """Make an optimizer of the parameters that are trained, such as `train: optim_g`."""
+        return make_optimizer(optim_type, params, lr, self.device, **kwargs)
 
     # Training
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
-        """Begin an iteration; after a resume, the first one puts the random generators back."""
+        """Begin an iteration; the first one after a resume restores what this process had kept for itself."""
         if self._rank_state is not None:
             self.load_rank_state(self._rank_state)
             self._rank_state = None
@@ -178,10 +145,10 @@ class PluginModel(SRModel):
         return unit_range(images) if images.dtype == torch.uint8 else images
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """Take one step on the batch that `feed_data` was given, and look at how the one before it went.
+        """Train on the batch of `feed_data` and read the losses of the iteration before.
 
-        Its own losses are not waited for, so that the device always has work: what they say comes out in the
-        next iteration, in the log, or before anything is saved.
+        The losses of this iteration are read in the next one, in the log, or before anything is saved, so
+        that the device always has work.
 
         Raises:
             FloatingPointError: a loss term is infinite or not a number, on this process or another.
@@ -192,37 +159,27 @@ class PluginModel(SRModel):
             self.model_ema(decay=self.ema_decay)
         if self.train_sampler is not None:
             self.train_sampler.consumed += len(self.lq)
-        averages = Transfer(self._averaged_over_ranks(losses))
-        before = self._outcome
-        self._outcome = Outcome(current_iter, losses, averages, self.lq, self.gt, self.files)
-        stop = self.look_at(before) if before is not None else False
+        stop = self.loss_watch.add(
+            current_iter, losses, self.lq, self.gt, self.files, ends=self.termination.requested
+        )
+        self.log_dict = self.loss_watch.log
         if stop or (self.termination.requested and not self.opt["dist"]):
             self._leave(current_iter)
-
-    def look_at(self, outcome: Outcome) -> bool:
-        """Wait for an iteration and take its losses into the log; returns whether a process is to leave.
-
-        Raises:
-            FloatingPointError: a loss term is infinite or not a number, on this process or another.
-        """
-        self.log_dict, stop = outcome.read()
-        if not all(math.isfinite(value) for value in self.log_dict.values()):
-            self._refuse_nonfinite(outcome)
-        return stop
 
     def get_current_log(self) -> Mapping[str, float]:
         """The losses of the last iteration, averaged over all processes, once it is finished.
 
         Raises:
-            FloatingPointError: as of `look_at`.
+            FloatingPointError: a loss term is infinite or not a number, on this process or another.
         """
         self._settle()
         return self.log_dict
 
     def _settle(self) -> None:
-        """Wait for the last iteration; whether a process is to leave comes out in the next one."""
-        if self._outcome is not None:
-            self.look_at(self._outcome)
+        """Read the losses of the last iteration."""
+        if self.loss_watch.last is not None:
+            self.loss_watch.read(self.loss_watch.last)
+            self.log_dict = self.loss_watch.log
 
     def train_step(self, current_iter: int) -> Losses:
         """Forward, backward and the optimizers' steps; returns this process's losses, detached."""
@@ -243,11 +200,11 @@ class PluginModel(SRModel):
         return total
 
     def predicted(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network makes of a micro-batch, and what it should be."""
+        """The network's output for a micro-batch, and its target."""
         return self.net_g(lq), gt
 
     def micro_batches(self, *tensors: Tensor) -> Iterator[tuple[Any, ...]]:
-        """Cut a batch into `accumulation_steps` equal parts: (whether it is the last, a part of each)."""
+        """Cut tensors into `accumulation_steps` equal parts: (whether it is the last, a part of each)."""
         steps = self.train_options.accumulation_steps
         if len(tensors[0]) % steps:
             raise ValueError(f"accumulation_steps: {steps} does not divide a batch of {len(tensors[0])}")
@@ -294,7 +251,7 @@ class PluginModel(SRModel):
             total[name] = total[name] + share if name in total else share
 
     def step(self, optimizer: torch.optim.Optimizer, net: nn.Module) -> None:
-        """Clip as `grad_clip` says and step."""
+        """Clip the gradients to `grad_clip` and take the optimizer's step."""
         self.precision.step(optimizer, net.parameters(), self.train_options.grad_clip)
 
     def model_ema(self, decay: float = 0.999) -> None:
@@ -304,35 +261,6 @@ class PluginModel(SRModel):
         with torch.no_grad():
             torch._foreach_mul_([*averaged.values()], decay)
             torch._foreach_add_([*averaged.values()], [trained[name] for name in averaged], alpha=1 - decay)
-
-    def _averaged_over_ranks(self, losses: Losses) -> Tensor:
-        """Losses averaged over all processes and the share of those that are to leave, in one exchange."""
-        values = torch.stack([*(loss.double() for loss in losses.values())])
-        if self.opt["dist"]:
-            # Filled on the device: a copy from the host would wait for it.
-            leaving = torch.full_like(values[:1], float(self.termination.requested))
-            values = torch.cat([values, leaving])
-            torch.distributed.all_reduce(values)
-            values /= self.opt["world_size"]
-        return values
-
-    def _refuse_nonfinite(self, outcome: Outcome) -> None:
-        number, files = outcome.iteration, outcome.files
-        bad = {name: loss.item() for name, loss in outcome.losses.items() if not torch.isfinite(loss)}
-        if not bad:
-            raise FloatingPointError(f"iteration {number}: a loss of another process is not finite")
-        terms = ", ".join(f"{name} is {value}" for name, value in bad.items())
-        folder = self._run_folder() / f"nonfinite_{number}_rank{self.opt['rank']}"
-        kept = keep_batch(folder, outcome.lq, outcome.gt, files)
-        raise FloatingPointError(
-            f"iteration {number}: {terms}. The batch was {', '.join(files) or 'without names'}; "
-            f"{kept}. Resume from an earlier checkpoint with a smaller learning rate or with 'grad_clip' "
-            "under 'train'; if it stays, look for damaged training images"
-        )
-
-    def _run_folder(self) -> Path:
-        path = self.opt["path"]
-        return Path(path.get("experiments_root") or Path(path["models"]).parent)
 
     def _leave(self, current_iter: int) -> None:
         epoch = self.train_sampler.epoch if self.train_sampler is not None else 0
@@ -378,7 +306,7 @@ class PluginModel(SRModel):
     # Saving and resuming
 
     def rank_state(self) -> RankState:
-        """What this process holds for itself, to go on exactly; see `RankState` for what it may hold."""
+        """The state that this process has for itself and needs to go on bit for bit."""
         return {"rng": capture_rng()}
 
     def load_rank_state(self, state: RankState) -> None:
@@ -389,60 +317,19 @@ class PluginModel(SRModel):
         """Save the networks and, unless `current_iter` is -1, the state to resume from.
 
         A periodic checkpoint that cannot be written is reported and training goes on, as in BasicSR: the disk
-        may have room again at the next one. `{current_iter}.state` is written after what it belongs to, and
-        the manifest of them all after that; see `lmlt_arch.checkpoints.sets`.
+        may have room again at the next one.
 
         Raises:
             OutputError: the final network could not be written.
             FloatingPointError: the last iteration had a loss that is not finite; nothing was written.
         """
-        final = current_iter == -1
         if self.is_train:
             self._settle()
-        if final:
+        if current_iter == -1:
             self.termination.release()
-        failure: OutputError | None = None
-        self._saved_networks = []
-        try:
             self.save_networks(current_iter)
-            if not final:
-                folder = Path(self.opt["path"]["training_states"])
-                rank = self.opt["rank"]
-                make_folder(folder)  # BasicSR makes it on the first node only
-                save_whole(self.rank_state(), rank_file(folder, current_iter, rank))
-        except OutputError as error:
-            if final:
-                raise
-            failure = error
-        if final:
-            return
-        if self._on_all_ranks(failure is None):
-            try:
-                self.save_training_state(epoch, current_iter)
-                self._save_manifest(folder, current_iter)
-                drop_old_rank_files(folder, rank)
-            except OutputError as error:
-                failure = error
-        if failure is not None:
-            get_root_logger().error(
-                f"Checkpoint {current_iter} was not saved: {failure}. Earlier ones are whole. Going on."
-            )
-
-    def _save_manifest(self, folder: Path, current_iter: int) -> None:
-        """List the set that was saved; the file of a rank on another machine's disk is not seen here."""
-        state = folder / f"{current_iter}.state"
-        if self.opt["rank"] != 0 or not state.is_file():
-            return
-        ranks = (rank_file(folder, current_iter, rank) for rank in range(self.opt.get("world_size", 1)))
-        files = [state, *self._saved_networks, *(path for path in ranks if path.is_file())]
-        write_manifest(folder, current_iter, files)
-
-    def _on_all_ranks(self, good: bool) -> bool:
-        if not self.opt["dist"]:
-            return good
-        flag = torch.tensor(int(good), device=self.device)
-        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
-        return bool(flag)
+        else:
+            self.checkpoint_files.save(self, epoch, current_iter, self.device)
 
     def save_networks(self, current_iter: int) -> None:
         """Write every network of the model.
@@ -473,84 +360,41 @@ class PluginModel(SRModel):
             return
         nets = net if isinstance(net, list) else [net]
         keys = param_key if isinstance(param_key, list) else [param_key]
-        content = {}
-        for key, module in zip(keys, nets, strict=True):
-            state = self.get_bare_model(module).state_dict()
-            for name, tensor in state.items():
-                state[name] = tensor.cpu().contiguous()
-            content[key] = state
-        name = "latest" if current_iter == -1 else current_iter
-        path = Path(self.opt["path"]["models"]) / f"{net_label}_{name}.pth"
-        save_whole(content, path)
-        self._saved_networks.append(path)
+        bare = map(self.get_bare_model, nets)
+        self.checkpoint_files.write_networks(dict(zip(keys, bare, strict=True)), net_label, current_iter)
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Write `{current_iter}.state` in BasicSR's format and with what it lacks, all of it or nothing.
+        """Write `{current_iter}.state` in BasicSR's format, with an entry of ours, all of it or nothing.
 
         Raises:
             OutputError: the file could not be written.
         """
         if self.opt["rank"] != 0 or current_iter == -1:
             return
-        content = {
-            "epoch": epoch,
-            "iter": current_iter,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
-            "plugin": {
-                "scaler": self.precision.state_dict(),
-                "sampler": self.train_sampler.state() if self.train_sampler is not None else None,
-                "best_metrics": getattr(self, "best_metric_results", None),
-            },
+        ours = {
+            "scaler": self.precision.state_dict(),
+            "sampler": self.train_sampler.state() if self.train_sampler is not None else None,
+            "best_metrics": getattr(self, "best_metric_results", None),
         }
-        save_whole(content, Path(self.opt["path"]["training_states"]) / f"{current_iter}.state")
+        self.checkpoint_files.write_state(epoch, current_iter, self.optimizers, self.schedulers, ours)
 
     def resume_training(self, resume_state: Mapping[str, Any]) -> None:
-        """Put optimizers, schedules, scaler, place in the epoch and random generators back.
+        """Restore optimizers, schedules, scaler, place in the epoch and random generators.
 
-        A schedule goes on where it was, but as the options have it now: a run may be resumed with more
-        iterations.
+        Of a schedule, the progress is restored and the settings are those of the options: a run may be
+        resumed with more iterations.
 
         Raises:
             CheckpointError: the file of this rank is damaged.
         """
-        schedulers = [
-            {key: value for key, value in state.items() if key in _PROGRESS}
-            for state in resume_state["schedulers"]
-        ]
+        schedulers = [progress_of(state) for state in resume_state["schedulers"]]
         super().resume_training({**resume_state, "schedulers": schedulers})
         kept = resume_state.get("plugin") or {}
         self.precision.load_state_dict(kept.get("scaler") or {})
         if kept.get("best_metrics"):
             self.best_metric_results = kept["best_metrics"]
-        logger = get_root_logger()
         if self.train_sampler is not None and not (
             kept.get("sampler") and self.train_sampler.resume(kept["sampler"])
         ):
-            logger.warning("The place in the epoch is not known: the epoch starts anew.")
-        folder = Path(self.opt["path"]["resume_state"]).parent
-        path = rank_file(folder, resume_state["iter"], self.opt["rank"])
-        if path.is_file():
-            self._rank_state = read_file(path)
-        else:
-            logger.warning(f"{path} is missing: random numbers start anew, so the run goes on inexactly.")
-
-
-def _be_deterministic() -> None:
-    # Read by cuBLAS when it starts.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(True)
-
-
-def _lay_out(net: nn.Module) -> None:
-    for parameter in net.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-
-
-def _freeze(net: nn.Module, prefixes: Iterable[str]) -> None:
-    """Train nothing below these names."""
-    for name, parameter in net.named_parameters():
-        if any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes):
-            parameter.requires_grad_(False)
+            get_root_logger().warning("The place in the epoch is not known: the epoch starts anew.")
+        self._rank_state = self.checkpoint_files.read_rank_state(resume_state["iter"])

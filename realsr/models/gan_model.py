@@ -12,7 +12,7 @@ from basicsr.archs import build_network
 from basicsr.losses import build_loss
 from torch import Tensor
 
-from lmlt_arch.models.plugin_model import Losses
+from lmlt_arch.models.loss_watch import Losses
 from lmlt_arch.options import GradientPenalty
 from realsr.degradation import sharpen
 from realsr.models.gradient_penalty import r1_penalty, wgan_gp_penalty

@@ -219,10 +219,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(
         model.get_current_log,
         lambda: model.save(epoch=0, current_iter=2),
     ):
-        outcome = model._outcome
+        outcome = model.loss_watch.last
         with pytest.raises(FloatingPointError, match=refused):
             following()
-        model._outcome = outcome
+        model.loss_watch.last = outcome
     assert not [*(tmp_path / "models").iterdir()]
     kept = tmp_path / "nonfinite_2_rank0"
     content = torch.load(kept / "batch.pth", weights_only=True)

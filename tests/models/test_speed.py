@@ -82,8 +82,8 @@ def test_compiled_networks_are_recorded_where_nothing_is_overwritten(
         model = build(make_options, "LMLT", **more)
         monkeypatch.setattr(model, "device", torch.device(device))
         monkeypatch.setitem(model.opt, "dist", dist)
-        assert not model._may_record(model.net_g_ema)
-        return model._may_record(model.net_g)
+        assert not model._runs_as_graphs(model.net_g_ema)
+        return model._runs_as_graphs(model.net_g)
 
     assert recorded()
     assert not recorded("cpu")
@@ -108,7 +108,7 @@ def test_no_iteration_reads_from_the_device(
     model.optimizer_g = torch.optim.Adam(model.net_g.parameters(), lr=1e-3)
     looked: list[int] = []
     with monkeypatch.context() as patch:
-        patch.setattr(model, "look_at", lambda outcome: looked.append(outcome.iteration))
+        patch.setattr(model.loss_watch, "read", lambda iteration: looked.append(iteration.number))
         for iteration in range(1, 5):
             model.feed_data(batch)
             model.optimize_parameters(iteration)

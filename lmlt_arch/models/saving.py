@@ -1,0 +1,168 @@
+"""Writing a checkpoint as a set of whole files, and reading what a process kept for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from basicsr.utils import get_root_logger
+from torch import nn
+
+from lmlt_arch.checkpoints.load import read_file
+from lmlt_arch.checkpoints.sets import rank_file, write_manifest
+from lmlt_arch.files import OutputError, make_folder
+from lmlt_arch.models.training_state import RankState, drop_old_rank_files, save_whole
+
+# The entries of a schedule's state that are no settings.
+_PROGRESS = ("base_lrs", "last_epoch", "_step_count", "_last_lr")
+
+
+class Saved(Protocol):
+    """The methods of a model that write or return parts of a checkpoint."""
+
+    def save_networks(self, current_iter: int) -> None:
+        """Write every network."""
+
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Write what all processes have in common."""
+
+    def rank_state(self) -> RankState:
+        """What this process holds for itself."""
+
+
+class CheckpointFiles:
+    """The files of a run's checkpoints, each written whole or not at all.
+
+    Args:
+        opt: BasicSR's options: `dist`, `rank`, `world_size` and `path`.
+    """
+
+    def __init__(self, opt: Mapping[str, Any]) -> None:
+        self._opt = opt
+        self._networks: list[Path] = []
+
+    def save(self, model: Saved, epoch: int, current_iter: int, device: torch.device) -> None:
+        """Write a set to resume from; one that cannot be written is reported in the log.
+
+        `{current_iter}.state` is written after the files that belong to it, and the manifest after all of
+        them; see `lmlt_arch.checkpoints.sets`.
+
+        Args:
+            model: its methods write the files.
+            epoch: the current one.
+            current_iter: the current iteration.
+            device: on which the processes exchange tensors.
+        """
+        folder, rank = self._states(), self._opt["rank"]
+        failure: OutputError | None = None
+        self._networks = []
+        try:
+            model.save_networks(current_iter)
+            make_folder(folder)  # BasicSR makes it on the first node only
+            save_whole(model.rank_state(), rank_file(folder, current_iter, rank))
+        except OutputError as error:
+            failure = error
+        if self._on_all_ranks(failure is None, device):
+            try:
+                model.save_training_state(epoch, current_iter)
+                self._write_manifest(current_iter)
+                drop_old_rank_files(folder, rank)
+            except OutputError as error:
+                failure = error
+        if failure is not None:
+            get_root_logger().error(
+                f"Checkpoint {current_iter} was not saved: {failure}. Earlier ones are whole. Going on."
+            )
+
+    def write_networks(self, networks: Mapping[str, nn.Module], label: str, current_iter: int) -> None:
+        """Write `{label}_{current_iter}.pth` in BasicSR's format.
+
+        Args:
+            networks: bare networks by the keys of their state dicts in the file.
+            label: such as `net_g`.
+            current_iter: the iteration; -1 for the final network, `{label}_latest.pth`.
+
+        Raises:
+            OutputError: the file could not be written.
+        """
+        content = {}
+        for key, network in networks.items():
+            state = network.state_dict()
+            for name, tensor in state.items():
+                state[name] = tensor.cpu().contiguous()
+            content[key] = state
+        number = "latest" if current_iter == -1 else current_iter
+        path = Path(self._opt["path"]["models"]) / f"{label}_{number}.pth"
+        save_whole(content, path)
+        self._networks.append(path)
+
+    def write_state(
+        self,
+        epoch: int,
+        current_iter: int,
+        optimizers: Iterable[torch.optim.Optimizer],
+        schedulers: Iterable[torch.optim.lr_scheduler.LRScheduler],
+        ours: Mapping[str, Any],
+    ) -> None:
+        """Write `{current_iter}.state` in BasicSR's format.
+
+        Args:
+            epoch: the current one.
+            current_iter: the current iteration.
+            optimizers: of all networks.
+            schedulers: of all optimizers.
+            ours: the further entry `plugin`.
+
+        Raises:
+            OutputError: the file could not be written.
+        """
+        content = {
+            "epoch": epoch,
+            "iter": current_iter,
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            "schedulers": [scheduler.state_dict() for scheduler in schedulers],
+            "plugin": ours,
+        }
+        save_whole(content, self._states() / f"{current_iter}.state")
+
+    def read_rank_state(self, current_iter: int) -> RankState | None:
+        """What this process kept for itself beside the state to resume from; None if that is missing.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        folder = Path(self._opt["path"]["resume_state"]).parent
+        path = rank_file(folder, current_iter, self._opt["rank"])
+        if path.is_file():
+            return read_file(path)
+        get_root_logger().warning(
+            f"{path} is missing: random numbers start anew, so the run goes on inexactly."
+        )
+        return None
+
+    def _states(self) -> Path:
+        return Path(self._opt["path"]["training_states"])
+
+    def _write_manifest(self, current_iter: int) -> None:
+        """List the set that was saved; the file of a rank on another machine's disk is not seen here."""
+        folder = self._states()
+        state = folder / f"{current_iter}.state"
+        if self._opt["rank"] != 0 or not state.is_file():
+            return
+        ranks = (rank_file(folder, current_iter, rank) for rank in range(self._opt.get("world_size", 1)))
+        files = [state, *self._networks, *(path for path in ranks if path.is_file())]
+        write_manifest(folder, current_iter, files)
+
+    def _on_all_ranks(self, good: bool, device: torch.device) -> bool:
+        if not self._opt["dist"]:
+            return good
+        flag = torch.tensor(int(good), device=device)
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
+        return bool(flag)
+
+
+def progress_of(scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    """The progress in the state dict of a schedule, without its settings."""
+    return {key: value for key, value in scheduler.items() if key in _PROGRESS}
