@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.golden_rules import Case, read_case
+from helpers.golden_rules import Case, published_case, published_names
 from helpers.small_networks import SMALL, Small
+from torch import Tensor
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +31,6 @@ def small(request: pytest.FixtureRequest) -> Small:
     return SMALL[request.param]
 
 
-def golden_folder() -> Path:
-    root = Path(__file__).resolve().parents[2]
-    return Path(os.environ.get("LMLT_SHARED", root.parent / "shared")) / "golden"
-
-
 # Fields that some tests are about; the others take every case.
 WANTED_KINDS = {"golden_extra": ("gradient", "trace", "scale_conversion", "convert")}
 
@@ -42,31 +38,46 @@ WANTED_KINDS = {"golden_extra": ("gradient", "trace", "scale_conversion", "conve
 def golden_names(kinds: tuple[str, ...] | None) -> list[str]:
     """Recorded cases of the kinds, less those that record a fault of the published code (field `note`)."""
     names = []
-    for path in sorted(golden_folder().glob("*.json")):
-        if path.stem == "official_limits" or path.stem.startswith("esclte_"):
-            continue
-        case = read_case(path)
-        if "note" not in case and (kinds is None or case["kind"] in kinds):
-            names.append(path.stem)
+    for name in published_names():
+        case = published_case(name)
+        of_any_scale = case["kind"] == "arbitrary_scale"
+        if not of_any_scale and "note" not in case and (kinds is None or case["kind"] in kinds):
+            names.append(name)
     return names
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give the golden fixtures every recorded case; without the folder, `shared_dir` skips the test."""
+    """Give the golden fixtures every recorded case."""
     for fixture in ("golden", "golden_extra"):
         if fixture in metafunc.fixturenames:
-            names = golden_names(WANTED_KINDS.get(fixture)) or ["absent"]
+            names = golden_names(WANTED_KINDS.get(fixture))
             heavy = [pytest.param(n, marks=pytest.mark.slow if "esc_xl" in n else ()) for n in names]
             metafunc.parametrize(fixture, heavy, indirect=True)
 
 
 @pytest.fixture
-def golden(request: pytest.FixtureRequest, shared_dir: Path) -> Case:
+def golden(request: pytest.FixtureRequest) -> Case:
     """A recorded run of the published code."""
-    return read_case(shared_dir / "golden" / f"{request.param}.json")
+    return published_case(request.param)
 
 
 @pytest.fixture
-def golden_extra(request: pytest.FixtureRequest, shared_dir: Path) -> Case:
+def golden_extra(request: pytest.FixtureRequest) -> Case:
     """A recorded run with more than an output."""
-    return read_case(shared_dir / "golden" / f"{request.param}.json")
+    return published_case(request.param)
+
+
+@pytest.fixture
+def published_weights(request: pytest.FixtureRequest) -> Callable[[Case], dict[str, Tensor]]:
+    """Finds the file of weights that a recorded run was made with; skips the test where it is absent."""
+
+    def find(case: Case) -> dict[str, Tensor]:
+        wanted = case["requires_file"]
+        shared_dir: Path = request.getfixturevalue("shared_dir")
+        for path in sorted((shared_dir / "weights").glob("*.pth")):
+            if hashlib.sha256(path.read_bytes()).hexdigest() == wanted["sha256"]:
+                state: dict[str, Tensor] = torch.load(path, weights_only=True)[wanted["key"]]
+                return state
+        pytest.skip(f"{wanted['file']} is not at hand")
+
+    return find

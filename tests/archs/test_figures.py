@@ -1,4 +1,4 @@
-"""The project's own figures: nothing outside of the repository is needed."""
+"""The small networks against the project's own recorded figures."""
 
 from __future__ import annotations
 

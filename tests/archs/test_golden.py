@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from helpers.golden_rules import (
     describe_state,
     fill,
     gradient_figures,
+    published_case,
+    published_names,
     read_case,
     sample_positions,
     uniform,
@@ -24,24 +26,17 @@ from torch import Tensor, nn
 
 from lmlt_arch import archs
 
+Weights = Callable[[Case], dict[str, Tensor]]
+
 RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-5}
 
 
-def published_weights(case: Case, shared_dir: Path) -> dict[str, Tensor]:
-    wanted = case["requires_file"]
-    for path in sorted((shared_dir / "weights").glob("*.pth")):
-        if hashlib.sha256(path.read_bytes()).hexdigest() == wanted["sha256"]:
-            state: dict[str, Tensor] = torch.load(path, weights_only=True)[wanted["key"]]
-            return state
-    pytest.skip(f"{wanted['file']} is not at hand")
-
-
-def build(case: Case, shared_dir: Path, dtype: torch.dtype) -> archs.SRNetwork:
+def build(case: Case, published_weights: Weights, dtype: torch.dtype) -> archs.SRNetwork:
     """The package's network in the state in which the case was recorded."""
     make = getattr(archs, case["class"])
     network: archs.SRNetwork = make(**case["kwargs"])
     if case["kind"] == "pretrained":
-        network.load_state_dict(published_weights(case, shared_dir), strict=True)
+        network.load_state_dict(published_weights(case), strict=True)
     elif case["kind"] != "scale_conversion":
         fill(network)
     network.to(DEVICE, dtype).train(case["mode"] == "train")
@@ -60,6 +55,12 @@ def case_input(case: Case, dtype: torch.dtype) -> Tensor:
     return x.to(DEVICE, dtype)
 
 
+def test_the_copy_equals_the_original(shared_dir: Path) -> None:
+    originals = {path.stem: read_case(path) for path in (shared_dir / "golden").glob("*.json")}
+    originals.pop("official_limits", None)
+    assert {name: published_case(name) for name in published_names()} == originals
+
+
 def test_state_dict(golden: Case) -> None:
     network = getattr(archs, golden["class"])(**golden["kwargs"])
     assert describe_state(network) == golden["state_dict"]
@@ -67,10 +68,10 @@ def test_state_dict(golden: Case) -> None:
 
 
 @pytest.mark.parametrize("dtype", RELATIVE, ids=str)
-def test_output(golden: Case, shared_dir: Path, dtype: torch.dtype) -> None:
+def test_output(golden: Case, published_weights: Weights, dtype: torch.dtype) -> None:
     if golden["name"].startswith("esc_xl_x4") and dtype == torch.float64:
         pytest.skip("as long as fifty others; float32 and, of the same code, esc_xl_x2 are compared")
-    network = build(golden, shared_dir, dtype)
+    network = build(golden, published_weights, dtype)
     x = case_input(golden, dtype)
     with torch.no_grad():
         check_recorded(network(x), golden["output"], RELATIVE[dtype])
@@ -80,16 +81,16 @@ def test_output(golden: Case, shared_dir: Path, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     "name", ["lmlt_tiny_x4_eval_b1_33x33", "esc_light_x2_eval_b1_17x17", "esc_mini_x2_train_b3_13x19"]
 )
-def test_backends(name: str, attn_type: str, shared_dir: Path) -> None:
+def test_backends(name: str, attn_type: str, published_weights: Weights) -> None:
     """The figures were made with `Naive`. Where the bias is trained, Flash is exact."""
-    case = read_case(shared_dir / "golden" / f"{name}.json")
+    case = published_case(name)
     case["kwargs"]["attn_type"] = attn_type
     for dtype, relative in RELATIVE.items():
-        network = build(case, shared_dir, dtype)
+        network = build(case, published_weights, dtype)
         check_recorded(network(case_input(case, dtype)), case["output"], relative)
 
 
-def test_more_than_the_output(golden_extra: Case, shared_dir: Path) -> None:
+def test_more_than_the_output(golden_extra: Case, published_weights: Weights) -> None:
     """Gradients, intermediate results, converted tensors."""
     check = {
         "gradient": check_gradient,
@@ -97,7 +98,7 @@ def test_more_than_the_output(golden_extra: Case, shared_dir: Path) -> None:
         "scale_conversion": check_scale_conversion,
         "convert": check_convert,
     }[golden_extra["kind"]]
-    check(golden_extra, build(golden_extra, shared_dir, torch.float64))
+    check(golden_extra, build(golden_extra, published_weights, torch.float64))
 
 
 def check_gradient(case: Case, network: archs.SRNetwork) -> None:
@@ -149,7 +150,7 @@ def check_convert(case: Case, network: archs.SRNetwork) -> None:
     check_recorded(network.get_parameter("plk_filter"), case["plk_filter_after_convert"], 1e-9)
 
 
-def test_plain_reference(golden: Case, shared_dir: Path) -> None:
+def test_plain_reference(golden: Case, published_weights: Weights) -> None:
     """The oracle of the other tests is itself right."""
     if golden["name"].startswith("esc_xl_x4"):
         pytest.skip("half a minute each, and esc_xl_x2 goes through the same code")
@@ -157,7 +158,7 @@ def test_plain_reference(golden: Case, shared_dir: Path) -> None:
     network = fill(make(**golden["kwargs"]))
     assert describe_state(network) == golden["state_dict"]
     if golden["kind"] == "pretrained":
-        network.load_state_dict(published_weights(golden, shared_dir))
+        network.load_state_dict(published_weights(golden))
     network = network.to(DEVICE, torch.float64)
     if golden["kind"] == "scale_conversion":
         source = fill(make(**{**golden["kwargs"], "upscaling_factor": golden["from_scale"]})).double()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import reference
 import torch
-from helpers.golden_rules import Case, check_recorded, describe_state, fill, read_case, uniform
+from helpers.golden_rules import Case, check_recorded, describe_state, fill, published_case, uniform
 from helpers.numerics import DEVICE, DTYPE, assert_close
 from helpers.small_networks import image
 from torch import Tensor, nn
@@ -49,8 +49,8 @@ def pair(name: str, dtype: torch.dtype = DTYPE) -> tuple[archs.LTENetwork, nn.Mo
     return network, plain
 
 
-def golden(name: str, shared_dir: Path) -> Case:
-    case = read_case(shared_dir / "golden" / f"{name}.json")
+def golden(name: str) -> Case:
+    case = published_case(name)
     stats, count = case["output_stats"], torch.Size(case["output_shape"]).numel()
     # These records have the other of the two standard deviations.
     stats["std"] *= (1 - 1 / count) ** 0.5
@@ -63,8 +63,8 @@ def golden_input(case: Case) -> Tensor:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_golden(name: str, shared_dir: Path) -> None:
-    case = golden(name, shared_dir)
+def test_golden(name: str) -> None:
+    case = golden(name)
     network = fill(archs.ESCLTE(**case["reference_kwargs"])).to(DEVICE).eval()
     assert describe_state(network) == case["state_dict"]
     assert sum(p.numel() for p in network.parameters()) == case["total_params"]
@@ -74,8 +74,8 @@ def test_golden(name: str, shared_dir: Path) -> None:
         check_recorded(2 * output - 1, case["output"], relative)
 
 
-def test_plain_reference(shared_dir: Path) -> None:
-    case = golden(GOLDEN[1], shared_dir)
+def test_plain_reference() -> None:
+    case = golden(GOLDEN[1])
     network = fill(reference.ANY_SCALE["ESCLTE"](**case["reference_kwargs"])).to(DEVICE, torch.float64)
     with torch.no_grad():
         output = network(golden_input(case), tuple(case["output_size"]))

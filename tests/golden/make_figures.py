@@ -3,7 +3,7 @@
     PYTHONPATH=.:tests python tests/golden/make_figures.py
 
 A file holds a small network's names and shapes, its output, and its gradients, on deterministic parameters
-and inputs (`golden_rules`), in float64. They hold the numbers in place where the published ones are absent.
+and inputs (`golden_rules`), in float64. They include variants that no recorded run of the published code has.
 """
 
 from __future__ import annotations

@@ -5,7 +5,9 @@ Nothing here draws from torch's generators: the same numbers on every machine an
 
 from __future__ import annotations
 
+import functools
 import json
+import lzma
 import zlib
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 Case = dict[str, Any]
+# Runs of the published code, one a line; made by `tests/golden/copy_published.py`.
+PUBLISHED = Path(__file__).resolve().parents[1] / "golden/published.json.xz"
 
 
 def parameter_values(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -52,6 +56,23 @@ def sample_positions(count_of_all: int, count: int = 64) -> NDArray[np.int64]:
 
 def read_case(path: Path) -> Case:
     case: Case = json.loads(path.read_text())
+    return case
+
+
+@functools.cache
+def _published_lines() -> dict[str, str]:
+    lines = lzma.decompress(PUBLISHED.read_bytes()).decode().splitlines()
+    return {json.loads(line)["name"]: line for line in lines}
+
+
+def published_names() -> list[str]:
+    """Names of the recorded runs of the published code."""
+    return list(_published_lines())
+
+
+def published_case(name: str) -> Case:
+    """A recorded run of the published code."""
+    case: Case = json.loads(_published_lines()[name])
     return case
 
 
