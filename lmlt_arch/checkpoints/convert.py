@@ -25,7 +25,7 @@ BAKING_TOLERANCE = 1e-5
 
 
 class ConversionError(LmltError):
-    """A conversion that is impossible, or that did not come out as it must; the message says why."""
+    """A conversion that is impossible, or whose result differs from the original; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Converted:
 
 
 def convert(request: Request) -> Converted:
-    """Convert a checkpoint; the output appears only if it proves to be what it should.
+    """Convert a checkpoint; the output appears only if it is verified.
 
     Raises:
         FileNotFoundError: no such checkpoint.

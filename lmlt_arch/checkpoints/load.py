@@ -28,10 +28,12 @@ from lmlt_arch.checkpoints.read import (
     read_file,
     state_keys,
 )
+from lmlt_arch.deprecation import warn_renamed
 
 __all__ = [
     "CheckpointError",
     "MissingKeyError",
+    "Recognized",
     "check_finite",
     "describe_state",
     "load_for_training",
@@ -40,6 +42,13 @@ __all__ = [
     "read_file",
     "state_keys",
 ]
+
+
+def __getattr__(name: str) -> type[Recognized]:
+    if name == "Description":
+        warn_renamed("Description", "Recognized")
+        return Recognized
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def describe_state(state: StateDict) -> Recognized:
@@ -181,7 +190,7 @@ def _misfit(network: nn.Module, state: StateDict) -> str | None:
     try:
         copy.deepcopy(network).load_state_dict(state)
     except Exception as error:
-        # The first line only says that what follows are errors.
+        # The first line only announces the errors.
         lines = [line.strip().rstrip(". ") for line in str(error).splitlines()[1:3]]
         return f"{'; '.join(lines) or error!r:.300}"
     return None

@@ -52,7 +52,7 @@ def damage(path: Path) -> str:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_LENGTH), "little")
         if length > path.stat().st_size:
-            return ""  # the library says so
+            return ""  # the library refuses it
         header = json.loads(file.read(length))
         metadata = header.get(_METADATA) if isinstance(header, dict) else None
         if not isinstance(metadata, dict) or DIGEST not in metadata:

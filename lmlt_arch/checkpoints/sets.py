@@ -161,9 +161,9 @@ class Checkpoints:
             state, wrong = self.newest_whole(below)
             own = (_NONE if state is None else int(state.stem), wrong)
             found = _gathered(own) if distributed else [own]
-            for rank, (iteration, said) in enumerate(found):
-                faults += [fault for fault in said if fault not in faults]
-                if iteration == _NONE and not said and any(other != _NONE for other, _ in found):
+            for rank, (iteration, reported) in enumerate(found):
+                faults += [fault for fault in reported if fault not in faults]
+                if iteration == _NONE and not reported and any(other != _NONE for other, _ in found):
                     faults.append(f"process {rank} finds no checkpoint in {self.states}")
             oldest = min(iteration for iteration, _ in found)
             if all(iteration == oldest for iteration, _ in found):
@@ -268,7 +268,7 @@ def _digest(path: Path) -> str:
 
 
 def _gathered(own: tuple[int, list[str]]) -> list[tuple[int, list[str]]]:
-    """What every process has to say."""
+    """The values of all processes."""
     found: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(found, own)
     return found

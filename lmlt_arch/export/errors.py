@@ -1,4 +1,4 @@
-"""What can go wrong with exported files."""
+"""Errors of exported files."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from lmlt_arch.checkpoints.load import check_finite, load_model
 from lmlt_arch.checkpoints.metadata import NetworkMetadata
+from lmlt_arch.deprecation import warn_renamed
 from lmlt_arch.export import onnx_file, pt2_file
 from lmlt_arch.export.onnx_runner import OnnxRunner
 from lmlt_arch.export.trace import prepare, trace
@@ -25,6 +26,12 @@ class Exported:
 
     metadata: NetworkMetadata
     agreement: Agreement
+
+    @property
+    def facts(self) -> NetworkMetadata:
+        """Old name of `metadata`."""
+        warn_renamed("Exported.facts", "metadata")
+        return self.metadata
 
 
 def export_model(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lmlt_arch.checkpoints.metadata import NetworkMetadata
+from lmlt_arch.deprecation import warn_renamed
 from lmlt_arch.export.errors import MISSING, ExportError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class OnnxRunner:
         scale: output size over input size.
         multiple: side of the network's windows; 1 without metadata.
         dtype: of the file's input and output.
-        any_size: whether it takes the size of its output.
+        any_scale: whether it takes the size of its output.
         metadata: of the network; None in files of other programs.
 
     Raises:
@@ -51,11 +52,23 @@ class OnnxRunner:
         self._session = self._open(torch.device(device))
         self._input, self.dtype = self._check_signature()
         self._single = self._input.shape[0] == 1
-        self.any_size = len(self._session.get_inputs()) == 2
+        self.any_scale = len(self._session.get_inputs()) == 2
         self.metadata = NetworkMetadata.from_header(self._session.get_modelmeta().custom_metadata_map)
         self.name: str = self.metadata.name if self.metadata else self._path.stem
         self.scale: int = self.metadata.scale if self.metadata else self._find_scale()
         self.multiple: int = self.metadata.multiple if self.metadata else 1
+
+    @property
+    def any_size(self) -> bool:
+        """Old name of `any_scale`."""
+        warn_renamed("OnnxRunner.any_size", "any_scale")
+        return self.any_scale
+
+    @property
+    def facts(self) -> NetworkMetadata | None:
+        """Old name of `metadata`."""
+        warn_renamed("OnnxRunner.facts", "metadata")
+        return self.metadata
 
     def __call__(self, lq: Tensor, size: Tensor | None = None) -> Tensor:
         """Upscale images.
@@ -75,13 +88,13 @@ class OnnxRunner:
 
     def _run(self, lq: Tensor, size: Tensor | None = None) -> Tensor:
         inputs = {self._input.name: lq.detach().to("cpu", self.dtype).contiguous().numpy()}
-        if self.any_size:
+        if self.any_scale:
             default = torch.tensor([side * self.scale for side in lq.shape[-2:]])
             inputs[SIZE] = (default if size is None else size).numpy()
         try:
             (result,) = self._session.run(None, inputs)
         except Exception as error:
-            # The classes of its errors are its own affair.
+            # onnxruntime raises errors of many classes.
             raise self._error(f"cannot run on {tuple(lq.shape)} ({first_line(error)})") from error
         return torch.from_numpy(result)
 

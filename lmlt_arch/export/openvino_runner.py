@@ -37,7 +37,7 @@ class OpenVinoRunner:
         except ImportError as error:
             raise ImportError(MISSING) from error
         described = OnnxRunner(path)
-        if described.any_size:
+        if described.any_scale:
             raise ExportError(
                 f"{path}: networks of any scale run with onnxruntime only: leave out the backend"
             )

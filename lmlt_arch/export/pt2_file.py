@@ -1,7 +1,7 @@
 """Writing programs of `torch.export`.
 
-There is no class that runs them as `OnnxRunner` runs ONNX: `torch.export.load` executes what a file says, so
-it is for files that one has made oneself.
+There is no class that runs them as `OnnxRunner` runs ONNX: `torch.export.load` executes the program
+in a file, so it is for files that one has made oneself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def save_pt2(program: ExportedProgram, metadata: NetworkMetadata, path: Path) ->
     for node in program.graph.nodes:
         # Full of this machine's paths.
         node.meta.pop("stack_trace", None)
-    # Into memory first: on a full disk the writer of torch raises errors that say nothing.
+    # Into memory first: on a full disk the errors of torch's writer do not name the cause.
     buffer = io.BytesIO()
     torch.export.save(program, buffer, extra_files={METADATA_FILE: json.dumps(metadata.to_header())})
     path.write_bytes(buffer.getvalue())

@@ -21,7 +21,7 @@ except ImportError as error:
     raise ImportError(f'spandrel cannot be used ({error}): pip install "basicsr-lmlt[spandrel]"') from error
 
 # A descriptor has a fixed scale, and variants are for experiments only.
-_DESCRIBED = [found for found in families.NETWORKS if found.stands_alone and not found.arch.free_scale]
+_DESCRIBED = [found for found in families.NETWORKS if found.stands_alone and not found.any_scale]
 NETWORKS: tuple[type[SRNetwork], ...] = tuple(found.arch for found in _DESCRIBED)
 
 

@@ -155,7 +155,7 @@ class ExportedRunner:
         else:
             self._runner = OnnxRunner(path, device=device)
         self.scale, self.multiple = self._runner.scale, self._runner.multiple
-        self.any_size = isinstance(self._runner, OnnxRunner) and self._runner.any_size
+        self.any_size = isinstance(self._runner, OnnxRunner) and self._runner.any_scale
         self.device = device
         self.statistics: SharedStatistics | None = None
 

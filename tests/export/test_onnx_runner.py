@@ -9,6 +9,8 @@ import torch
 from helpers.onnx_files import upscaling
 from onnx import TensorProto
 
+from lmlt_arch.archs.common.description import Recognized
+from lmlt_arch.checkpoints import load
 from lmlt_arch.export.errors import ExportError
 from lmlt_arch.export.onnx_runner import OnnxRunner
 
@@ -21,6 +23,17 @@ def test_a_file_without_metadata(scale: int, batch: int | str, tmp_path: Path) -
     x = torch.rand(2, 3, 5, 7, dtype=torch.float64)
     expected = x.float().repeat_interleave(scale, -1).repeat_interleave(scale, -2).double()
     assert torch.equal(runner(x), expected)
+
+
+def test_old_names_warn(tmp_path: Path) -> None:
+    runner = OnnxRunner(upscaling(tmp_path / "stranger.onnx"))
+    with pytest.warns(DeprecationWarning, match="metadata; the old name works until 0.3") as warned:
+        assert runner.facts is runner.metadata
+    assert warned[0].filename == __file__
+    with pytest.warns(DeprecationWarning, match="any_scale"):
+        assert runner.any_size is runner.any_scale
+    with pytest.warns(DeprecationWarning, match="Recognized"):
+        assert load.Description is Recognized
 
 
 def test_half_precision_without_metadata(tmp_path: Path) -> None:

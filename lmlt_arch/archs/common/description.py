@@ -87,6 +87,11 @@ class Description:
         """Whether it is neither a variant of another network nor one with another network inside."""
         return self.derived_from is None
 
+    @property
+    def any_scale(self) -> bool:
+        """Whether the network takes the size of its output."""
+        return self.arch.free_scale
+
     def bake(self, network: SRNetwork) -> None:
         """Average the large kernel in place, for all runs; without one, do nothing."""
         if self.large_kernel:
