@@ -3,8 +3,8 @@
 Written to the output folder::
 
     lq/holiday/0001.png     LQ of holiday/0001.jpg, a scale smaller
-    contact_sheet.png       crops of the LQ images with what was drawn for each
-    draws.csv               what was drawn for each image, in full
+    contact_sheet.png       crops of the LQ images with the main parameters of each
+    draws.csv               all sampled parameters of each image
 """
 
 from __future__ import annotations
@@ -26,12 +26,18 @@ from lmlt_arch.data.images import ImageError, encode_png, read_image
 from lmlt_arch.data.listing import list_images
 from lmlt_arch.errors import UsageError
 from lmlt_arch.files import exclusive, make_folder, write_atomic
-from lmlt_arch.options import OptionError, load_option_file, locate
+from lmlt_arch.options import (
+    OptionError,
+    load_option_file,
+    locate,
+    read_degradation,
+    read_gt_usm,
+    read_scale,
+)
 from lmlt_arch.spreadsheets import as_text
 from realsr.contact_sheet import Tile, draw_sheet, make_tile
 from realsr.degradation.filters import sharpen
 from realsr.degradation.log import Row, caption, rows
-from realsr.degradation.options import read_gt_usm, read_options, read_scale
 from realsr.degradation.process import Degradation, needed_side
 from realsr.degradation.seeds import image_seed
 
@@ -48,7 +54,7 @@ class Request:
         source: Folder of images, searched at any depth.
         output: Folder to write below.
         option_file: BasicSR's YAML option file.
-        seed: Equal seeds give equal images; each image draws for itself, by the seed and its path.
+        seed: Equal seeds give equal images; the seed and an image's path determine its parameters.
         device: Where to compute.
         tiles: The most images that the contact sheet shows.
     """
@@ -121,7 +127,7 @@ class _Degrader:
         self.request = request
         opt = load_option_file(request.option_file)
         try:
-            self.degradation = Degradation(read_options(opt), scale=read_scale(opt))
+            self.degradation = Degradation(read_degradation(opt), scale=read_scale(opt))
             self.sharpened = read_gt_usm(opt)
         except OptionError as error:
             raise locate(error, request.option_file) from error
@@ -145,10 +151,10 @@ class _Degrader:
         gt = torch.from_numpy(pixels[:height, :width].copy()).to(self.request.device)
         gt = gt.permute(2, 0, 1)[None].float() / 255
         seed = image_seed(self.request.seed, str(name))
-        lq, draws = self.degradation(sharpen(gt) if self.sharpened else gt, Generator().manual_seed(seed))
+        lq, sample = self.degradation(sharpen(gt) if self.sharpened else gt, Generator().manual_seed(seed))
         degraded = (lq[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
         row: Row = {"file": str(name), "width": degraded.shape[1], "height": degraded.shape[0], "seed": seed}
-        return _Result(pixels=degraded, row=row | rows(draws)[0])
+        return _Result(pixels=degraded, row=row | rows(sample)[0])
 
 
 def _find_images(request: Request) -> tuple[list[PurePosixPath], list[str]]:

@@ -49,11 +49,12 @@ def first_batch(opt: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
         return batch["lq"], batch["gt"]
     if not model_family(opt).synthesizes or phase != "train":
         return None
-    from realsr.degradation import Degradation, read_gt_usm, read_options, read_scale, sharpen
+    from lmlt_arch.options import read_degradation, read_gt_usm, read_scale
+    from realsr.degradation import Degradation, sharpen
     from realsr.models.pairs import degraded_crops
 
     gt = batch["gt"]
-    degradation = Degradation(read_options(opt), scale=read_scale(opt))
+    degradation = Degradation(read_degradation(opt), scale=read_scale(opt))
     source = sharpen(gt) if read_gt_usm(opt) else gt
     generator = Generator().manual_seed(int(at(opt, "manual_seed") or 0))
     return degraded_crops(gt, degradation, opt["gt_size"], generator, source=source)

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from lmlt_arch.data.listing import look_through, passed_over
     from lmlt_arch.errors import UsageError
     from lmlt_arch.files import OutputError
-    from realsr.degradation import OptionError
+    from lmlt_arch.options import OptionError
     from realsr.degrade_folder import Request, degrade_folder
 
     has_gpu = torch.cuda.is_available()

@@ -13,7 +13,7 @@ from torch import Tensor
 from lmlt_arch.data.imresize import imresize
 from realsr.degradation.codecs import real_jpeg
 from realsr.degradation.filters import filter_images
-from realsr.degradation.kernels import KernelDraws, build_kernels
+from realsr.degradation.kernels import KernelSample, build_kernels
 from realsr.degradation.noise import gaussian_noise
 from realsr.degradation.process import quantize
 from realsr.degradation.resize import resize_to
@@ -80,7 +80,7 @@ def gaussian_kernel(sigma: float, *, aspect: float = 1.0, angle: float = 0.0) ->
     """
     side = 2 * math.ceil(3 * sigma) + 1
     unused = torch.full((1,), math.nan, dtype=torch.float64)
-    draws = KernelDraws(
+    draws = KernelSample(
         kinds=("aniso",),
         canvas=side,
         size=torch.tensor([side]),

@@ -10,12 +10,12 @@ from lmlt_arch.options.checks.run import (
     locate,
     option_mistakes,
     option_notes,
-    read_key,
 )
 from lmlt_arch.options.mistakes import Mistake, OptionError
 from lmlt_arch.options.reading import load_option_file, read_option_file
 from lmlt_arch.options.sections import Dataset, Files, Logger, Options, Tile, Val
 from lmlt_arch.options.train import GradientPenalty, Train
+from lmlt_arch.options.typed import read_degradation, read_gt_usm, read_key, read_scale
 
 __all__ = [
     "Dataset",
@@ -37,6 +37,9 @@ __all__ = [
     "locate",
     "option_mistakes",
     "option_notes",
+    "read_degradation",
+    "read_gt_usm",
     "read_key",
     "read_option_file",
+    "read_scale",
 ]

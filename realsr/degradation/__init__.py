@@ -1,28 +1,46 @@
-"""Second-order degradation: LQ images of real-world training, as BasicSR's Real-ESRGAN makes them."""
+"""Second-order degradation: LQ images of real-world training, as BasicSR's Real-ESRGAN makes them.
+
+Importing this package does not load torch.
+"""
 
 from __future__ import annotations
 
-from lmlt_arch.options import OptionError
-from realsr.degradation.draws import Draws
-from realsr.degradation.filters import sharpen
-from realsr.degradation.log import rows
-from realsr.degradation.options import (
-    DegradationOptions,
-    read_gt_usm,
-    read_options,
-    read_scale,
-)
-from realsr.degradation.process import Degradation, Stage
+import warnings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from realsr.degradation.filters import sharpen
+    from realsr.degradation.log import rows
+    from realsr.degradation.options import DegradationOptions
+    from realsr.degradation.process import Degradation, Stage
+    from realsr.degradation.sampling import DegradationSample
 
 __all__ = [
     "Degradation",
     "DegradationOptions",
-    "Draws",
-    "OptionError",
+    "DegradationSample",
     "Stage",
-    "read_gt_usm",
-    "read_options",
-    "read_scale",
     "rows",
     "sharpen",
 ]
+
+_MODULES = {
+    "Degradation": "process",
+    "DegradationOptions": "options",
+    "DegradationSample": "sampling",
+    "Stage": "process",
+    "rows": "log",
+    "sharpen": "filters",
+}
+_RENAMED = {"Draws": "DegradationSample"}
+
+
+def __getattr__(name: str) -> Any:
+    current = _RENAMED.get(name, name)
+    if current not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if current != name:
+        text = f"realsr.degradation.{name} is now {current}; the old name goes with version 0.3"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+    return getattr(import_module(f"{__name__}.{_MODULES[current]}"), current)

@@ -1,4 +1,4 @@
-"""What a camera does besides blurring: noise that depends on the light, and too much sharpening."""
+"""Noise of a sensor, which depends on the light, and the halos of oversharpening."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch import Generator, Tensor
 
 from realsr.degradation.filters import filter_images
-from realsr.degradation.kernels import KernelDraws, build_kernels
+from realsr.degradation.kernels import KernelSample, build_kernels
 
 HALO_CANVAS = 13
 
 
 @dataclass(frozen=True, kw_only=True)
-class CameraNoiseDraws:
+class CameraNoiseSample:
     """Sensor noise; zeros leave an image as it is.
 
     Attributes:
@@ -29,35 +29,35 @@ class CameraNoiseDraws:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HaloDraws:
+class HaloSample:
     """Oversharpening: what is added of the detail (0 for none; shape (b,)) above a blur by these kernels."""
 
     amount: Tensor
-    kernel: KernelDraws
+    kernel: KernelSample
 
 
-def add_camera_noise(images: Tensor, draws: CameraNoiseDraws) -> Tensor:
+def add_camera_noise(images: Tensor, sample: CameraNoiseSample) -> Tensor:
     """Add noise in linear light, of variance ``shot**2 * light + read**2`` (arXiv 1807.04686, without Bayer).
 
     Args:
         images: sRGB of shape (b, 3, h, w), values 0..1.
-        draws: Strengths, relative to full light.
+        sample: Strengths, relative to full light, and the seed.
 
     Returns:
         Shape (b, 3, h, w), values 0..1; images with zeros for strengths are unchanged.
     """
-    shot, read = (values.to(images)[:, None, None, None] for values in (draws.shot, draws.read))
-    generator = Generator(images.device).manual_seed(draws.seed)
+    shot, read = (values.to(images)[:, None, None, None] for values in (sample.shot, sample.read))
+    generator = Generator(images.device).manual_seed(sample.seed)
     field = torch.randn(images.shape, generator=generator, dtype=images.dtype, device=images.device)
     light = srgb_to_linear(images.clamp(0, 1))
     noisy = linear_to_srgb((light + field * (shot**2 * light + read**2).sqrt()).clamp(0, 1))
     return torch.where((shot == 0) & (read == 0), images, noisy)
 
 
-def add_halo(images: Tensor, draws: HaloDraws) -> Tensor:
+def add_halo(images: Tensor, sample: HaloSample) -> Tensor:
     """Sharpen (b, 3, h, w) until edges have seams, and clip to 0..1."""
-    blurred = filter_images(images, build_kernels(draws.kernel))
-    amount = draws.amount.to(images)[:, None, None, None]
+    blurred = filter_images(images, build_kernels(sample.kernel))
+    amount = sample.amount.to(images)[:, None, None, None]
     return torch.where(amount == 0, images, (images + amount * (images - blurred)).clamp(0, 1))
 
 

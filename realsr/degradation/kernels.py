@@ -8,25 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-GAUSSIAN_KINDS = (
-    "iso",
-    "aniso",
-    "generalized_iso",
-    "generalized_aniso",
-    "plateau_iso",
-    "plateau_aniso",
-)
 SINC = "sinc"
 # A single one in the middle: filtering with it changes nothing.
 PULSE = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
-class KernelDraws:
+class KernelSample:
     """The parameters of one kernel for each image; values that a kind does not use are NaN.
 
     Attributes:
-        kinds: One of ``GAUSSIAN_KINDS``, ``sinc`` or ``none`` for each image.
+        kinds: A ``Kernel`` of the options, ``sinc`` or ``none`` for each image.
         canvas: Side of the tensors, odd; smaller kernels are surrounded by zeros.
         size: Sides of the kernels, odd; shape (b,).
         sigma_x: Standard deviations in pixels along the first axis; shape (b,).
@@ -46,25 +38,25 @@ class KernelDraws:
     cutoff: Tensor
 
 
-def build_kernels(draws: KernelDraws) -> Tensor:
+def build_kernels(sample: KernelSample) -> Tensor:
     """The kernels of a batch, each with sum 1.
 
     Formulas as in BasicSR's ``data/degradations.py``; the Gaussian is the generalized one with shape 1.
 
     Returns:
-        Shape (b, canvas, canvas), in the dtype of the drawn values (float64).
+        Shape (b, canvas, canvas), in the dtype of the sampled values (float64).
     """
-    radius = draws.canvas // 2
-    axis = torch.arange(-radius, radius + 1, dtype=draws.sigma_x.dtype, device=draws.sigma_x.device)
+    radius = sample.canvas // 2
+    axis = torch.arange(-radius, radius + 1, dtype=sample.sigma_x.dtype, device=sample.sigma_x.device)
     x, y = axis[None, None, :], axis[None, :, None]
-    kinds = draws.kinds
-    power = _quadratic_form(draws, x, y) ** _per_image(torch.nan_to_num(draws.beta, nan=1.0))
+    kinds = sample.kinds
+    power = _quadratic_form(sample, x, y) ** _per_image(torch.nan_to_num(sample.beta, nan=1.0))
     kernels = torch.where(
         _is(kinds, "plateau_iso", "plateau_aniso", like=power), 1 / (power + 1), torch.exp(-0.5 * power)
     )
-    kernels = torch.where(_is(kinds, SINC, like=power), _sinc(_per_image(draws.cutoff), x, y), kernels)
+    kernels = torch.where(_is(kinds, SINC, like=power), _sinc(_per_image(sample.cutoff), x, y), kernels)
     kernels = torch.where(_is(kinds, PULSE, like=power), ((x == 0) & (y == 0)).to(kernels.dtype), kernels)
-    half = _per_image(draws.size // 2)
+    half = _per_image(sample.size // 2)
     kernels = torch.where((x.abs() <= half) & (y.abs() <= half), kernels, 0)
     return kernels / kernels.sum((1, 2), keepdim=True)
 
@@ -78,12 +70,12 @@ def _is(kinds: tuple[str, ...], *wanted: str, like: Tensor) -> Tensor:
     return _per_image(torch.tensor([kind in wanted for kind in kinds], device=like.device))
 
 
-def _quadratic_form(draws: KernelDraws, x: Tensor, y: Tensor) -> Tensor:
+def _quadratic_form(sample: KernelSample, x: Tensor, y: Tensor) -> Tensor:
     """Squared distances from the middle in units of the rotated standard deviations; (b, k, k)."""
-    isotropic = draws.sigma_y.isnan()
-    precision_x = _per_image(draws.sigma_x**-2)
-    precision_y = _per_image(torch.where(isotropic, draws.sigma_x, draws.sigma_y) ** -2)
-    angle = _per_image(torch.where(isotropic, 0.0, draws.rotation))
+    isotropic = sample.sigma_y.isnan()
+    precision_x = _per_image(sample.sigma_x**-2)
+    precision_y = _per_image(torch.where(isotropic, sample.sigma_x, sample.sigma_y) ** -2)
+    angle = _per_image(torch.where(isotropic, 0.0, sample.rotation))
     cosine, sine = angle.cos(), angle.sin()
     along_x = cosine**2 * precision_x + sine**2 * precision_y
     along_y = sine**2 * precision_x + cosine**2 * precision_y

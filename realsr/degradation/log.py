@@ -1,21 +1,21 @@
-"""Draws as text: one row of named values for each image, and a short caption of it."""
+"""Sampled parameters as text: one row of named values for each image, and a short caption of it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from realsr.degradation.draws import Draws, NoiseDraws, ResizeDraws, RoundDraws
-from realsr.degradation.kernels import PULSE, KernelDraws
+from realsr.degradation.kernels import PULSE, KernelSample
+from realsr.degradation.sampling import DegradationSample, NoiseSample, ResizeSample, RoundSample
 
 KERNEL_VALUES = ("sigma_x", "sigma_y", "rotation", "beta", "cutoff")
 
 Row = dict[str, "str | int | float | bool"]
 
 
-def rows(draws: Draws) -> list[Row]:
+def rows(sample: DegradationSample) -> list[Row]:
     """The parameters of each image, by stage and name (``blur1_sigma_x``); what is not used is empty."""
-    return [_row(draws, index) for index in range(len(draws))]
+    return [_row(sample, index) for index in range(len(sample))]
 
 
 def caption(row: Row) -> list[str]:
@@ -40,20 +40,20 @@ def caption(row: Row) -> list[str]:
     return [*lines, *((finish, jpeg) if row["sinc_first"] else (jpeg, finish))]
 
 
-def _row(draws: Draws, index: int) -> Row:
+def _row(sample: DegradationSample, index: int) -> Row:
     return {
-        **_round(draws.first, "1", index),
-        **_round(draws.second, "2", index),
-        **_kernel(draws.sinc, "sinc", index, values=("cutoff",)),
-        "sinc_first": draws.sinc_first,
-        "last_resize_mode": draws.last_mode,
-        **_extras(draws, index),
+        **_round(sample.first, "1", index),
+        **_round(sample.second, "2", index),
+        **_kernel(sample.sinc, "sinc", index, values=("cutoff",)),
+        "sinc_first": sample.sinc_first,
+        "last_resize_mode": sample.last_mode,
+        **_extras(sample, index),
     }
 
 
-def _extras(draws: Draws, index: int) -> Row:
+def _extras(sample: DegradationSample, index: int) -> Row:
     row: Row = dict.fromkeys(("camera_shot", "camera_read", "halo_amount", "halo_sigma"), "")
-    camera, halo = draws.camera, draws.halo
+    camera, halo = sample.camera, sample.halo
     if camera and camera.shot[index] + camera.read[index] > 0:
         row |= {"camera_shot": float(camera.shot[index]), "camera_read": float(camera.read[index])}
     if halo and halo.amount[index] > 0:
@@ -61,42 +61,42 @@ def _extras(draws: Draws, index: int) -> Row:
     return row
 
 
-def _round(draws: RoundDraws, number: str, index: int) -> Row:
-    blur = _kernel(draws.kernel, f"blur{number}", index)
-    if not draws.blurred:
+def _round(sample: RoundSample, number: str, index: int) -> Row:
+    blur = _kernel(sample.kernel, f"blur{number}", index)
+    if not sample.blurred:
         blur = {key: PULSE if key.endswith("_kind") else "" for key in blur}
     return {
         **blur,
-        **_resize(draws.resize, number),
-        **_noise(draws.noise, number, index),
-        f"jpeg{number}_codec": draws.codec,
-        f"jpeg{number}_subsampling": draws.subsampling if draws.codec == "jpeg" else "",
-        f"jpeg{number}_quality": float(draws.quality[index]),
+        **_resize(sample.resize, number),
+        **_noise(sample.noise, number, index),
+        f"jpeg{number}_codec": sample.codec,
+        f"jpeg{number}_subsampling": sample.subsampling if sample.codec == "jpeg" else "",
+        f"jpeg{number}_quality": float(sample.quality[index]),
     }
 
 
-def _kernel(draws: KernelDraws, name: str, index: int, *, values: Sequence[str] = KERNEL_VALUES) -> Row:
-    row: Row = {f"{name}_kind": draws.kinds[index], f"{name}_size": int(draws.size[index])}
+def _kernel(sample: KernelSample, name: str, index: int, *, values: Sequence[str] = KERNEL_VALUES) -> Row:
+    row: Row = {f"{name}_kind": sample.kinds[index], f"{name}_size": int(sample.size[index])}
     for value in values:
-        number = float(getattr(draws, value)[index])
+        number = float(getattr(sample, value)[index])
         row[f"{name}_{value}"] = "" if math.isnan(number) else number
     return row
 
 
-def _resize(draws: ResizeDraws, number: str) -> Row:
+def _resize(sample: ResizeSample, number: str) -> Row:
     return {
-        f"resize{number}_direction": draws.direction,
-        f"resize{number}_factor": draws.factor,
-        f"resize{number}_mode": draws.mode,
+        f"resize{number}_direction": sample.direction,
+        f"resize{number}_factor": sample.factor,
+        f"resize{number}_mode": sample.mode,
     }
 
 
-def _noise(draws: NoiseDraws, number: str, index: int) -> Row:
+def _noise(sample: NoiseSample, number: str, index: int) -> Row:
     return {
-        f"noise{number}_kind": draws.kind,
-        f"noise{number}_strength": float(draws.strength[index]),
-        f"noise{number}_gray": bool(draws.gray[index]),
-        f"noise{number}_seed": draws.seed,
+        f"noise{number}_kind": sample.kind,
+        f"noise{number}_strength": float(sample.strength[index]),
+        f"noise{number}_gray": bool(sample.gray[index]),
+        f"noise{number}_seed": sample.seed,
     }
 
 

@@ -25,10 +25,10 @@ def gaussian_noise(images: Tensor, sigma: Tensor, gray: Tensor, *, generator: to
     Returns:
         The noise alone, shape (b, 3, h, w).
     """
-    draw_field = partial(torch.randn, generator=generator, dtype=images.dtype, device=images.device)
+    sample_field = partial(torch.randn, generator=generator, dtype=images.dtype, device=images.device)
     strength = _per_image(sigma, images)
-    gray_field = draw_field(images.shape[2:]) if gray.any() else None
-    noise = draw_field(images.shape) * strength / 255
+    gray_field = sample_field(images.shape[2:]) if gray.any() else None
+    noise = sample_field(images.shape) * strength / 255
     return noise if gray_field is None else _choose(gray, gray_field * strength / 255, noise)
 
 

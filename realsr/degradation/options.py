@@ -1,182 +1,188 @@
-"""The degradation's part of a BasicSR option file, checked before anything is built.
+"""The options of the degradation: keys, limits, defaults and descriptions, without torch.
 
-The keys are those of BasicSR's ``RealESRGANModel`` (top level of the file) and ``RealESRGANDataset`` (section
-``datasets: train``); what goes beyond BasicSR stands in a section ``degradation`` of its own.
+The keys are those of BasicSR's ``RealESRGANModel`` (top level of an option file) and ``RealESRGANDataset``
+(section ``datasets: train``); what goes beyond BasicSR is in a section ``degradation`` of its own.
+`lmlt_arch.options` makes its schema from these dataclasses, and reads files into them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from lmlt_arch.options import OptionError, degradation_mistakes, read_key
-from lmlt_arch.options.degradation import Degradation as ExtraKeys
-from lmlt_arch.options.degradation import KernelKeys, RoundKeys
-from lmlt_arch.options.fields import Section
-from realsr.degradation.resize import RESIZE_MODES
+Range = tuple[float, float]
+Kernel = Literal["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
+Resize = Literal[
+    "area", "bilinear", "bicubic", "nearest", "bilinear_antialias", "bicubic_antialias", "lanczos"
+]
+Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 
+GAUSSIAN_KINDS: tuple[Kernel, ...] = get_args(Kernel)
+
+RESIZE_MODES: tuple[Resize, ...] = ("area", "bilinear", "bicubic")
+"""BasicSR's modes, of which only "area" smooths before it shrinks."""
+
+EXTRA_RESIZE_MODES: tuple[Resize, ...] = ("nearest", "bilinear_antialias", "bicubic_antialias", "lanczos")
+"""More modes, as found in cameras, browsers and image editors."""
+
+RESIZE_DIRECTIONS = ("up", "down", "keep")
 SMALLEST_KERNEL = 7
 FINAL_SINC_CANVAS = 21
 
-Range = tuple[float, float]
+
+class Limits(NamedTuple):
+    """What a number, or both numbers of a range, may be.
+
+    Attributes:
+        least: The smallest value.
+        most: The largest value.
+        is_open: Whether ``least`` itself is excluded.
+        includes: A value that a range must include.
+    """
+
+    least: float
+    most: float
+    is_open: bool = False
+    includes: float | None = None
+
+
+class Described(NamedTuple):
+    """What an option file may give for a field.
+
+    Attributes:
+        text: One sentence about the field.
+        limits: Of its numbers.
+        one_each: It needs one number for each of these.
+    """
+
+    text: str
+    limits: Limits | None = None
+    one_each: tuple[str, ...] = ()
+
+
+PROBABILITY = Limits(0, 1)
+_AMOUNTS = Limits(0, 1e4)
+_SIZES = Limits(0, 1e4, is_open=True)
+_QUALITY = Limits(1, 100)
+_AROUND_ONE = Limits(0, 100, is_open=True, includes=1)
+_KERNEL_SIZE = Limits(SMALLEST_KERNEL, 1025)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KernelOptions:
-    """How blur kernels are drawn.
+    """How blur kernels are sampled. The second round has the same keys with a 2 at the end."""
 
-    Attributes:
-        blur_kernel_size: The largest side; sides are odd numbers from 7 to this. (BasicSR reads this key and
-            always takes 21, the official value.)
-        kernel_list: Names of ``GAUSSIAN_KINDS``.
-        kernel_prob: Their weights.
-        sinc_prob: Probability of a sinc kernel instead of those.
-        blur_sigma: Standard deviations in pixels.
-        betag_range: Shapes of the generalized kinds; half of them are drawn below 1, half above.
-        betap_range: Shapes of the plateau kinds, drawn alike.
-    """
-
-    blur_kernel_size: int
-    kernel_list: tuple[str, ...]
-    kernel_prob: tuple[float, ...]
-    sinc_prob: float
-    blur_sigma: Range
-    betag_range: Range
-    betap_range: Range
+    # BasicSR reads this key and always takes 21, the official value.
+    blur_kernel_size: Annotated[
+        int, Described("The largest side; sides are odd numbers from 7 to this.", _KERNEL_SIZE)
+    ]
+    kernel_list: Annotated[tuple[Kernel, ...], Described("Kinds of blur kernels.")]
+    kernel_prob: Annotated[tuple[float, ...], Described("How likely each of them is.")]
+    sinc_prob: Annotated[float, Described("Probability of a sinc kernel instead of those.", PROBABILITY)]
+    blur_sigma: Annotated[Range, Described("Standard deviations in pixels.", _SIZES)]
+    # Half of the shapes are below 1, half above.
+    betag_range: Annotated[Range, Described("Shapes of the generalized kinds.", _AROUND_ONE)]
+    betap_range: Annotated[Range, Described("Shapes of the plateau kinds.", _AROUND_ONE)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundOptions:
-    """One of the two rounds of degradation.
+    """One of the two rounds of degradation. The second round has the same keys with a 2 at the end.
 
     Attributes:
         kernel: The blur kernels.
-        blur_prob: Probability that the round blurs at all.
-        resize_prob: Weights of upscaling, shrinking and keeping.
-        resize_range: Factors: the first number to 1 for shrinking, 1 to the second for enlarging.
-        gaussian_noise_prob: Probability of Gaussian noise; otherwise it is Poisson noise.
-        noise_range: Standard deviations of Gaussian noise, of 255.
-        poisson_scale_range: Factors of Poisson noise.
-        gray_noise_prob: Probability that an image's noise is gray.
-        jpeg_range: JPEG qualities.
+        blur_prob: Probability that the round blurs: 1 for the first, ``second_blur_prob`` for the second.
     """
 
     kernel: KernelOptions
     blur_prob: float
-    resize_prob: tuple[float, ...]
-    resize_range: Range
-    gaussian_noise_prob: float
-    noise_range: Range
-    poisson_scale_range: Range
-    gray_noise_prob: float
-    jpeg_range: Range
+    resize_prob: Annotated[
+        tuple[float, ...],
+        Described("How likely it is to enlarge, to shrink and to keep the size.", one_each=RESIZE_DIRECTIONS),
+    ]
+    resize_range: Annotated[
+        Range,
+        Described(
+            "Factors: the first number to 1 for shrinking, 1 to the second for enlarging.", _AROUND_ONE
+        ),
+    ]
+    gaussian_noise_prob: Annotated[
+        float, Described("Probability of Gaussian noise; otherwise it is Poisson noise.", PROBABILITY)
+    ]
+    noise_range: Annotated[Range, Described("Standard deviations of Gaussian noise, of 255.", _AMOUNTS)]
+    poisson_scale_range: Annotated[Range, Described("Factors of Poisson noise.", _AMOUNTS)]
+    gray_noise_prob: Annotated[float, Described("Probability that an image's noise is gray.", PROBABILITY)]
+    jpeg_range: Annotated[Range, Described("JPEG qualities.", _QUALITY)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtraOptions:
-    """What BasicSR does not have: the section ``degradation``. The defaults are BasicSR's ways.
+    """The section ``degradation``: what BasicSR does not have. The defaults give BasicSR's degradation."""
 
-    Attributes:
-        jpeg_backend: ``diff`` for DiffJPEG on the device, ``real`` for libjpeg on the CPU.
-        jpeg_subsampling: One of these is drawn for the batch at each JPEG: ``4:4:4``, ``4:2:2``, ``4:2:0``.
-        webp_prob: Probability, at each JPEG, that the batch is saved as WebP (on the CPU) instead.
-        webp_range: WebP qualities.
-        resize_modes: What is drawn from at each resize: ``RESIZE_MODES`` and ``EXTRA_RESIZE_MODES``.
-        camera_noise_prob: Probability that an image has a sensor's noise, right after the first blur.
-        camera_shot_range: Its standard deviation at full light, which takes 1 for full light.
-        camera_read_range: Its standard deviation in the dark.
-        halo_prob: Probability that an image is oversharpened before the first JPEG.
-        halo_amount_range: How much of the detail is added to it.
-        halo_sigma_range: Standard deviations in pixels of the blur that tells what is detail.
-    """
-
-    jpeg_backend: str = "diff"
-    jpeg_subsampling: tuple[str, ...] = ("4:2:0",)
-    webp_prob: float = 0.0
-    webp_range: Range = (30.0, 95.0)
-    resize_modes: tuple[str, ...] = RESIZE_MODES
-    camera_noise_prob: float = 0.0
-    camera_shot_range: Range = (0.01, 0.1)
-    camera_read_range: Range = (0.001, 0.02)
-    halo_prob: float = 0.0
-    halo_amount_range: Range = (0.5, 2.0)
-    halo_sigma_range: Range = (0.5, 2.0)
+    jpeg_backend: Annotated[
+        Literal["diff", "real"],
+        Described("diff (default): DiffJPEG on the device; real: libjpeg on the CPU."),
+    ] = "diff"
+    jpeg_subsampling: Annotated[
+        tuple[Subsampling, ...],
+        Described("One of these is drawn for the batch at each JPEG; default: 4:2:0 alone."),
+    ] = ("4:2:0",)
+    webp_prob: Annotated[
+        float,
+        Described(
+            "Probability, at each JPEG, that the batch is saved as WebP (on the CPU) instead.", PROBABILITY
+        ),
+    ] = 0.0
+    webp_range: Annotated[Range, Described("WebP qualities; default: 30 to 95.", _QUALITY)] = (30.0, 95.0)
+    resize_modes: Annotated[
+        tuple[Resize, ...],
+        Described("What is drawn from at each resize; default: area, bilinear, bicubic."),
+    ] = RESIZE_MODES
+    camera_noise_prob: Annotated[
+        float,
+        Described("Probability that an image has a sensor's noise, right after the first blur.", PROBABILITY),
+    ] = 0.0
+    camera_shot_range: Annotated[
+        Range,
+        Described(
+            "Its standard deviation at full light, which takes 1 for full light; default: 0.01 to 0.1.",
+            _AMOUNTS,
+        ),
+    ] = (0.01, 0.1)
+    camera_read_range: Annotated[
+        Range, Described("Its standard deviation in the dark; default: 0.001 to 0.02.", _AMOUNTS)
+    ] = (0.001, 0.02)
+    halo_prob: Annotated[
+        float, Described("Probability that an image is oversharpened before the first JPEG.", PROBABILITY)
+    ] = 0.0
+    halo_amount_range: Annotated[
+        Range, Described("How much of the detail is added to it; default: 0.5 to 2.", _AMOUNTS)
+    ] = (0.5, 2.0)
+    halo_sigma_range: Annotated[
+        Range,
+        Described(
+            "Standard deviations in pixels of the blur that tells what is detail; default: 0.5 to 2.", _SIZES
+        ),
+    ] = (0.5, 2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DegradationOptions:
-    """All that the degradation depends on, besides the scale.
+    """All options of the degradation, besides the scale.
 
     Attributes:
         first: The first round.
         second: The second round.
-        final_sinc_prob: Probability of the sinc filter at the end.
         extra: What goes beyond BasicSR.
     """
 
     first: RoundOptions
     second: RoundOptions
-    final_sinc_prob: float
+    final_sinc_prob: Annotated[float, Described("Probability of the sinc filter at the end.", PROBABILITY)]
     extra: ExtraOptions = field(default_factory=ExtraOptions)
 
 
-def read_options(opt: Mapping[str, Any]) -> DegradationOptions:
-    """Read and check the degradation's keys of an option file.
-
-    Args:
-        opt: The whole file, as YAML or BasicSR's ``parse_options`` give it.
-
-    Raises:
-        OptionError: Naming every key that is missing, misspelt, of a wrong type or impossible.
-    """
-    mistakes = degradation_mistakes(opt)
-    if mistakes:
-        raise OptionError(mistakes)
-    top: Any = _section(RoundKeys, opt)
-    data: Any = _section(KernelKeys, opt["datasets"]["train"])
-    extra = ExtraKeys.model_validate(opt.get("degradation") or {}).model_dump(exclude_none=True)
-    return DegradationOptions(
-        first=_round(top, data, "", blur_prob=1.0),
-        second=_round(top, data, "2", blur_prob=top.second_blur_prob),
-        final_sinc_prob=data.final_sinc_prob,
-        extra=ExtraOptions(**{key: _fixed(value) for key, value in extra.items()}),
-    )
-
-
-def read_scale(opt: Mapping[str, Any]) -> int:
-    """The upscaling factor at the top level of an option file.
-
-    Raises:
-        OptionError: If it is missing or not a whole number of at least 1.
-    """
-    return read_key(opt, "scale")
-
-
-def read_gt_usm(opt: Mapping[str, Any]) -> bool:
-    """Whether the degradation starts from sharpened images: yes, unless ``gt_usm`` says no.
-
-    ``gt_usm`` is a key of the first training stage; the second always starts from sharpened images.
-
-    Raises:
-        OptionError: If it is neither true nor false.
-    """
-    return read_key(opt, "gt_usm")
-
-
-def _section(keys: type[Section], values: Mapping[str, Any]) -> Section:
-    return keys.model_validate({key: values[key] for key in keys.model_fields if key in values})
-
-
-def _round(top: Any, data: Any, suffix: str, *, blur_prob: float) -> RoundOptions:
-    kernel = {name: _fixed(getattr(data, f"{name}{suffix}")) for name in KernelOptions.__dataclass_fields__}
-    names = RoundOptions.__dataclass_fields__.keys() - {"kernel", "blur_prob"}
-    return RoundOptions(
-        kernel=KernelOptions(**kernel),
-        blur_prob=blur_prob,
-        **{name: _fixed(getattr(top, f"{name}{suffix}")) for name in names},
-    )
-
-
-def _fixed(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def keys_of(options: type) -> dict[str, tuple[Any, Described]]:
+    """The fields of one of these dataclasses that are keys of an option file: type and description."""
+    hints = get_type_hints(options, include_extras=True)
+    return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Annotated}

@@ -1,4 +1,4 @@
-"""Resizing as the degradation does it, and the ways it may choose from."""
+"""Resizing as the degradation does it, by any of its modes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# BasicSR's ways, none of which but "area" smooths before it shrinks.
-RESIZE_MODES = ("area", "bilinear", "bicubic")
-# More ways, as found in cameras, browsers and image editors.
-EXTRA_RESIZE_MODES = ("nearest", "bilinear_antialias", "bicubic_antialias", "lanczos")
 _ANTIALIAS = "_antialias"
 _LANCZOS_LOBES = 3
 

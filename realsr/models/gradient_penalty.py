@@ -28,7 +28,7 @@ def r1_penalty(discriminator: Discriminator, real: Tensor) -> Tensor:
 
 
 def wgan_gp_penalty(discriminator: Discriminator, real: Tensor, fake: Tensor, generator: Generator) -> Tensor:
-    """WGAN-GP (arXiv 1704.00028) as in BasicSR: the gradient's norm over channels is drawn to 1.
+    """WGAN-GP (arXiv 1704.00028) as in BasicSR: the gradient's norm over channels is pulled to 1.
 
     Args:
         discriminator: maps (b, 3, h, w) to (b, ...).

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from realsr.degradation import read_gt_usm, sharpen
+from lmlt_arch.options import read_gt_usm
+from realsr.degradation import sharpen
 from realsr.models.real_model import RealWorldModel
 
 

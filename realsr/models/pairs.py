@@ -56,7 +56,7 @@ def validation_pair(
     Args:
         gt: Shape (b, 3, h, w).
         degradation: The degradation.
-        seed: Of the set. An image draws for itself, by this seed and its file's name.
+        seed: Of the set. This seed and a file's name determine its parameters.
         files: Names of the b files; folders do not count.
         sharpened: Whether the degradation starts from a sharpened copy.
 

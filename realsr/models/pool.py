@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 class PairPool:
     """Keeps pairs of images and exchanges batches of new ones for random old ones.
 
-    Some parameters are drawn once for a batch (resize factors, kinds of noise), so that a batch alone would
+    Some parameters are sampled once for a batch (resize factors, kinds of noise), so that a batch alone would
     be uniform. Until the pool is full, batches go in and come back as they are; then each new batch takes the
     places of as many random pairs, which come back in its stead, as in BasicSR's ``RealESRGANModel``.
 

@@ -13,7 +13,8 @@ from torch import Generator, Tensor
 
 from lmlt_arch.models.esc_model import ESCModel
 from lmlt_arch.models.training_state import RankState
-from realsr.degradation import Degradation, OptionError, read_gt_usm, read_options, read_scale
+from lmlt_arch.options import OptionError, read_degradation, read_gt_usm, read_scale
+from realsr.degradation import Degradation
 from realsr.models.pairs import degraded_crops, validation_pair
 from realsr.models.pool import PairPool
 
@@ -27,7 +28,7 @@ class RealWorldModel(ESCModel):
     training by the order blur, resize, noise, JPEG, twice, with random parameters, then cropped to `gt_size`
     and exchanged in a pool of pairs; in validation with parameters that depend on `val: degradation_seed` and
     the file's name alone, so that the figures of different iterations and runs can be compared. The kernels
-    that BasicSR's `RealESRGANDataset` draws are passed over, the model draws its own.
+    that BasicSR's `RealESRGANDataset` samples are not used; the model samples its own.
 
     Everything random comes from one generator on the CPU, seeded by `manual_seed` and the rank.
 
@@ -116,7 +117,7 @@ class RealWorldModel(ESCModel):
 
     def _make_degradation(self) -> Degradation:
         if self._degradation is None:
-            self._degradation = Degradation(read_options(self.opt), scale=read_scale(self.opt))
+            self._degradation = Degradation(read_degradation(self.opt), scale=read_scale(self.opt))
         return self._degradation
 
     # Validation

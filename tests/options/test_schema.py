@@ -78,10 +78,9 @@ def test_first_key_that_stands_twice_is_no_longer_silent(tmp_path: Path) -> None
 def test_names_are_those_of_the_degradation() -> None:
     from typing import get_args
 
-    from lmlt_arch.options import degradation
+    from realsr.degradation import options as degradation
     from realsr.degradation.jpeg import SUBSAMPLING
-    from realsr.degradation.kernels import GAUSSIAN_KINDS
-    from realsr.degradation.resize import EXTRA_RESIZE_MODES, RESIZE_MODES
+    from realsr.degradation.options import EXTRA_RESIZE_MODES, GAUSSIAN_KINDS, RESIZE_MODES
 
     assert get_args(degradation.Kernel) == tuple(GAUSSIAN_KINDS)
     assert get_args(degradation.Subsampling) == tuple(SUBSAMPLING)

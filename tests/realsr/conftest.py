@@ -10,7 +10,8 @@ import torch
 from helpers.official_degradation import official_options
 from torch import Tensor
 
-from realsr.degradation import Degradation, read_options
+from lmlt_arch.options import read_degradation
+from realsr.degradation import Degradation
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def official() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def degradation() -> Degradation:
-    return Degradation(read_options(official_options()), scale=4)
+    return Degradation(read_degradation(official_options()), scale=4)
 
 
 @pytest.fixture(scope="session")

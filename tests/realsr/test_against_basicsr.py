@@ -1,4 +1,4 @@
-"""Equality with BasicSR's own functions for equal draws, stage by stage and as a whole."""
+"""Equality with BasicSR's own functions for equal sampled parameters, stage by stage and as a whole."""
 
 from __future__ import annotations
 
@@ -20,53 +20,54 @@ from basicsr.utils.img_process_util import filter2D
 from helpers.official_degradation import KINDS, official_options
 from torch import Generator, Tensor
 
-from realsr.degradation import Degradation, Draws, read_options, sharpen
-from realsr.degradation.draws import NoiseDraws
+from lmlt_arch.options import read_degradation
+from realsr.degradation import Degradation, DegradationSample, sharpen
 from realsr.degradation.filters import filter_images, gaussian_blur
 from realsr.degradation.jpeg import diff_jpeg
-from realsr.degradation.kernels import KernelDraws, build_kernels
+from realsr.degradation.kernels import KernelSample, build_kernels
 from realsr.degradation.noise import gaussian_noise, poisson_noise
+from realsr.degradation.sampling import NoiseSample
 
 
 def seeded(seed: int) -> Generator:
     return Generator().manual_seed(seed)
 
 
-def basicsr_kernel(draws: KernelDraws, index: int) -> np.ndarray[Any, Any]:
-    kind, size = draws.kinds[index], int(draws.size[index])
+def basicsr_kernel(sample: KernelSample, index: int) -> np.ndarray[Any, Any]:
+    kind, size = sample.kinds[index], int(sample.size[index])
     if kind == "none":
         kernel = np.ones((1, 1))
     elif kind == "sinc":
-        kernel = basicsr_degradations.circular_lowpass_kernel(float(draws.cutoff[index]), size, pad_to=False)
+        kernel = basicsr_degradations.circular_lowpass_kernel(float(sample.cutoff[index]), size, pad_to=False)
     else:
         name = {"g": "generalized_Gaussian", "p": "plateau"}.get(kind[0], "Gaussian")
-        shape = {} if name == "Gaussian" else {"beta": float(draws.beta[index])}
+        shape = {} if name == "Gaussian" else {"beta": float(sample.beta[index])}
         kernel = getattr(basicsr_degradations, f"bivariate_{name}")(
             size,
-            float(draws.sigma_x[index]),
-            float(draws.sigma_y[index]),
-            float(draws.rotation[index]),
+            float(sample.sigma_x[index]),
+            float(sample.sigma_y[index]),
+            float(sample.rotation[index]),
             isotropic=not kind.endswith("aniso"),
             **shape,
         )
-    return np.pad(kernel, (draws.canvas - len(kernel)) // 2)
+    return np.pad(kernel, (sample.canvas - len(kernel)) // 2)
 
 
 def test_kernels(degradation: Degradation) -> None:
-    draws = degradation.draw(300, seeded(1))
-    for part in (draws.first.kernel, draws.second.kernel, draws.sinc):
+    sample = degradation.sample(300, seeded(1))
+    for part in (sample.first.kernel, sample.second.kernel, sample.sinc):
         expected = np.stack([basicsr_kernel(part, i) for i in range(300)])
         actual = build_kernels(part).numpy()
         is_sinc = np.array([kind == "sinc" for kind in part.kinds])
         np.testing.assert_allclose(actual[~is_sinc], expected[~is_sinc], rtol=0, atol=1e-12)
         # torch's Bessel function is right to 5e-7 only, also in float64.
         np.testing.assert_allclose(actual[is_sinc], expected[is_sinc], rtol=0, atol=5e-7)
-    assert set(draws.first.kernel.kinds) == {*KINDS, "sinc"}
-    assert set(draws.sinc.kinds) == {"sinc", "none"}
+    assert set(sample.first.kernel.kinds) == {*KINDS, "sinc"}
+    assert set(sample.sinc.kinds) == {"sinc", "none"}
 
 
 def test_filter(degradation: Degradation, photos: Tensor) -> None:
-    kernels = build_kernels(degradation.draw(3, seeded(2)).first.kernel).float()
+    kernels = build_kernels(degradation.sample(3, seeded(2)).first.kernel).float()
     torch.testing.assert_close(filter_images(photos, kernels), filter2D(photos, kernels), rtol=0, atol=1e-6)
     one = filter_images(photos[:1], kernels[:1])
     torch.testing.assert_close(one, filter2D(photos[:1], kernels[:1]), rtol=0, atol=1e-6)
@@ -121,23 +122,23 @@ def test_jpeg(photos: Tensor, differentiable: bool) -> None:
 class ScriptedChance:
     """Stands for `random` and `np.random` in BasicSR's model: hands out what we drew, in BasicSR's order."""
 
-    def __init__(self, draws: Draws, opt: dict[str, Any]) -> None:
-        self.uniforms: Iterator[float] = iter(self._uniforms(draws))
-        self.choices_made = iter([draws.first.resize.direction, draws.second.resize.direction])
-        self.modes = iter([draws.first.resize.mode, draws.second.resize.mode, draws.last_mode])
+    def __init__(self, sample: DegradationSample, opt: dict[str, Any]) -> None:
+        self.uniforms: Iterator[float] = iter(self._uniforms(sample))
+        self.choices_made = iter([sample.first.resize.direction, sample.second.resize.direction])
+        self.modes = iter([sample.first.resize.mode, sample.second.resize.mode, sample.last_mode])
         self.opt = opt
 
     @staticmethod
-    def _uniforms(draws: Draws) -> list[float]:
+    def _uniforms(sample: DegradationSample) -> list[float]:
         """Numbers below a probability for yes, 1 for no; factors as they are; none for keeping the size."""
-        first, second = draws.first, draws.second
+        first, second = sample.first, sample.second
         return [
             *([] if first.resize.direction == "keep" else [first.resize.factor]),
             -1.0 if first.noise.kind == "gaussian" else 1.0,
             -1.0 if second.blurred else 1.0,
             *([] if second.resize.direction == "keep" else [second.resize.factor]),
             -1.0 if second.noise.kind == "gaussian" else 1.0,
-            0.0 if draws.sinc_first else 1.0,
+            0.0 if sample.sinc_first else 1.0,
         ]
 
     def uniform(self, low: float = 0, high: float = 1) -> float:
@@ -155,16 +156,16 @@ class ScriptedChance:
         return next(self.modes)
 
 
-def basicsr_lq(gt: Tensor, draws: Draws, patch: pytest.MonkeyPatch) -> Tensor:
-    """LQ by BasicSR's own `feed_data`, with our draws in place of its chance; exact sharpening left out."""
+def basicsr_lq(gt: Tensor, sample: DegradationSample, patch: pytest.MonkeyPatch) -> Tensor:
+    """LQ by BasicSR's own `feed_data`, its chance replaced by our sample, without exact sharpening."""
     opt = official_options() | {"gt_size": gt.shape[-1]}
-    chance = ScriptedChance(draws, opt)
-    noises, qualities = (iter([getattr(draws.first, name), getattr(draws.second, name)]) for name in PARTS)
+    chance = ScriptedChance(sample, opt)
+    noises, qualities = (iter([getattr(sample.first, name), getattr(sample.second, name)]) for name in PARTS)
     jpeg = DiffJPEG(differentiable=False)
 
     def scripted_noise(name: str) -> Any:
         def add(images: Tensor, **options: Any) -> Tensor:
-            noise: NoiseDraws = next(noises)
+            noise: NoiseSample = next(noises)
             assert noise.kind == name
             torch.manual_seed(noise.seed)
             function = getattr(basicsr_degradations, f"add_{name}_noise_pt")
@@ -182,7 +183,7 @@ def basicsr_lq(gt: Tensor, draws: Draws, patch: pytest.MonkeyPatch) -> Tensor:
     model.usm_sharpener = lambda images: images
     model.jpeger = lambda images, quality: jpeg(images, quality=next(qualities).clone())
     model._dequeue_and_enqueue = lambda: None
-    parts = {"kernel1": draws.first.kernel, "kernel2": draws.second.kernel, "sinc_kernel": draws.sinc}
+    parts = {"kernel1": sample.first.kernel, "kernel2": sample.second.kernel, "sinc_kernel": sample.sinc}
     model.feed_data({"gt": gt, **{name: build_kernels(part).float() for name, part in parts.items()}})
     assert next(chance.uniforms, None) is next(chance.modes, None) is None
     lq: Tensor = model.lq
@@ -196,17 +197,22 @@ def test_whole_chain(degradation: Degradation, photos: Tensor, monkeypatch: pyte
     gt = photos[..., :124, :124]
     seen, equal = set(), 0
     for seed in range(16):
-        draws = degradation.draw(3, seeded(seed))
+        sample = degradation.sample(3, seeded(seed))
         with monkeypatch.context() as patch:
-            expected = basicsr_lq(gt, draws, patch)
-        actual = degradation.apply(gt, draws)
+            expected = basicsr_lq(gt, sample, patch)
+        actual = degradation.apply(gt, sample)
         assert actual.shape == (3, 3, 31, 31)
         # Where rounding errors differ, a coefficient on the edge of two JPEG steps changes its whole block.
         difference = (actual - expected).abs() * 255
         equal += not difference.any()
         assert (difference > 0.5).float().mean() < 0.02, seed
         assert difference.mean() < 0.1, seed
-        seen |= {draws.sinc_first, draws.second.blurred, draws.first.noise.kind, draws.first.resize.direction}
+        seen |= {
+            sample.sinc_first,
+            sample.second.blurred,
+            sample.first.noise.kind,
+            sample.first.resize.direction,
+        }
     assert equal > 8
     assert seen == {True, False, "gaussian", "poisson", "up", "down", "keep"}
 
@@ -232,7 +238,7 @@ def test_distribution_of_kernels_is_that_of_basicsr(degradation: Degradation) ->
         theirs.append(np.pad(kernel, (21 - size) // 2))
     no_sinc = official_options()
     no_sinc["datasets"]["train"]["sinc_prob"] = 0
-    drawn = Degradation(read_options(no_sinc), scale=4).draw(1500, seeded(3))
+    drawn = Degradation(read_degradation(no_sinc), scale=4).sample(1500, seeded(3))
     ours = build_kernels(drawn.first.kernel).numpy()
     offset = np.arange(-10, 11)
     for measure in (
@@ -249,10 +255,10 @@ def test_distribution_of_kernels_is_that_of_basicsr(degradation: Degradation) ->
 
 def test_real_jpeg_is_what_opencv_writes(official: dict[str, Any], photos: Tensor) -> None:
     official["degradation"] = {"jpeg_backend": "real"}
-    degradation = Degradation(read_options(official), scale=4)
-    draws = degradation.draw(3, seeded(0))
-    stage = {s.name: s for s in degradation.stages(draws, 140, 124)}["jpeg1"]
-    for image, quality, actual in zip(photos, draws.first.quality, stage.apply(photos), strict=True):
+    degradation = Degradation(read_degradation(official), scale=4)
+    sample = degradation.sample(3, seeded(0))
+    stage = {s.name: s for s in degradation.stages(sample, 140, 124)}["jpeg1"]
+    for image, quality, actual in zip(photos, sample.first.quality, stage.apply(photos), strict=True):
         bgr = (image.permute(1, 2, 0).flip(-1) * 255).round().byte().numpy()
         flags = [cv2.IMWRITE_JPEG_QUALITY, round(float(quality))]
         expected = cv2.imdecode(cv2.imencode(".jpg", bgr, flags)[1], cv2.IMREAD_COLOR)

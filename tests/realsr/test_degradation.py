@@ -15,19 +15,20 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from realsr.degradation import Degradation, Draws, read_options
-from realsr.degradation.draws import NoiseDraws
+from lmlt_arch.options import read_degradation
+from realsr.degradation import Degradation, DegradationSample
 from realsr.degradation.filters import filter_images
 from realsr.degradation.jpeg import diff_jpeg
 from realsr.degradation.process import add_noise
+from realsr.degradation.sampling import NoiseSample
 
 BATCH, BATCHES = 12, 600
 
 
 @pytest.fixture(scope="module")
-def many(degradation: Degradation) -> list[Draws]:
+def many(degradation: Degradation) -> list[DegradationSample]:
     generator = Generator().manual_seed(5)
-    return [degradation.draw(BATCH, generator) for _ in range(BATCHES)]
+    return [degradation.sample(BATCH, generator) for _ in range(BATCHES)]
 
 
 def assert_share(happened: Iterable[bool], probability: float) -> None:
@@ -45,32 +46,32 @@ def assert_uniform(values: Tensor, low: float, high: float) -> None:
     assert (place - expected).abs().max() < 2.2 / math.sqrt(len(place))
 
 
-def collect(many: list[Draws], pick: Callable[[Draws], Tensor]) -> Tensor:
-    values = torch.cat([pick(draws).reshape(-1) for draws in many])
+def collect(many: list[DegradationSample], pick: Callable[[DegradationSample], Tensor]) -> Tensor:
+    values = torch.cat([pick(sample).reshape(-1) for sample in many])
     return values[~values.isnan()]
 
 
-def test_probabilities_of_the_batch(many: list[Draws]) -> None:
+def test_probabilities_of_the_batch(many: list[DegradationSample]) -> None:
     for name, shares in (("first", (0.2, 0.7, 0.1)), ("second", (0.3, 0.4, 0.3))):
-        rounds = [getattr(draws, name) for draws in many]
+        rounds = [getattr(sample, name) for sample in many]
         for direction, share in zip(("up", "down", "keep"), shares, strict=True):
             assert_share((r.resize.direction == direction for r in rounds), share)
         for mode in ("area", "bilinear", "bicubic"):
             assert_share((r.resize.mode == mode for r in rounds), 1 / 3)
         assert_share((r.noise.kind == "gaussian" for r in rounds), 0.5)
         assert_share((gray for r in rounds for gray in r.noise.gray), 0.4)
-    assert all(draws.first.blurred for draws in many)
-    assert_share((draws.second.blurred for draws in many), 0.8)
-    assert_share((draws.sinc_first for draws in many), 0.5)
-    assert_share((draws.last_mode == "area" for draws in many), 1 / 3)
+    assert all(sample.first.blurred for sample in many)
+    assert_share((sample.second.blurred for sample in many), 0.8)
+    assert_share((sample.sinc_first for sample in many), 0.5)
+    assert_share((sample.last_mode == "area" for sample in many), 1 / 3)
 
 
-def test_ranges(many: list[Draws]) -> None:
+def test_ranges(many: list[DegradationSample]) -> None:
     for name, ranges in (
         ("first", {"up": (1, 1.5), "down": (0.15, 1), "gaussian": (1, 30), "poisson": (0.05, 3)}),
         ("second", {"up": (1, 1.2), "down": (0.3, 1), "gaussian": (1, 25), "poisson": (0.05, 2.5)}),
     ):
-        rounds = [getattr(draws, name) for draws in many]
+        rounds = [getattr(sample, name) for sample in many]
         for direction in ("up", "down"):
             factors = [r.resize.factor for r in rounds if r.resize.direction == direction]
             assert_uniform(torch.tensor(factors), *ranges[direction])
@@ -81,10 +82,10 @@ def test_ranges(many: list[Draws]) -> None:
         assert_uniform(torch.cat([r.quality for r in rounds]), 30, 95)
 
 
-def test_kernels_are_drawn_as_asked_for(many: list[Draws], official: dict[str, Any]) -> None:
+def test_kernels_are_drawn_as_asked_for(many: list[DegradationSample], official: dict[str, Any]) -> None:
     kinds, weights = (official["datasets"]["train"][key] for key in ("kernel_list", "kernel_prob"))
     for name, widest in (("first", 3), ("second", 1.5)):
-        kernels = [getattr(draws, name).kernel for draws in many]
+        kernels = [getattr(sample, name).kernel for sample in many]
         drawn = [kind for kernel in kernels for kind in kernel.kinds]
         assert_share((kind == "sinc" for kind in drawn), 0.1)
         for kind, weight in zip(kinds, weights, strict=True):
@@ -101,7 +102,7 @@ def test_kernels_are_drawn_as_asked_for(many: list[Draws], official: dict[str, A
                 assert kernel.sigma_y[i].isnan() == kernel.rotation[i].isnan() == ("aniso" not in kind)
                 assert kernel.beta[i].isnan() == (kind in ("iso", "aniso", "sinc"))
                 assert kernel.cutoff[i].isnan() == (kind != "sinc")
-    first = [draws.first.kernel for draws in many]
+    first = [sample.first.kernel for sample in many]
     for start, low, high in (("generalized", 0.5, 4), ("plateau", 1, 2)):
         betas = torch.stack([k.beta[i] for k in first for i in range(BATCH) if k.kinds[i].startswith(start)])
         assert_share((betas < 1).tolist() if low < 1 else (betas == 1).tolist(), 0.5)
@@ -112,9 +113,9 @@ def test_kernels_are_drawn_as_asked_for(many: list[Draws], official: dict[str, A
     assert_uniform(large[~large.isnan()], math.pi / 5, math.pi)
 
 
-def test_final_sinc(many: list[Draws]) -> None:
-    assert_share((kind == "sinc" for draws in many for kind in draws.sinc.kinds), 0.8)
-    assert_uniform(collect(many, lambda draws: draws.sinc.cutoff), math.pi / 3, math.pi)
+def test_final_sinc(many: list[DegradationSample]) -> None:
+    assert_share((kind == "sinc" for sample in many for kind in sample.sinc.kinds), 0.8)
+    assert_uniform(collect(many, lambda sample: sample.sinc.cutoff), math.pi / 3, math.pi)
 
 
 def test_same_seed_same_batch_whatever_else_is_random(degradation: Degradation, photos: Tensor) -> None:
@@ -150,27 +151,27 @@ def test_output_is_an_8_bit_image_of_the_right_size(degradation: Degradation, ph
 
 def test_stages_one_after_the_other(degradation: Degradation, photos: Tensor) -> None:
     for seed in range(8):
-        draws = degradation.draw(3, Generator().manual_seed(seed))
-        stages = degradation.stages(draws, *photos.shape[-2:])
-        blur2 = ["blur2"] if draws.second.blurred else []
+        sample = degradation.sample(3, Generator().manual_seed(seed))
+        stages = degradation.stages(sample, *photos.shape[-2:])
+        blur2 = ["blur2"] if sample.second.blurred else []
         finish = ["last_resize", "sinc"]
-        finish = [*finish, "jpeg2"] if draws.sinc_first else ["jpeg2", *finish]
+        finish = [*finish, "jpeg2"] if sample.sinc_first else ["jpeg2", *finish]
         names = ["blur1", "resize1", "noise1", "jpeg1", *blur2, "resize2", "noise2", *finish, "quantize"]
         assert [stage.name for stage in stages] == names
         images = photos
         for stage in stages:
             images = stage.apply(images)
             assert images.shape[:2] == photos.shape[:2], stage.name
-        assert torch.equal(images, degradation.apply(photos, draws))
+        assert torch.equal(images, degradation.apply(photos, sample))
 
 
 def test_images_of_a_batch_do_not_mix(degradation: Degradation, photos: Tensor) -> None:
     """With Gaussian noise; how many random numbers Poisson noise takes depends on all of the batch."""
-    candidates = (degradation.draw(3, Generator().manual_seed(seed)) for seed in range(100))
-    draws = next(d for d in candidates if d.first.noise.kind == d.second.noise.kind == "gaussian")
+    candidates = (degradation.sample(3, Generator().manual_seed(seed)) for seed in range(100))
+    sample = next(d for d in candidates if d.first.noise.kind == d.second.noise.kind == "gaussian")
     changed = photos.clone()
     changed[1] = 0.5
-    before, after = degradation.apply(photos, draws), degradation.apply(changed, draws)
+    before, after = degradation.apply(photos, sample), degradation.apply(changed, sample)
     assert torch.equal(before[[0, 2]], after[[0, 2]])
     assert not torch.equal(before[1], after[1])
 
@@ -179,7 +180,7 @@ def test_images_of_a_batch_do_not_mix(degradation: Degradation, photos: Tensor) 
 def test_strength_of_noise(kind: str) -> None:
     strength = torch.tensor([2.0, 20.0] if kind == "gaussian" else [0.1, 1.0])
     flat = torch.full((2, 3, 128, 128), 128 / 255)
-    noise = NoiseDraws(kind=kind, strength=strength, gray=torch.tensor([False, True]), seed=3)
+    noise = NoiseSample(kind=kind, strength=strength, gray=torch.tensor([False, True]), seed=3)
     spread = (add_noise(flat, noise) - flat).std((1, 2, 3))
     # One level makes a count of 128/255 on average, whose deviation is its root.
     expected = strength / 255 if kind == "gaussian" else strength * math.sqrt(128 / 255)
@@ -193,15 +194,15 @@ def test_strength_of_noise(kind: str) -> None:
 def test_memory_format_autocast_and_precision_make_no_difference(
     degradation: Degradation, photos: Tensor
 ) -> None:
-    draws = degradation.draw(3, Generator().manual_seed(2))
-    expected = degradation.apply(photos, draws)
+    sample = degradation.sample(3, Generator().manual_seed(2))
+    expected = degradation.apply(photos, sample)
     assert torch.equal(
-        degradation.apply(photos.contiguous(memory_format=torch.channels_last), draws), expected
+        degradation.apply(photos.contiguous(memory_format=torch.channels_last), sample), expected
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(degradation.apply(photos, draws), expected)
+        assert torch.equal(degradation.apply(photos, sample), expected)
     with torch.inference_mode():
-        assert torch.equal(degradation.apply(photos, draws), expected)
+        assert torch.equal(degradation.apply(photos, sample), expected)
 
 
 TF32_STATE = """
@@ -239,14 +240,14 @@ def test_products_of_tf32_are_off_for_the_while(repo_root: Path, choose: str, st
 
 
 def test_double_precision(degradation: Degradation, photos: Tensor) -> None:
-    draws = degradation.draw(3, Generator().manual_seed(2))
-    stages = degradation.stages(draws, *photos.shape[-2:])
+    sample = degradation.sample(3, Generator().manual_seed(2))
+    stages = degradation.stages(sample, *photos.shape[-2:])
     for name in ("blur1", "resize1", "jpeg1", "sinc"):
         stage = next(stage for stage in stages if stage.name == name)
         exact = stage.apply(photos.double())
         assert exact.dtype == torch.float64
         assert ((stage.apply(photos) - exact).abs() < 1e-5).float().mean() > 0.99
-    assert degradation.apply(photos.double(), draws).dtype == torch.float64
+    assert degradation.apply(photos.double(), sample).dtype == torch.float64
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -254,11 +255,11 @@ def test_gpu(degradation: Degradation, photos: Tensor) -> None:
     """The same batch each time, and the CPU's results for the stages without noise."""
     on_gpu = photos.cuda()
     for seed in range(8):
-        draws = degradation.draw(3, Generator().manual_seed(seed))
-        lq = degradation.apply(on_gpu, draws)
+        sample = degradation.sample(3, Generator().manual_seed(seed))
+        lq = degradation.apply(on_gpu, sample)
         assert lq.is_cuda
-        assert torch.equal(lq, degradation.apply(on_gpu, draws))
-        for stage in degradation.stages(draws, *photos.shape[-2:]):
+        assert torch.equal(lq, degradation.apply(on_gpu, sample))
+        for stage in degradation.stages(sample, *photos.shape[-2:]):
             if not stage.name.startswith("noise"):
                 error = (stage.apply(on_gpu).cpu() - stage.apply(photos)).abs()
                 assert (error < 1e-4).float().mean() > 0.99, stage.name
@@ -299,7 +300,7 @@ def test_the_smallest_image_survives_the_strongest_shrinking(official: dict[str,
     official["resize_prob"] = [0, 1, 0]
     official["resize_range"] = [0.15, 1]
     official["second_blur_prob"] = 1
-    degradation = Degradation(read_options(official), scale=4)
+    degradation = Degradation(read_degradation(official), scale=4)
     side = degradation.minimum_side
     assert side == 74
     for seed in range(12):
@@ -314,6 +315,19 @@ def test_the_smallest_image_survives_the_strongest_shrinking(official: dict[str,
 )
 def test_other_shapes_and_dtypes_are_refused(degradation: Degradation, images: Tensor) -> None:
     with pytest.raises(ValueError, match=r"needs RGB of shape \(b, 3, h, w\) in float32"):
-        degradation.apply(images, degradation.draw(len(images), Generator().manual_seed(0)))
-    with pytest.raises(ValueError, match="draws are for 2 images, but the batch has 1"):
-        degradation.apply(torch.rand(1, 3, 80, 80), degradation.draw(2, Generator().manual_seed(0)))
+        degradation.apply(images, degradation.sample(len(images), Generator().manual_seed(0)))
+    with pytest.raises(ValueError, match="sample is for 2 images, but the batch has 1"):
+        degradation.apply(torch.rand(1, 3, 80, 80), degradation.sample(2, Generator().manual_seed(0)))
+
+
+def test_old_names_keep_working_with_a_warning(degradation: Degradation) -> None:
+    import realsr.degradation
+
+    with pytest.warns(DeprecationWarning, match="Draws is now DegradationSample"):
+        assert realsr.degradation.Draws is DegradationSample
+    with pytest.warns(DeprecationWarning, match="draw is now sample"):
+        old = degradation.draw(2, Generator().manual_seed(0))
+    new = degradation.sample(2, Generator().manual_seed(0))
+    assert torch.equal(old.first.quality, new.first.quality)
+    with pytest.raises(AttributeError, match="no attribute 'Drawings'"):
+        _ = realsr.degradation.Drawings

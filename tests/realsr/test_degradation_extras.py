@@ -15,9 +15,10 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from lmlt_arch.cli.degrade import DESCRIPTION
-from realsr.degradation import Degradation, OptionError, read_options
+from lmlt_arch.options import OptionError, read_degradation
+from realsr.degradation import Degradation
 from realsr.degradation.camera import (
-    CameraNoiseDraws,
+    CameraNoiseSample,
     add_camera_noise,
     add_halo,
     linear_to_srgb,
@@ -26,8 +27,8 @@ from realsr.degradation.camera import (
 from realsr.degradation.codecs import real_jpeg
 from realsr.degradation.jpeg import diff_jpeg
 from realsr.degradation.log import caption, rows
-from realsr.degradation.options import ExtraOptions
-from realsr.degradation.resize import EXTRA_RESIZE_MODES, resize_by, resize_to
+from realsr.degradation.options import EXTRA_RESIZE_MODES, ExtraOptions
+from realsr.degradation.resize import resize_by, resize_to
 
 EVERYTHING = {
     "jpeg_subsampling": ["4:4:4", "4:2:2"],
@@ -39,7 +40,7 @@ EVERYTHING = {
 
 
 def with_extras(**extras: Any) -> Degradation:
-    return Degradation(read_options(official_options() | {"degradation": extras}), scale=4)
+    return Degradation(read_degradation(official_options() | {"degradation": extras}), scale=4)
 
 
 def test_the_section_that_the_command_documents() -> None:
@@ -54,19 +55,19 @@ def test_the_section_that_the_command_documents() -> None:
 
 def test_off_by_default(degradation: Degradation, photos: Tensor) -> None:
     for seed in range(20):
-        draws = degradation.draw(3, Generator().manual_seed(seed))
-        assert draws.camera is None and draws.halo is None
-        assert draws.first.codec == draws.second.codec == "jpeg"
-        assert draws.first.subsampling == "4:2:0"
-        modes = {draws.first.resize.mode, draws.second.resize.mode, draws.last_mode}
+        sample = degradation.sample(3, Generator().manual_seed(seed))
+        assert sample.camera is None and sample.halo is None
+        assert sample.first.codec == sample.second.codec == "jpeg"
+        assert sample.first.subsampling == "4:2:0"
+        modes = {sample.first.resize.mode, sample.second.resize.mode, sample.last_mode}
         assert modes <= {"area", "bilinear", "bicubic"}
-    assert read_options(official_options() | {"degradation": None}) == degradation.options
+    assert read_degradation(official_options() | {"degradation": None}) == degradation.options
 
 
 def test_noise_of_a_camera_and_halos_leave_the_rest_of_a_batch_alone(degradation: Degradation) -> None:
     both = with_extras(camera_noise_prob=1, halo_prob=1)
-    plain_row = rows(degradation.draw(1, Generator().manual_seed(6)))[0]
-    row = rows(both.draw(1, Generator().manual_seed(6)))[0]
+    plain_row = rows(degradation.sample(1, Generator().manual_seed(6)))[0]
+    row = rows(both.sample(1, Generator().manual_seed(6)))[0]
     changed = {key for key in row if row[key] != plain_row[key]}
     assert changed == {"camera_shot", "camera_read", "halo_amount", "halo_sigma"}
 
@@ -92,11 +93,11 @@ def test_resize_by_a_factor(photos: Tensor, mode: str) -> None:
 
 def test_webp(photos: Tensor) -> None:
     degradation = with_extras(webp_prob=1, webp_range=[40, 60])
-    draws = degradation.draw(3, Generator().manual_seed(1))
-    assert draws.first.codec == draws.second.codec == "webp"
-    assert draws.first.quality.min() >= 40 and draws.first.quality.max() <= 60
-    stage = next(s for s in degradation.stages(draws, *photos.shape[-2:]) if s.name == "jpeg1")
-    for image, quality, actual in zip(photos, draws.first.quality, stage.apply(photos), strict=True):
+    sample = degradation.sample(3, Generator().manual_seed(1))
+    assert sample.first.codec == sample.second.codec == "webp"
+    assert sample.first.quality.min() >= 40 and sample.first.quality.max() <= 60
+    stage = next(s for s in degradation.stages(sample, *photos.shape[-2:]) if s.name == "jpeg1")
+    for image, quality, actual in zip(photos, sample.first.quality, stage.apply(photos), strict=True):
         buffer = io.BytesIO()
         pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
         Image.fromarray(pixels).save(buffer, "WEBP", quality=round(float(quality)))
@@ -104,23 +105,23 @@ def test_webp(photos: Tensor) -> None:
         assert np.array_equal((actual * 255).round().byte().permute(1, 2, 0).numpy(), expected)
     sometimes = with_extras(webp_prob=0.3)
     generator = Generator().manual_seed(2)
-    codecs = [sometimes.draw(1, generator).second.codec for _ in range(400)]
+    codecs = [sometimes.sample(1, generator).second.codec for _ in range(400)]
     assert 85 < codecs.count("webp") < 155
 
 
 def test_subsampling(photos: Tensor) -> None:
     degradation = with_extras(jpeg_subsampling=["4:4:4", "4:2:2"])
     generator = Generator().manual_seed(2)
-    drawn = [degradation.draw(1, generator).first.subsampling for _ in range(200)]
+    drawn = [degradation.sample(1, generator).first.subsampling for _ in range(200)]
     assert set(drawn) == {"4:4:4", "4:2:2"} and 65 < drawn.count("4:4:4") < 135
     quality = torch.full((3,), 90.0)
     for subsampling in ("4:4:4", "4:2:2", "4:2:0"):
         ours, real = (f(photos, quality, subsampling=subsampling) for f in (diff_jpeg, real_jpeg))
         # libjpeg's table is not transposed and its chroma is interpolated; the images are close all the same.
         assert (ours - real).abs().mean() < (photos - real).abs().mean()
-    draws = degradation.draw(3, Generator().manual_seed(0))
-    stage = next(s for s in degradation.stages(draws, *photos.shape[-2:]) if s.name == "jpeg1")
-    expected = diff_jpeg(photos, draws.first.quality, subsampling=draws.first.subsampling)
+    sample = degradation.sample(3, Generator().manual_seed(0))
+    stage = next(s for s in degradation.stages(sample, *photos.shape[-2:]) if s.name == "jpeg1")
+    expected = diff_jpeg(photos, sample.first.quality, subsampling=sample.first.subsampling)
     assert torch.equal(stage.apply(photos), expected)
 
 
@@ -128,7 +129,7 @@ def test_noise_of_a_camera_grows_with_the_light() -> None:
     levels = torch.tensor([0.2, 0.5, 0.8])
     flat = levels[:, None, None, None].expand(3, 3, 96, 96)
     shot, read = torch.tensor([0.05, 0.05, 0.05]), torch.tensor([0.01, 0.01, 0.01])
-    noisy = add_camera_noise(flat, CameraNoiseDraws(shot=shot, read=read, seed=1))
+    noisy = add_camera_noise(flat, CameraNoiseSample(shot=shot, read=read, seed=1))
     light = srgb_to_linear(noisy)
     expected = (shot**2 * srgb_to_linear(levels) + read**2).sqrt()
     torch.testing.assert_close(light.std((1, 2, 3)), expected, rtol=0.03, atol=0)
@@ -145,7 +146,7 @@ def test_sRGB_and_light() -> None:
 
 def test_halos_overshoot_at_edges_only() -> None:
     degradation = with_extras(halo_prob=1)
-    halo = degradation.draw(2, Generator().manual_seed(3)).halo
+    halo = degradation.sample(2, Generator().manual_seed(3)).halo
     assert halo is not None
     step = torch.full((2, 3, 40, 60), 0.3)
     step[..., 30:] = 0.7
@@ -157,15 +158,15 @@ def test_halos_overshoot_at_edges_only() -> None:
 
 def test_shares_of_the_extras_for_each_image(photos: Tensor) -> None:
     degradation = with_extras(camera_noise_prob=0.25, halo_prob=0.5)
-    draws = degradation.draw(2000, Generator().manual_seed(4))
-    camera, halo = draws.camera, draws.halo
+    sample = degradation.sample(2000, Generator().manual_seed(4))
+    camera, halo = sample.camera, sample.halo
     assert camera is not None and halo is not None
     assert 420 < (camera.shot > 0).sum() < 580
     assert torch.equal(camera.shot > 0, camera.read > 0)
     assert camera.shot[camera.shot > 0].min() >= 0.01 and camera.shot.max() <= 0.1
     assert 900 < (halo.amount > 0).sum() < 1100
     assert halo.amount[halo.amount > 0].min() >= 0.5 and halo.amount.max() <= 2
-    few = degradation.draw(3, Generator().manual_seed(8))
+    few = degradation.sample(3, Generator().manual_seed(8))
     assert few.camera is not None and few.halo is not None
     untouched = few.camera.shot == 0
     assert 0 < untouched.sum() < 3
@@ -174,18 +175,18 @@ def test_shares_of_the_extras_for_each_image(photos: Tensor) -> None:
 
 
 def test_each_image_has_its_own_row() -> None:
-    draws = with_extras(camera_noise_prob=1, halo_prob=1).draw(3, Generator().manual_seed(5))
-    assert draws.camera is not None and draws.halo is not None
+    sample = with_extras(camera_noise_prob=1, halo_prob=1).sample(3, Generator().manual_seed(5))
+    assert sample.camera is not None and sample.halo is not None
     for name, values in (
-        ("blur1_size", draws.first.kernel.size),
-        ("noise1_strength", draws.first.noise.strength),
-        ("jpeg1_quality", draws.first.quality),
-        ("jpeg2_quality", draws.second.quality),
-        ("camera_read", draws.camera.read),
-        ("halo_amount", draws.halo.amount),
-        ("halo_sigma", draws.halo.kernel.sigma_x),
+        ("blur1_size", sample.first.kernel.size),
+        ("noise1_strength", sample.first.noise.strength),
+        ("jpeg1_quality", sample.first.quality),
+        ("jpeg2_quality", sample.second.quality),
+        ("camera_read", sample.camera.read),
+        ("halo_amount", sample.halo.amount),
+        ("halo_sigma", sample.halo.kernel.sigma_x),
     ):
-        assert [row[name] for row in rows(draws)] == values.tolist(), name
+        assert [row[name] for row in rows(sample)] == values.tolist(), name
 
 
 def test_everything_at_once() -> None:
@@ -194,10 +195,10 @@ def test_everything_at_once() -> None:
     gt = torch.rand(2, 3, side, side)
     seen = set()
     for seed in range(16):
-        lq, draws = degradation(gt, Generator().manual_seed(seed))
+        lq, sample = degradation(gt, Generator().manual_seed(seed))
         assert lq.shape == (2, 3, side // 4, side // 4)
-        assert torch.equal(lq, degradation.apply(gt, draws))
-        for row in rows(draws):
+        assert torch.equal(lq, degradation.apply(gt, sample))
+        for row in rows(sample):
             lines = caption(row)
             assert len(lines) == 9 + (row["camera_shot"] != "") + (row["halo_amount"] != "")
             seen |= {line.split()[0] for line in lines}

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from helpers.official_degradation import KINDS
 
-from realsr.degradation import OptionError, read_gt_usm, read_options, read_scale
+from lmlt_arch.options import OptionError, read_degradation, read_gt_usm, read_scale
 
 
 def test_official_values(official: dict[str, Any]) -> None:
     before = copy.deepcopy(official)
-    options = read_options(official)
+    options = read_degradation(official)
     assert options.first.kernel.kernel_list == tuple(KINDS)
     assert options.first.resize_range == (0.15, 1.5)
     assert options.first.blur_prob == 1
@@ -28,7 +28,7 @@ def test_official_values(official: dict[str, Any]) -> None:
 
 def test_numbers_that_yaml_leaves_as_text(official: dict[str, Any]) -> None:
     official["noise_range"] = ["1e0", "3e1"]
-    assert read_options(official).first.noise_range == (1, 30)
+    assert read_degradation(official).first.noise_range == (1, 30)
 
 
 def test_ground_truth_may_stay_unsharpened(official: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ def test_wrong_values(official: dict[str, Any], place: str, value: object, messa
         section = section[name]
     section[key] = value
     with pytest.raises(OptionError, match=message):
-        read_options(official)
+        read_degradation(official)
 
 
 def test_every_key_is_needed_and_a_misspelt_one_is_recognized(official: dict[str, Any]) -> None:
@@ -91,16 +91,16 @@ def test_every_key_is_needed_and_a_misspelt_one_is_recognized(official: dict[str
         for key in set(section) - unread:
             value = section.pop(key)
             with pytest.raises(OptionError, match=f"{prefix}{key}: is missing"):
-                read_options(official)
+                read_degradation(official)
             misspelt = f"{key[:2]}_{key[2:]}"
             section[misspelt] = value
             with pytest.raises(
                 OptionError, match=f"{prefix}{key}: is missing; did you mean it by '{misspelt}'"
             ):
-                read_options(official)
+                read_degradation(official)
             del section[misspelt]
             section[key] = value
-    read_options(official)
+    read_degradation(official)
 
 
 def test_scale_and_switch(official: dict[str, Any]) -> None:
@@ -109,4 +109,4 @@ def test_scale_and_switch(official: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match="gt_usm: must be true or false; got 'yes'"):
         read_gt_usm(official | {"gt_usm": "yes"})
     with pytest.raises(OptionError, match="the option file must hold keys and values"):
-        read_options(None)  # type: ignore[arg-type]
+        read_degradation(None)  # type: ignore[arg-type]

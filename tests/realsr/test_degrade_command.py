@@ -21,8 +21,9 @@ from torch import Generator
 
 from lmlt_arch.cli import main
 from lmlt_arch.files import exclusive
+from lmlt_arch.options import read_degradation
 from realsr.contact_sheet import CROP, UPSCALING
-from realsr.degradation import Degradation, read_options, sharpen
+from realsr.degradation import Degradation, sharpen
 
 NAMES = ("astronaut", "chelsea", "sub/coffee")
 
@@ -66,19 +67,19 @@ def test_lq_images_table_and_sheet(photo_folder: Path, option_file: Path, tmp_pa
     written = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file())
     assert written == sorted([*(f"lq/{name}.png" for name in NAMES), "contact_sheet.png", "draws.csv"])
 
-    degradation = Degradation(read_options(official_options()), scale=4)
+    degradation = Degradation(read_degradation(official_options()), scale=4)
     for row in table(output):
         # The table's seed alone repeats the image.
         gt = torch.from_numpy(read(photo_folder / row["file"])[:100, :148].copy())
         gt = gt.permute(2, 0, 1)[None].float() / 255
-        lq, draws = degradation(sharpen(gt), Generator().manual_seed(int(row["seed"])))
+        lq, sample = degradation(sharpen(gt), Generator().manual_seed(int(row["seed"])))
         expected = (lq[0] * 255).round().byte().permute(1, 2, 0).numpy()
         assert np.array_equal(read(output / "lq" / row["file"]), expected)
         assert (int(row["width"]), int(row["height"])) == (37, 25)
-        assert float(row["jpeg1_quality"]) == pytest.approx(float(draws.first.quality[0]), rel=1e-5)
-        assert row["blur1_kind"] == draws.first.kernel.kinds[0]
-        assert row["noise2_kind"] == draws.second.noise.kind
-        assert row["sinc_first"] == str(draws.sinc_first)
+        assert float(row["jpeg1_quality"]) == pytest.approx(float(sample.first.quality[0]), rel=1e-5)
+        assert row["blur1_kind"] == sample.first.kernel.kinds[0]
+        assert row["noise2_kind"] == sample.second.noise.kind
+        assert row["sinc_first"] == str(sample.sinc_first)
         assert (row["blur1_sigma_x"] == "") == (row["blur1_kind"] == "sinc")
     assert len({row["seed"] for row in table(output)}) == len(NAMES)
     assert [row["file"] for row in table(output)] == [f"{name}.png" for name in NAMES]

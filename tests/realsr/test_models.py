@@ -22,7 +22,8 @@ from lmlt_arch.archs import ESCReal
 from lmlt_arch.checkpoints.load import CheckpointError
 from lmlt_arch.losses.vgg_weights import vgg_weights
 from lmlt_arch.models.training_state import capture_rng
-from realsr.degradation import Degradation, read_options, sharpen
+from lmlt_arch.options import read_degradation
+from realsr.degradation import Degradation, sharpen
 
 Make = Callable[..., Any]
 
@@ -85,7 +86,7 @@ def test_batches_are_degraded_cropped_and_pooled(make: Make, stage: str, more: d
     """The same pairs from the same numbers, put together by hand."""
     model = make(stage, **more)
     generator = Generator().manual_seed(3)
-    degradation = Degradation(read_options(model.opt), scale=4)
+    degradation = Degradation(read_degradation(model.opt), scale=4)
     kept: list[tuple[Tensor, Tensor, str]] = []
     for seed in range(6):
         data = batch(seed)

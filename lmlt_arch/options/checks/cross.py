@@ -22,6 +22,7 @@ from lmlt_arch.options.fields import with_numbers
 from lmlt_arch.options.looking import RAW_SET, at, model_family, section, whole
 from lmlt_arch.options.mistakes import NOTE, Mistake
 from lmlt_arch.options.registries import registered
+from lmlt_arch.options.typed import read_degradation, read_scale
 
 DEFAULT_CROP = 400
 _TAKE_LISTS = ("HQImageDataset", "DownsampleImageDataset", "ArbitraryScaleDataset")
@@ -269,10 +270,9 @@ def _synthesis(opt: Mapping[str, Any], *, known: list[Mistake]) -> list[Mistake]
         return [Mistake(("gt_size",), f"{size} is more than what is cut out of the photos, {crop}")]
     if known:
         return []
-    from realsr.degradation import Degradation, read_options, read_scale
-    from realsr.degradation.process import needed_side
+    from realsr.degradation.process import Degradation, needed_side
 
-    needed = needed_side(Degradation(read_options(opt), scale=read_scale(opt)), sharpened=True)
+    needed = needed_side(Degradation(read_degradation(opt), scale=read_scale(opt)), sharpened=True)
     if crop < needed:
         text = f"{crop} is too small: this degradation needs at least {needed} pixels"
         return [Mistake(("datasets", "train", "crop_pad_size"), text)]

@@ -122,19 +122,6 @@ def option_notes(
     return _each_once(m for m in (*found, *unread(opt, is_train=training)) if m.is_note)
 
 
-def read_key(opt: object, key: str) -> Any:
-    """The checked value of a key at the top of an option file, or its default.
-
-    Raises:
-        OptionError: If it is wrong, or missing and has no default.
-    """
-    values = {key: opt[key]} if isinstance(opt, Mapping) and key in opt else {}
-    found = [m for m in mistakes_in(Options, values) if m.place[:1] == (key,)]
-    if found:
-        raise OptionError(found)
-    return values.get(key, Options.model_fields[key].default)
-
-
 def locate(error: OptionError, file: Path) -> OptionError:
     """The same error with the file's name and the lines of its mistakes."""
     return OptionError(error.mistakes, file, read_option_file(file).lines)

@@ -1,7 +1,7 @@
-"""What is left to chance: every parameter of a batch's degradation, drawn before anything is applied.
+"""Sampling of the degradation: every random parameter of a batch, before anything is applied.
 
-All are drawn on the CPU, so that a seed gives the same parameters on every device; noise fields are made on
-the images' device from a seed that is drawn here.
+Sampling runs on the CPU, so that a seed gives the same parameters on every device; noise fields are made on
+the images' device from a seed that is sampled here.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from realsr.degradation.camera import HALO_CANVAS, CameraNoiseDraws, HaloDraws
-from realsr.degradation.kernels import PULSE, SINC, KernelDraws
+from realsr.degradation.camera import HALO_CANVAS, CameraNoiseSample, HaloSample
+from realsr.degradation.kernels import PULSE, SINC, KernelSample
 from realsr.degradation.options import (
     FINAL_SINC_CANVAS,
+    RESIZE_DIRECTIONS,
     SMALLEST_KERNEL,
     DegradationOptions,
     ExtraOptions,
@@ -24,13 +25,12 @@ from realsr.degradation.options import (
     RoundOptions,
 )
 
-RESIZE_DIRECTIONS = ("up", "down", "keep")
 # Sinc kernels of this side and more may have lower cutoff frequencies.
 _LARGE_SINC = 13
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResizeDraws:
+class ResizeSample:
     """A resize, the same for the whole batch: up, down or keep; the factor; the mode."""
 
     direction: str
@@ -39,7 +39,7 @@ class ResizeDraws:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoiseDraws:
+class NoiseSample:
     """Noise of one kind for the batch, with a strength of its own for each image.
 
     Attributes:
@@ -56,7 +56,7 @@ class NoiseDraws:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoundDraws:
+class RoundSample:
     """One round: blur (unless ``blurred`` is false), resize, noise, compression.
 
     Attributes:
@@ -70,17 +70,17 @@ class RoundDraws:
     """
 
     blurred: bool
-    kernel: KernelDraws
-    resize: ResizeDraws
-    noise: NoiseDraws
+    kernel: KernelSample
+    resize: ResizeSample
+    noise: NoiseSample
     codec: str
     subsampling: str
     quality: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draws:
-    """All parameters of one batch.
+class DegradationSample:
+    """The sampled parameters of one batch.
 
     Attributes:
         first: The first round.
@@ -92,23 +92,23 @@ class Draws:
         halo: Oversharpening, where the options ask for any.
     """
 
-    first: RoundDraws
-    second: RoundDraws
-    sinc: KernelDraws
+    first: RoundSample
+    second: RoundSample
+    sinc: KernelSample
     sinc_first: bool
     last_mode: str
-    camera: CameraNoiseDraws | None = None
-    halo: HaloDraws | None = None
+    camera: CameraNoiseSample | None = None
+    halo: HaloSample | None = None
 
     def __len__(self) -> int:
         return len(self.sinc.kinds)
 
 
-def draw(options: DegradationOptions, batch: int, generator: Generator) -> Draws:
-    """Draw the parameters of a batch.
+def sample_degradation(options: DegradationOptions, batch: int, generator: Generator) -> DegradationSample:
+    """Sample the parameters of a batch.
 
-    Resize, the kinds of noise, whether the second round blurs, and the order of the last steps are drawn once
-    for the batch; everything else for each image, as in BasicSR.
+    Resize, the kinds of noise, whether the second round blurs, and the order of the last steps are sampled
+    once for the batch; everything else for each image, as in BasicSR.
 
     Args:
         options: Ranges and probabilities.
@@ -116,33 +116,35 @@ def draw(options: DegradationOptions, batch: int, generator: Generator) -> Draws
         generator: A CPU generator, the only source of chance.
     """
     extra = options.extra
-    return Draws(
-        first=_draw_round(options.first, extra, batch, generator),
-        second=_draw_round(options.second, extra, batch, generator),
-        sinc=_draw_final_sinc(options.final_sinc_prob, batch, generator),
+    return DegradationSample(
+        first=_sample_round(options.first, extra, batch, generator),
+        second=_sample_round(options.second, extra, batch, generator),
+        sinc=_sample_final_sinc(options.final_sinc_prob, batch, generator),
         sinc_first=_happens(0.5, generator),
         last_mode=_choose(extra.resize_modes, generator),
-        # Drawn last, and only if wanted: the rest of a batch is the same with and without them.
-        camera=_draw_camera_noise(extra, batch, generator) if extra.camera_noise_prob > 0 else None,
-        halo=_draw_halo(extra, batch, generator) if extra.halo_prob > 0 else None,
+        # Sampled last, and only if wanted: the rest of a batch is the same with and without them.
+        camera=_sample_camera_noise(extra, batch, generator) if extra.camera_noise_prob > 0 else None,
+        halo=_sample_halo(extra, batch, generator) if extra.halo_prob > 0 else None,
     )
 
 
-def _draw_round(options: RoundOptions, extra: ExtraOptions, batch: int, generator: Generator) -> RoundDraws:
+def _sample_round(
+    options: RoundOptions, extra: ExtraOptions, batch: int, generator: Generator
+) -> RoundSample:
     is_webp = extra.webp_prob > 0 and _happens(extra.webp_prob, generator)
-    return RoundDraws(
+    return RoundSample(
         blurred=_happens(options.blur_prob, generator),
-        kernel=draw_kernels(options.kernel, batch, generator),
-        resize=_draw_resize(options, extra.resize_modes, generator),
-        noise=_draw_noise(options, batch, generator),
+        kernel=sample_kernels(options.kernel, batch, generator),
+        resize=_sample_resize(options, extra.resize_modes, generator),
+        noise=_sample_noise(options, batch, generator),
         codec="webp" if is_webp else "jpeg",
         subsampling=_choose(extra.jpeg_subsampling, generator),
         quality=_uniform(extra.webp_range if is_webp else options.jpeg_range, batch, generator).float(),
     )
 
 
-def draw_kernels(options: KernelOptions, batch: int, generator: Generator) -> KernelDraws:
-    """Draw the parameters of one blur kernel for each image, from a CPU generator."""
+def sample_kernels(options: KernelOptions, batch: int, generator: Generator) -> KernelSample:
+    """Sample the parameters of one blur kernel for each image, from a CPU generator."""
     canvas = options.blur_kernel_size
     weights = torch.tensor(options.kernel_prob, dtype=torch.float64)
     chosen = torch.multinomial(weights, batch, replacement=True, generator=generator).tolist()
@@ -150,18 +152,18 @@ def draw_kernels(options: KernelOptions, batch: int, generator: Generator) -> Ke
     kinds = tuple(
         SINC if sinc else options.kernel_list[index] for sinc, index in zip(is_sinc, chosen, strict=True)
     )
-    size = _draw_sizes(canvas, batch, generator)
+    size = _sample_sizes(canvas, batch, generator)
     isotropic = torch.tensor([not kind.endswith("aniso") for kind in kinds])
     sinc = torch.tensor(is_sinc)
     beta = torch.where(
         torch.tensor([kind.startswith("plateau") for kind in kinds]),
-        _draw_beta(options.betap_range, batch, generator),
-        _draw_beta(options.betag_range, batch, generator),
+        _sample_beta(options.betap_range, batch, generator),
+        _sample_beta(options.betag_range, batch, generator),
     )
     shapeless = torch.tensor([kind in ("iso", "aniso", SINC) for kind in kinds])
     lowest = torch.where(size < _LARGE_SINC, math.pi / 3, math.pi / 5)
     cutoff = lowest + (math.pi - lowest) * _uniform((0, 1), batch, generator)
-    return KernelDraws(
+    return KernelSample(
         kinds=kinds,
         canvas=canvas,
         size=size,
@@ -173,14 +175,14 @@ def draw_kernels(options: KernelOptions, batch: int, generator: Generator) -> Ke
     )
 
 
-def _draw_final_sinc(probability: float, batch: int, generator: Generator) -> KernelDraws:
+def _sample_final_sinc(probability: float, batch: int, generator: Generator) -> KernelSample:
     used = torch.rand(batch, generator=generator) < probability
     unused = torch.full((batch,), math.nan, dtype=torch.float64)
     cutoff = _uniform((math.pi / 3, math.pi), batch, generator)
-    return KernelDraws(
+    return KernelSample(
         kinds=tuple(SINC if use else PULSE for use in used.tolist()),
         canvas=FINAL_SINC_CANVAS,
-        size=_draw_sizes(FINAL_SINC_CANVAS, batch, generator).masked_fill(~used, 1),
+        size=_sample_sizes(FINAL_SINC_CANVAS, batch, generator).masked_fill(~used, 1),
         sigma_x=unused,
         sigma_y=unused,
         rotation=unused,
@@ -189,30 +191,30 @@ def _draw_final_sinc(probability: float, batch: int, generator: Generator) -> Ke
     )
 
 
-def _draw_sizes(largest: int, batch: int, generator: Generator) -> Tensor:
+def _sample_sizes(largest: int, batch: int, generator: Generator) -> Tensor:
     count = (largest - SMALLEST_KERNEL) // 2 + 1
     return SMALLEST_KERNEL + 2 * torch.randint(count, (batch,), generator=generator)
 
 
-def _draw_beta(interval: Range, batch: int, generator: Generator) -> Tensor:
+def _sample_beta(interval: Range, batch: int, generator: Generator) -> Tensor:
     below = torch.rand(batch, generator=generator) < 0.5
     low = _uniform((interval[0], 1), batch, generator)
     return torch.where(below, low, _uniform((1, interval[1]), batch, generator))
 
 
-def _draw_camera_noise(extra: ExtraOptions, batch: int, generator: Generator) -> CameraNoiseDraws:
+def _sample_camera_noise(extra: ExtraOptions, batch: int, generator: Generator) -> CameraNoiseSample:
     clean = torch.rand(batch, generator=generator) >= extra.camera_noise_prob
-    return CameraNoiseDraws(
+    return CameraNoiseSample(
         shot=_uniform(extra.camera_shot_range, batch, generator).float().masked_fill(clean, 0),
         read=_uniform(extra.camera_read_range, batch, generator).float().masked_fill(clean, 0),
-        seed=_draw_seed(generator),
+        seed=_sample_seed(generator),
     )
 
 
-def _draw_halo(extra: ExtraOptions, batch: int, generator: Generator) -> HaloDraws:
+def _sample_halo(extra: ExtraOptions, batch: int, generator: Generator) -> HaloSample:
     without = torch.rand(batch, generator=generator) >= extra.halo_prob
     unused = torch.full((batch,), math.nan, dtype=torch.float64)
-    kernel = KernelDraws(
+    kernel = KernelSample(
         kinds=("iso",) * batch,
         canvas=HALO_CANVAS,
         size=torch.full((batch,), HALO_CANVAS),
@@ -223,30 +225,30 @@ def _draw_halo(extra: ExtraOptions, batch: int, generator: Generator) -> HaloDra
         cutoff=unused,
     )
     amount = _uniform(extra.halo_amount_range, batch, generator).float()
-    return HaloDraws(amount=amount.masked_fill(without, 0), kernel=kernel)
+    return HaloSample(amount=amount.masked_fill(without, 0), kernel=kernel)
 
 
-def _draw_resize(options: RoundOptions, modes: tuple[str, ...], generator: Generator) -> ResizeDraws:
+def _sample_resize(options: RoundOptions, modes: tuple[str, ...], generator: Generator) -> ResizeSample:
     weights = torch.tensor(options.resize_prob, dtype=torch.float64)
     direction = RESIZE_DIRECTIONS[int(torch.multinomial(weights, 1, generator=generator))]
     low, high = options.resize_range
     interval = {"up": (1.0, high), "down": (low, 1.0), "keep": (1.0, 1.0)}[direction]
     factor = float(_uniform(interval, 1, generator))
-    return ResizeDraws(direction=direction, factor=factor, mode=_choose(modes, generator))
+    return ResizeSample(direction=direction, factor=factor, mode=_choose(modes, generator))
 
 
-def _draw_noise(options: RoundOptions, batch: int, generator: Generator) -> NoiseDraws:
+def _sample_noise(options: RoundOptions, batch: int, generator: Generator) -> NoiseSample:
     gaussian = _happens(options.gaussian_noise_prob, generator)
     interval = options.noise_range if gaussian else options.poisson_scale_range
-    return NoiseDraws(
+    return NoiseSample(
         kind="gaussian" if gaussian else "poisson",
         strength=_uniform(interval, batch, generator).float(),
         gray=torch.rand(batch, generator=generator) < options.gray_noise_prob,
-        seed=_draw_seed(generator),
+        seed=_sample_seed(generator),
     )
 
 
-def _draw_seed(generator: Generator) -> int:
+def _sample_seed(generator: Generator) -> int:
     return int(torch.randint(2**62, (1,), generator=generator))
 
 
