@@ -272,7 +272,7 @@ def _videos(args: argparse.Namespace, jobs: list[Job], upscaler: Upscaler, *, sh
                     job.target,
                     partial(_frames, upscaler, resize, excesses),
                     batch=min(_FRAMES, upscaler.batch(720, 1280)),
-                    size=None if resize is None else _swapped(resize),
+                    size=resize,
                     crf=args.crf,
                     codec=args.codec or usual_codec(job.target),
                     overwrite=args.overwrite,
@@ -287,7 +287,7 @@ def _videos(args: argparse.Namespace, jobs: list[Job], upscaler: Upscaler, *, sh
                 yield Result(job, "failed", error=f"{job.source}: {why(error)}")
                 continue
         notes = (*report.notes, *excesses)
-        yield Result(job, "done", report.source_size[::-1], report.size[::-1], notes=notes)
+        yield Result(job, "done", report.source_size, report.size, notes=notes)
 
 
 def _frames(
@@ -313,11 +313,6 @@ def _identity(args: argparse.Namespace) -> str:
     """What makes the frames of a video other ones."""
     weights = hashlib.sha256(args.model.read_bytes()).hexdigest()
     return f"{weights} {args.key} {args.dtype} {args.ensemble}"
-
-
-def _swapped(resize: Callable[[Size], Size]) -> Callable[[int, int], Size]:
-    """The same for width and height in place of height and width."""
-    return lambda width, height: resize((height, width))[::-1]
 
 
 def _listed() -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from lmlt_arch.data.listing import kind_of, look_through, passed_over
 from lmlt_arch.errors import UsageError
 from lmlt_arch.inference.images.formats import FORMATS, SUFFIXES, format_of
-from lmlt_arch.inference.video.upscale import OUTPUT_SUFFIXES, VIDEO_SUFFIXES
+from lmlt_arch.inference.video.formats import OUTPUT_SUFFIXES, VIDEO_SUFFIXES
 
 _SUFFIXES = SUFFIXES | VIDEO_SUFFIXES
 

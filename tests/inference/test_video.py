@@ -40,7 +40,7 @@ class TestFrames:
             film, tmp_path / "out.mp4", twice, batch=4, progress=lambda *done: seen.append(done)
         )
         before, after = read_video(film), read_video(tmp_path / "out.mp4")
-        assert report == VideoReport(30, Fraction(30), (64, 48), (128, 96), 0, ())
+        assert report == VideoReport(30, Fraction(30), (48, 64), (96, 128), 0, ())
         assert after.times == before.times
         assert seen == [(done, 30) for done in (4, 8, 12, 16, 20, 24, 28, 30)]
         for old, new in zip(before.frames, after.frames, strict=True):
@@ -110,18 +110,20 @@ class TestFrames:
 
 class TestSize:
     def test_may_be_chosen(self, film: Path, tmp_path: Path) -> None:
-        report = upscale_video(film, tmp_path / "out.mp4", twice, size=(96, 72))
+        report = upscale_video(film, tmp_path / "out.mp4", twice, size=(72, 96))
         after = read_video(tmp_path / "out.mp4")
-        assert report.size == (96, 72) == (after.frames[0].width, after.frames[0].height)
+        assert report.size == (72, 96) == (after.frames[0].height, after.frames[0].width)
 
     def test_may_follow_from_the_source(self, film: Path, tmp_path: Path) -> None:
-        report = upscale_video(film, tmp_path / "out.mp4", twice, size=lambda w, h: (w * 3, h * 3))
-        assert (report.source_size, report.size) == ((64, 48), (192, 144))
+        report = upscale_video(
+            film, tmp_path / "out.mp4", twice, size=lambda size: (size[0] * 3, size[1] * 3)
+        )
+        assert (report.source_size, report.size) == ((48, 64), (144, 192))
 
     def test_may_be_odd(self, film: Path, tmp_path: Path) -> None:
-        report = upscale_video(film, tmp_path / "out.mp4", twice, size=(97, 73))
+        report = upscale_video(film, tmp_path / "out.mp4", twice, size=(73, 97))
         after = read_video(tmp_path / "out.mp4")
-        assert report.size == (97, 73) == (after.frames[0].width, after.frames[0].height)
+        assert report.size == (73, 97) == (after.frames[0].height, after.frames[0].width)
         assert after.pixels == "yuv444p"
 
     def test_of_an_odd_source(self, tmp_path: Path) -> None:
@@ -138,13 +140,13 @@ class TestSize:
         source = tmp_path / "in.mp4"
         write_video(source, moving_frames(5), sample_aspect_ratio=Fraction(64, 45))
         upscale_video(source, tmp_path / "same.mp4", twice)
-        upscale_video(source, tmp_path / "wide.mp4", twice, size=(256, 96))
+        upscale_video(source, tmp_path / "wide.mp4", twice, size=(96, 256))
         assert read_video(tmp_path / "same.mp4").aspect == Fraction(64, 45)
         assert read_video(tmp_path / "wide.mp4").aspect == Fraction(32, 45)
 
     def test_that_an_encoder_cannot_do_is_refused(self, film: Path, tmp_path: Path) -> None:
         with pytest.raises(VideoError, match=r"out.mkv: libsvtav1 cannot encode 129x97 .* even width"):
-            upscale_video(film, tmp_path / "out.mkv", twice, size=(129, 97), codec="libsvtav1")
+            upscale_video(film, tmp_path / "out.mkv", twice, size=(97, 129), codec="libsvtav1")
         assert list(tmp_path.iterdir()) == [film]
 
 

@@ -64,7 +64,7 @@ def test_colors_that_are_not_said_are_those_of_the_size(
     codes = codes_of(PATCH, matrix, full=False)
     write_video(source, [plain_frame(codes, width, height)])
     # To the other side of the rule.
-    upscale_video(source, target, twice, size=(1280, 720) if matrix == 6 else (128, 72))
+    upscale_video(source, target, twice, size=(720, 1280) if matrix == 6 else (72, 128))
     after = read_video(target)
     assert after.colors == (2, 2, matrix, 1)
     for plane, code in zip(planes(after.frames[0]), codes, strict=True):

@@ -264,7 +264,7 @@ class TestTarget:
         line = refusal(film, tmp_path / name)
         assert line == f"{tmp_path / name}: videos are written as .m4v, .mkv, .mov, .mp4, .webm"
 
-    @pytest.mark.parametrize("size", [None, (128, 96)])
+    @pytest.mark.parametrize("size", [None, (96, 128)])
     def test_must_take_the_encoder(self, film: Path, tmp_path: Path, size: tuple[int, int] | None) -> None:
         line = refusal(film, tmp_path / "out.webm", size=size)
         assert line.startswith(f"{tmp_path / 'out.webm'}: cannot hold libx264 at 128x96 (")

@@ -119,7 +119,7 @@ def test_only_the_last_step_is_left(film: Path, tmp_path: Path) -> None:
         upscale_video(film, target, twice, part_frames=8, progress=in_the_way)
     target.rmdir()
     report = upscale_video(film, target, never, part_frames=8)
-    assert (report.resumed_from, report.frames, report.size) == (50, 50, (128, 96))
+    assert (report.resumed_from, report.frames, report.size) == (50, 50, (96, 128))
     assert read_video(target).times == read_video(film).times
 
 

@@ -1,1 +1,1 @@
-"""Videos: decoding, upscaling and encoding, everything else copied."""
+"""Upscaling of videos: decoding, the network and encoding; all other streams are copied."""

@@ -1,7 +1,7 @@
-"""From the frames of a video to RGB tensors and back, each by its own matrix and range.
+"""Conversion of video frames to RGB tensors and back, by their matrix and range.
 
 libswscale unpacks pixel formats to planes of 16 bits, which it does exactly. Matrix, range and the size of
-chroma are dealt with here, in floats: libswscale's own conversions from and to RGB are off by up to two
+chroma are converted here, in floats: libswscale's own conversions from and to RGB are off by up to two
 codes of 8 bits, whatever the depth. Chroma of half the width lies on the even columns of luma, the default
 of MPEG-2, H.264, HEVC and AV1; of half the height, between two lines.
 """
@@ -41,12 +41,12 @@ _GBR = (2, 0, 1)
 
 @dataclass(frozen=True)
 class Color:
-    """How the numbers of a video are meant, in FFmpeg's numbers.
+    """The color space of a video, in FFmpeg's numbers.
 
     Attributes:
         primaries: AVColorPrimaries.
         transfer: AVColorTransferCharacteristic.
-        matrix: AVColorSpace, one that is known here.
+        matrix: AVColorSpace, one that is supported here.
         full: whether luma covers all codes (JPEG) or 16 to 235 of 255 (MPEG).
     """
 
@@ -57,7 +57,7 @@ class Color:
 
 
 def color_of(frame: VideoFrame) -> Color:
-    """The colors of a frame, with a matrix by its size where it does not say.
+    """The color space of a frame; a matrix that is not specified is that of its size.
 
     Raises:
         ValueError: a matrix that cannot be inverted channel by channel, such as ICtCp; XYZ, or floats.
@@ -76,9 +76,9 @@ def color_of(frame: VideoFrame) -> Color:
         )
     full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
     if len(frame.format.components) < 3 and not frame.format.has_palette:
-        full = frame.color_range != ColorRange.MPEG  # gray that does not say
+        full = frame.color_range != ColorRange.MPEG  # also gray of unspecified range
     if _is_rgb(frame.format):
-        full = False  # RGB has the range of all its codes; what is made of it is the usual YUV
+        full = False  # RGB covers all codes; it is encoded as the usual YUV
     return Color(frame.color_primaries, frame.color_trc, matrix, full)
 
 
@@ -92,7 +92,7 @@ def _is_rgb(pixels: VideoFormat) -> bool:
 
 
 class ToRGB:
-    """Makes RGB of frames; one for each thread."""
+    """Converts frames to RGB; one for each thread."""
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
@@ -141,11 +141,11 @@ class ToRGB:
 
 
 class FromRGB:
-    """Makes frames of RGB, all of one pixel format; one for each thread.
+    """Converts RGB to frames of one pixel format; one for each thread.
 
     Args:
-        pixels: 4:2:0, 4:2:2 or 4:4:4.
-        color: what the numbers are to mean.
+        pixels: name of a pixel format of 4:2:0, 4:2:2 or 4:4:4.
+        color: the color space of the frames.
     """
 
     def __init__(self, pixels: str, color: Color) -> None:
@@ -196,7 +196,7 @@ class FromRGB:
         for memory, plane in zip(_planes(frame), planes, strict=True):
             memory[:] = plane.cpu().numpy()
         frame = _converted(self._reformatter, frame, self._pixels)
-        # Some encoders ask the frame and not their settings.
+        # Some encoders read these from the frame and not from their settings.
         frame.color_primaries, frame.color_trc = self._color.primaries, self._color.transfer
         frame.colorspace = self._color.matrix
         frame.color_range = ColorRange.JPEG if self._color.full else ColorRange.MPEG
@@ -238,7 +238,7 @@ def _chroma(codes: Tensor, bits: int, full: bool) -> Tensor:
 def _converted(reformatter: VideoReformatter, frame: VideoFrame, pixels: str) -> VideoFrame:
     """The frame in another pixel format, codes untouched but for their number of bits.
 
-    Both sides are said to have one range and matrix, else libswscale would convert between two.
+    Range and matrix are set to be the same on both sides: libswscale must not convert them.
     """
     ranges = ColorRange.JPEG if frame.format.name.startswith("yuvj") else ColorRange.MPEG
     return reformatter.reformat(

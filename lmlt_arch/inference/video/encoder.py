@@ -1,4 +1,4 @@
-"""Encoding upscaled frames, part by part."""
+"""Encoding of upscaled frames: settings, the choice of a pixel format, and files of parts."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from lmlt_arch.inference.video.color import (
     planar_yuv,
     subsampling,
 )
-from lmlt_arch.inference.video.outcome import VideoError
 from lmlt_arch.inference.video.parts import Part
+from lmlt_arch.inference.video.report import VideoError
 
 # The same pixels in another layout, for encoders of graphics cards that want that one.
 _INTERLEAVED = {"yuv420p10le": "p010le", "yuv422p10le": "p210le"}
-# Encoders whose scale of quality is called that.
+# Encoders with the option `crf`.
 _WITH_CRF = {"libaom-av1", "libsvtav1", "libvpx", "libvpx-vp9", "libx264", "libx265"}
-# Encoders that otherwise write to the terminal.
+# Options for encoders that otherwise write to the terminal.
 _QUIET = {"libx265": {"x265-params": "log-level=error"}}
 
 # Columns and lines of luma for a chroma sample, coarsest first; bits of a component.
@@ -47,17 +47,17 @@ _DEPTHS = (8, 10, 12, 14, 16)
 
 @dataclass(frozen=True)
 class Encoding:
-    """Everything that an encoder is told.
+    """The settings of an encoder.
 
     Attributes:
         codec: an encoder of FFmpeg.
-        crf: quality, where the encoder has such a scale.
+        crf: quality, lower is better, where the encoder has such a scale.
         pixels: name of the pixel format.
         width: of the frames.
         height: of the frames.
-        time_base: seconds in a unit of timestamps.
+        time_base: seconds of one unit of timestamps.
         rate: average frames a second.
-        color: how the numbers are meant.
+        color: the color space of the frames.
         aspect: width of a pixel over its height, or None.
     """
 
@@ -72,10 +72,10 @@ class Encoding:
     aspect: Fraction | None
 
     def add_to(self, container: OutputContainer) -> VideoStream:
-        """A stream for this in a file that is about to be written, the same wherever it is called.
+        """Add a stream with these settings to a file that is about to be written.
 
         Raises:
-            ValueError: the container does not take the codec.
+            ValueError: the container does not hold the codec.
         """
         stream = container.add_stream(
             self.codec, self.rate, width=self.width, height=self.height, time_base=self.time_base
@@ -89,9 +89,9 @@ class Encoding:
         context.color_range = ColorRange.JPEG if self.color.full else ColorRange.MPEG
         if self.aspect is not None:
             context.sample_aspect_ratio = self.aspect
-        # Threads by frame, as ffmpeg has it: PyAV's own choice, by slice, takes more bits.
+        # Threads by frame, as in ffmpeg: PyAV's default, by slice, needs more bits.
         context.thread_type = ThreadType.AUTO
-        # Parts and the whole have their headers in one place, so that a part's packets fit the whole.
+        # A global header, so that the packets of all parts fit the finished file.
         context.flags |= Flags.global_header
         if self.codec in _WITH_CRF:
             context.options = {"crf": str(self.crf), **_QUIET.get(self.codec, {})}
@@ -101,7 +101,7 @@ class Encoding:
 
 
 def choose_pixels(codec: str, source: VideoFormat, width: int, height: int) -> tuple[str, str | None]:
-    """The pixel format in which to encode.
+    """Choose the pixel format in which to encode.
 
     Chroma and depth of the source where the encoder has them, else finer chroma and then coarser, more depth
     and then less; chroma at full size where it would have to be cut through an odd width or height.
@@ -113,7 +113,7 @@ def choose_pixels(codec: str, source: VideoFormat, width: int, height: int) -> t
         height: of the frames to encode.
 
     Returns:
-        Its name, and a line if it holds less than the source's.
+        Its name, and a note if it holds less than the source's.
 
     Raises:
         ValueError: there is no such encoder, or it cannot encode this size.
@@ -141,7 +141,7 @@ def choose_pixels(codec: str, source: VideoFormat, width: int, height: int) -> t
 
 
 def _chroma_of(pixels: VideoFormat) -> tuple[int, int]:
-    """The coarsest chroma that holds a format's."""
+    """The coarsest chroma subsampling of `_CHROMAS` that holds a format's chroma."""
     if pixels.is_rgb or pixels.has_palette or pixels.is_bayer:
         return 1, 1
     if len(pixels.components) < 3:
@@ -150,15 +150,15 @@ def _chroma_of(pixels: VideoFormat) -> tuple[int, int]:
     return (1, 1) if across == 1 else (2, min(down, 2))
 
 
-def color_told(encoding: Encoding, container: str) -> Color:
-    """How players will take the numbers of an encoder's frames, by what it and the container write.
+def color_after_encoding(encoding: Encoding, container: str) -> Color:
+    """The color space that players will read from an encoder's frames in a container.
 
     Args:
-        encoding: what the encoder is told.
-        container: FFmpeg's name of it.
+        encoding: the settings of the encoder.
+        container: FFmpeg's name of the container.
 
     Returns:
-        The colors of a gray frame that went through both; those of the encoding if none comes back.
+        That of a gray frame that was encoded and decoded again; that of the settings if this fails.
     """
     file = io.BytesIO()
     gray = FromRGB(encoding.pixels, encoding.color)
@@ -184,7 +184,7 @@ def own_priority() -> Iterator[None]:
     """Keep the scheduling of this thread.
 
     SVT-AV1, run by root, gives the thread that opens it real-time priority, and threads that this one makes
-    inherit it. Encoders and decoders that wait busily then keep all others from the processor for good.
+    inherit it. Encoders and decoders that wait busily then block all others for good.
     """
     if not hasattr(os, "sched_getscheduler"):
         yield
@@ -202,7 +202,7 @@ class PartWriter:
 
     Args:
         path: the file.
-        encoding: what the encoder is told.
+        encoding: the settings of the encoder.
     """
 
     def __init__(self, path: Path, encoding: Encoding) -> None:
@@ -228,7 +228,7 @@ class PartWriter:
         """Finish the file.
 
         Raises:
-            VideoError: the encoder made more or fewer packets than it got frames.
+            VideoError: the number of packets is not that of the frames.
         """
         try:
             self._mux(self._stream.encode(None))
@@ -244,21 +244,21 @@ class PartWriter:
         return Part(self._encoding.width, self._encoding.height, self._coded, self._last_duration)
 
     def abandon(self) -> None:
-        """Remove the file, whatever state it is in."""
+        """Close and remove the file."""
         with suppress(FFmpegError):
             self._container.close()
         self.path.unlink(missing_ok=True)
 
     def _mux(self, packets: Sequence[Packet[VideoStream]]) -> None:
         for packet in packets:
-            # Muxing converts it to the file's own units.
+            # Before muxing, which converts it to the units of the file.
             assert packet.pts is not None
             self._coded.append(packet.pts)
             self._container.mux(packet)
 
 
 def _part_format(encoding: Encoding) -> str:
-    """A container that takes the encoder's packets as they are."""
+    """A container that holds the encoder's packets unchanged."""
     for name in ("nut", "mov"):
         with io.BytesIO() as nowhere, av.open(nowhere, "w", format=name) as container:
             if encoding.codec in container.supported_codecs:

@@ -1,4 +1,4 @@
-"""The finished video: encoded parts one after the other, and everything else copied from the source."""
+"""Writing the finished video: encoded parts one after the other, and all else copied from the source."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from lmlt_arch.data.listing import some_of
+from lmlt_arch.inference.video.demuxing import demuxed, open_video
 from lmlt_arch.inference.video.encoder import Encoding, own_priority
-from lmlt_arch.inference.video.outcome import CONTAINERS, VideoError, reason
+from lmlt_arch.inference.video.formats import CONTAINERS
 from lmlt_arch.inference.video.parts import Part
+from lmlt_arch.inference.video.report import VideoError, reason
 from lmlt_arch.inference.video.source import SourceVideo
-from lmlt_arch.inference.video.whole import demuxed, open_video
 
 # Cover pictures that Matroska takes, by FFmpeg's names of the codecs.
 _PICTURES = {"mjpeg": "jpeg", "png": "png"}
-# Tags that describe the file or the stream that was, or what is lost of it, not what it shows.
+# Tags about the old file or stream, or what is lost of it, and not about its content.
 _STALE_TAGS = {
     *("encoder", "major_brand", "minor_version", "compatible_brands", "duration", "bps"),
     *("number_of_frames", "number_of_bytes", "vendor_id", "alpha_mode"),
 }
-# What muxers say of streams in their own way.
+# Tags of streams that muxers write in their own way.
 _TECHNICAL_TAGS = {"filename", "handler_name", "language", "mimetype"}
 
 
 def check_container(source: SourceVideo, target: Path, encoding: Encoding) -> None:
-    """Make sure that a container takes the encoder's video.
+    """Check that a container holds the encoder's video.
 
     Raises:
-        VideoError: it does not, or the encoder refuses its settings.
+        VideoError: it does not hold it, or the encoder refuses its settings.
     """
     try:
         _try(CONTAINERS[target.suffix.lower()], encoding, source.path, None)
@@ -54,19 +55,19 @@ def check_container(source: SourceVideo, target: Path, encoding: Encoding) -> No
 
 
 def streams_to_copy(source: SourceVideo, target: Path, encoding: Encoding) -> tuple[list[int], list[str]]:
-    """What else of the source the target's container takes.
+    """The streams of the source that the target's container can hold, besides the video.
 
     Returns:
-        Numbers of the source's streams, and one line for each that has to be left out.
+        Their numbers, and one line for each stream that has to be left out.
     """
     kept, notes = [], []
     with open_video(source.path) as container:
         for stream in container.streams:
-            # What is never to be read, such as MP4's track for chapters, which are copied as such.
+            # Streams that are not content, such as MP4's track of chapters, which are copied as chapters.
             if stream.index == source.index or stream.discard == Discard.all:
                 continue
             if stream.type == "data" and "timecode" in stream.metadata:
-                continue  # the video's tags have it too, of which the muxer makes such a stream
+                continue  # the muxer makes such a stream from the video's tags
             called = " ".join(
                 filter(None, (stream.type, str(stream.index), _codec_name(stream), stream.language))
             )
@@ -90,18 +91,18 @@ def join(
     parts: Sequence[tuple[Path, Part]],
     copied: Sequence[int],
 ) -> list[str]:
-    """Write the whole video.
+    """Write the finished video.
 
     Args:
         written: the file to write.
-        target: its name later on, which says what container it is.
-        source: where the rest comes from.
-        encoding: that of the parts.
+        target: its final name, by whose suffix the container is chosen.
+        source: of all other streams.
+        encoding: the settings of the parts.
         parts: all parts and their files.
         copied: numbers of the source's streams to copy.
 
     Returns:
-        One line for each stream of which the container refused some packets, and one on tags that it lacks.
+        One line for each stream of which the container refused packets, and one on tags that are left out.
     """
     name = CONTAINERS[target.suffix.lower()]
     with (
@@ -142,7 +143,7 @@ def join(
 
 
 def _tags(path: Path, streams: Sequence[int] | None = None) -> set[str]:
-    """Names of the lasting tags of a file and its streams."""
+    """Names of the tags that are kept, of a file and its streams."""
     with open_video(path) as container:
         of = [stream.metadata for stream in container.streams if streams is None or stream.index in streams]
         return {
@@ -151,7 +152,7 @@ def _tags(path: Path, streams: Sequence[int] | None = None) -> set[str]:
 
 
 def _options(name: str, original: InputContainer, first: Part) -> dict[str, str]:
-    """Options for MP4 to say exactly when streams begin, for which it otherwise takes milliseconds."""
+    """Options for MP4 to store exactly when streams begin, which it otherwise rounds to milliseconds."""
     late = min(first.coded) != 0 or any(stream.start_time for stream in original.streams)
     if name not in ("mp4", "mov") or not late:
         return {}
@@ -160,7 +161,7 @@ def _options(name: str, original: InputContainer, first: Part) -> dict[str, str]
 
 
 def _try(name: str, encoding: Encoding, path: Path, index: int | None) -> None:
-    """Make a file in memory with the video's header and the first packet of at most one other stream."""
+    """Write a file in memory with the video's header and the first packet of at most one other stream."""
     with open_video(path) as original, av.open(io.BytesIO(), "w", format=name) as container:
         encoding.add_to(container)
         if index is not None:
@@ -172,16 +173,16 @@ def _try(name: str, encoding: Encoding, path: Path, index: int | None) -> None:
 
 
 def _add_copy(container: OutputContainer, stream: Stream) -> Stream:
-    """A stream for the other's packets, with its tags and dispositions."""
+    """Add a stream for the packets of another, with its tags and dispositions."""
     if _is_cover(stream) and container.format.name == "matroska":
-        # There, it is a file that is attached; as a stream it would be a second video.
+        # In Matroska it is an attached file; a stream would be a second video.
         kind = _PICTURES[stream.codec_context.name]
         with open_video(Path(stream.container.name)) as original:
             picture = next(original.demux(original.streams[stream.index]))
             return container.add_attachment(f"cover.{kind}", f"image/{kind}", bytes(picture))
     copy = container.add_stream_from_template(stream, opaque=True)
     if isinstance(copy, AudioStream) and copy.layout.name.endswith(" channels"):
-        # AVI does not say which channel is which, MP4 has to: the usual layout of so many.
+        # AVI has no layout of channels, MP4 needs one: the usual layout for this number.
         copy.codec_context.layout = av.AudioLayout(f"{copy.layout.nb_channels}c")
     copy.metadata.update(_lasting(stream.metadata))
     copy.disposition = stream.disposition
@@ -194,14 +195,14 @@ def _encoded_packets(
     """The packets of all parts, with decoding times for one stream of them.
 
     A packet's decoding time is the timestamp of the frame that is shown at its place in the file, less the
-    longest delay of any packet: that rises from packet to packet and comes before each is shown.
+    longest delay of any packet: it rises from packet to packet and is not after the packet is shown.
     """
     shown = [pts for _, part in parts for pts in sorted(part.coded)]
     duration_of = {pts: after - pts for pts, after in pairwise(shown)}
     last_duration = parts[-1][1].last_duration
     delay = max(_delay(part.coded) for _, part in parts)
-    # Containers measure length and rate by decoding times and what the last packet lasts. For these to be
-    # right, the first packets come before the first frame by as much as the last frames take.
+    # Containers compute length and rate from decoding times and the duration of the last packet. For these to
+    # be right, the first packets come before the first frame by as much as the last frames take.
     lead = shown[-1] - shown[-1 - delay]
     number = 0
     for path, part in parts:
@@ -221,7 +222,7 @@ def _encoded_packets(
 
 
 def _delay(coded: Sequence[int]) -> int:
-    """By how many places a packet comes later in the file than on display, at most."""
+    """By how many places at most a packet comes later in the file than on display."""
     place = {pts: i for i, pts in enumerate(sorted(coded))}
     return max(i - place[pts] for i, pts in enumerate(coded))
 
@@ -238,7 +239,7 @@ def _copied_packets(
         index = packet.stream_index
         if packet.dts is None:
             packet.dts = packet.pts if packet.pts is not None else last.get(index, -1) + 1
-        # Containers refuse times that do not rise, which damaged recordings have; subtitles may share one.
+        # Containers refuse times that do not rise, as in damaged recordings; subtitles may share one.
         if index in last:
             packet.dts = max(packet.dts, last[index] + (packet.stream.type == "audio"))
         last[index] = packet.dts
@@ -253,7 +254,7 @@ def _is_cover(stream: Stream) -> bool:
 
 
 def _is_gap(packet: Packet[Any]) -> bool:
-    """Whether this is the emptiness between two subtitles of MP4, which the muxer writes unasked."""
+    """Whether this is the gap between two subtitles of MP4, which the muxer writes itself."""
     return packet.stream.type == "subtitle" and packet.size == 2 and bytes(packet) == bytes(2)
 
 
@@ -262,7 +263,7 @@ def _time(packet: Packet[Any]) -> float:
 
 
 def _lasting(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags that are as true of the new file."""
+    """Tags that also hold for the new file."""
     return {
         name: value
         for name, value in tags.items()

@@ -1,4 +1,4 @@
-"""The finished parts of a video that is being made, in a folder beside it."""
+"""The finished parts of a video, in a folder beside it, from which an interrupted run goes on."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Part:
 
 
 class Parts:
-    """The folder. A part counts once its record is there, which is written last.
+    """The folder of finished parts. A part counts once its record exists, which is written last.
 
     Args:
         target: the video that is being made.
-        job: everything that determines the parts; those of another job are thrown away.
+        job: everything that determines the parts; those of another job are removed.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -47,28 +47,28 @@ class Parts:
         self.folder = parts_folder(target)
         self.finished: list[Part] = []
         make_folder(self.folder)
-        said = json.dumps(job, sort_keys=True, indent=1)
-        if _read(self.folder / _JOB) == said:
+        text = json.dumps(job, sort_keys=True, indent=1)
+        if _read(self.folder / _JOB) == text:
             self._find()
         else:
             self._empty()
-            write_atomic(self.folder / _JOB, said.encode())
+            write_atomic(self.folder / _JOB, text.encode())
 
     @property
     def timestamps(self) -> list[int]:
-        """Those of all finished frames, in the order of display."""
+        """Timestamps of all finished frames, in the order of display."""
         return [pts for part in self.finished for pts in sorted(part.coded)]
 
     def temporary(self, name: str) -> Path:
-        """Where to write a file that is not finished."""
+        """The path for a file that is not finished."""
         return self.folder / f"{name}.{os.getpid()}{TEMPORARY_SUFFIX}"
 
     def commit(self, written: Path, part: Part) -> None:
-        """Count a part that is finished.
+        """Add a finished part.
 
         Args:
-            written: its file, which is taken over.
-            part: what there is to know of it.
+            written: its file, which is moved.
+            part: its description.
 
         Raises:
             OutputError: the disk is full, and so on.
@@ -97,7 +97,7 @@ class Parts:
         return self.folder / f"{number:06}.json"
 
     def _find(self) -> None:
-        """Count the parts that are there, up to the first gap, and remove the rest."""
+        """Find the finished parts up to the first gap, and remove the rest."""
         while (text := _read(self._record(len(self.finished)))) is not None:
             try:
                 part = Part(**json.loads(text))
@@ -118,9 +118,9 @@ class Parts:
 
 
 def remove_of_finished(target: Path) -> None:
-    """Remove the parts of a finished video, should a process have been killed before it did so.
+    """Remove the parts of a finished video that a killed process has left.
 
-    Those that are newer than the video are of one that is to replace it.
+    Parts that are newer than the video are kept: they belong to one that is to replace it.
     """
     folder = parts_folder(target)
     with suppress(OSError):
@@ -131,7 +131,7 @@ def remove_of_finished(target: Path) -> None:
 
 
 def parts_folder(target: Path) -> Path:
-    """Where the parts of a video lie."""
+    """The folder of the parts of a video."""
     return target.with_name(f".{shortened(target.name)}.parts")
 
 

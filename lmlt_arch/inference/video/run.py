@@ -1,4 +1,4 @@
-"""One video from decoding to the finished file."""
+"""One video, from decoding to the finished file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lmlt_arch.inference.video.color import UNSPECIFIED, FromRGB, ToRGB
-from lmlt_arch.inference.video.encoder import Encoding, PartWriter, choose_pixels, color_told
+from lmlt_arch.inference.video.encoder import Encoding, PartWriter, choose_pixels, color_after_encoding
+from lmlt_arch.inference.video.formats import CONTAINERS
 from lmlt_arch.inference.video.join import check_container, join, streams_to_copy
-from lmlt_arch.inference.video.losses import Losses
-from lmlt_arch.inference.video.outcome import CONTAINERS, VideoError, VideoReport, naming
 from lmlt_arch.inference.video.parts import Parts
-from lmlt_arch.inference.video.source import SourceVideo, inspect_video, read_frames
+from lmlt_arch.inference.video.report import VideoError, VideoReport, writing_errors
+from lmlt_arch.inference.video.source import Damage, SourceVideo, inspect_video, read_frames
 from lmlt_arch.threads import ahead, behind
 
 # Batches that wait between decoding and network, and between network and encoding.
@@ -27,19 +27,19 @@ _WAITING = 2
 # A change of shape up to this comes from rounding a size to whole pixels.
 _SAME_SHAPE = Fraction(1, 100)
 
-# Timestamp and duration of each frame of a batch.
 Times = list[tuple[int, int]]
+"""Timestamp and duration of each frame of a batch."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How the result is written, which is known with its size.
+    """How the result is written; made once its size is known.
 
     Attributes:
-        encoding: what the encoder is told.
-        from_rgb: makes what it is told of RGB.
+        encoding: the settings of the encoder.
+        from_rgb: converts RGB to its frames.
         copied: numbers of the source's other streams that are copied.
-        notes: one line each on what is lost by that.
+        notes: one line for each thing that is lost by that.
     """
 
     encoding: Encoding
@@ -54,7 +54,7 @@ def run_video(
     upscale: Callable[[Tensor], Tensor],
     *,
     batch: int,
-    size: tuple[int, int] | Callable[[int, int], tuple[int, int]] | None,
+    size: tuple[int, int] | Callable[[tuple[int, int]], tuple[int, int]] | None,
     crf: int,
     codec: str,
     progress: Callable[[int, int | None], None] | None,
@@ -63,23 +63,24 @@ def run_video(
 ) -> VideoReport:
     """`upscale_video` without its checks of the paths; arguments and errors as there."""
     video = inspect_video(source)
-    wanted = size(video.width, video.height) if callable(size) else size
+    wanted = size((video.height, video.width)) if callable(size) else size
     plan = None if wanted is None else _plan(video, target, wanted, codec, crf)
     status = source.stat()
     job = {
         "source": [source.name, status.st_size, status.st_mtime_ns],
-        "settings": [identity, codec, crf, wanted, part_frames],
+        # Width first: so it stands in folders of earlier versions.
+        "settings": [identity, codec, crf, wanted and wanted[::-1], part_frames],
         "libraries": [av.__version__, av.library_versions],
     }
     parts = Parts(target, job)
-    losses = Losses()
+    damage = Damage()
     known = parts.timestamps
     done = len(known)
     try:
         if plan is None and parts.finished:
-            plan = _plan(video, target, (parts.finished[0].width, parts.finished[0].height), codec, crf)
+            plan = _plan(video, target, (parts.finished[0].height, parts.finished[0].width), codec, crf)
         with (
-            ahead(_batches(video, batch, known, losses), _WAITING) as batches,
+            ahead(_batches(video, batch, known, damage), _WAITING) as batches,
             _Encoder(target, parts, part_frames) as encoder,
             behind(encoder.write, _WAITING) as encode,
         ):
@@ -88,10 +89,10 @@ def run_video(
             for pixels, times in batches:
                 with torch.inference_mode():
                     images = _resized(upscale(pixels), wanted)
-                    width, height = images.shape[3], images.shape[2]
+                    height, width = images.shape[2], images.shape[3]
                     if plan is None:
-                        plan = _plan(video, target, (width, height), codec, crf)
-                    if (width, height) != (plan.encoding.width, plan.encoding.height):
+                        plan = _plan(video, target, (height, width), codec, crf)
+                    if (height, width) != (plan.encoding.height, plan.encoding.width):
                         raise VideoError(
                             f"{target}: frames came out as {width}x{height}, earlier ones as "
                             f"{plan.encoding.width}x{plan.encoding.height}; for another network, remove "
@@ -112,15 +113,15 @@ def run_video(
     return VideoReport(
         frames=done,
         fps=video.rate,
-        source_size=(video.width, video.height),
-        size=(plan.encoding.width, plan.encoding.height),
+        source_size=(video.height, video.width),
+        size=(plan.encoding.height, plan.encoding.width),
         resumed_from=len(known),
-        notes=(*plan.notes, *losses.notes(), *refused),
+        notes=(*plan.notes, *damage.notes(), *refused),
     )
 
 
 def _plan(video: SourceVideo, target: Path, size: tuple[int, int], codec: str, crf: int) -> Plan:
-    width, height = size
+    height, width = size
     try:
         pixels, less = choose_pixels(codec, video.pixels, width, height)
     except ValueError as error:
@@ -141,13 +142,13 @@ def _plan(video: SourceVideo, target: Path, size: tuple[int, int], codec: str, c
         aspect=aspect,
     )
     check_container(video, target, encoding)
-    told = color_told(encoding, CONTAINERS[target.suffix.lower()])
-    # Of what cannot be said, numbers are made as they will be taken.
-    encoding = replace(encoding, color=replace(video.color, matrix=told.matrix, full=told.full))
+    read = color_after_encoding(encoding, CONTAINERS[target.suffix.lower()])
+    # Where the container cannot store a matrix or range, frames are made for those that players assume.
+    encoding = replace(encoding, color=replace(video.color, matrix=read.matrix, full=read.full))
     copied, notes = streams_to_copy(video, target, encoding)
     for kind, number, kept in (
-        ("primaries", video.color.primaries, told.primaries),
-        ("transfer", video.color.transfer, told.transfer),
+        ("primaries", video.color.primaries, read.primaries),
+        ("transfer", video.color.transfer, read.transfer),
     ):
         if number not in (UNSPECIFIED, kept):
             notes.append(
@@ -161,10 +162,14 @@ def _plan(video: SourceVideo, target: Path, size: tuple[int, int], codec: str, c
 
 
 def _join(parts: Parts, target: Path, video: SourceVideo, plan: Plan) -> list[str]:
-    """Make the target of finished parts; one line for each stream that could not be copied entirely."""
+    """Write the target from the finished parts.
+
+    Returns:
+        One line for each stream that could not be copied completely.
+    """
     whole = parts.temporary("whole")
     files = [(parts.file(number), part) for number, part in enumerate(parts.finished)]
-    with naming(target):
+    with writing_errors(target):
         try:
             refused = join(whole, target, video, plan.encoding, files, plan.copied)
             whole.replace(target)
@@ -174,13 +179,13 @@ def _join(parts: Parts, target: Path, video: SourceVideo, plan: Plan) -> list[st
 
 
 def _batches(
-    video: SourceVideo, batch: int, known: Sequence[int], losses: Losses
+    video: SourceVideo, batch: int, known: Sequence[int], damage: Damage
 ) -> Generator[tuple[Tensor, Times], None, None]:
     """RGB (B, 3, H, W) of the frames after the known ones."""
     to_rgb = ToRGB()
     images: list[Tensor] = []
     times: Times = []
-    for timed in read_frames(video, known=known, losses=losses):
+    for timed in read_frames(video, known=known, damage=damage):
         images.append(to_rgb(timed.frame, video.color))
         times.append((timed.pts, timed.duration))
         if len(images) == batch:
@@ -191,14 +196,14 @@ def _batches(
 
 
 def _resized(images: Tensor, size: tuple[int, int] | None) -> Tensor:
-    """Images (B, 3, H, W) at a width and height."""
-    if size is None or size == (images.shape[3], images.shape[2]):
+    """Images (B, 3, H, W) at a height and width."""
+    if size is None or size == (images.shape[2], images.shape[3]):
         return images
-    return F.interpolate(images.float(), size[::-1], mode="bicubic", antialias=True, align_corners=False)
+    return F.interpolate(images.float(), size, mode="bicubic", antialias=True, align_corners=False)
 
 
 class _Encoder:
-    """Writes frames to part after part. What was begun is finished on leaving, for whatever reason."""
+    """Writes frames to part after part; a part that was begun is finished on leaving, also after an error."""
 
     def __init__(self, target: Path, parts: Parts, part_frames: int) -> None:
         self._target = target
@@ -208,10 +213,10 @@ class _Encoder:
         self._failed = False
 
     def write(self, item: tuple[Plan, list[Tensor], Times]) -> None:
-        """Encode a batch: planes as `FromRGB` makes them, and when they are shown."""
+        """Encode a batch: the planes of `FromRGB.planes`, and their timestamps and durations."""
         plan, planes, times = item
         try:
-            with naming(self._target):
+            with writing_errors(self._target):
                 for i, (pts, duration) in enumerate(times):
                     frame = plan.from_rgb.frame([plane[i] for plane in planes])
                     if self._writer is None:
@@ -231,10 +236,10 @@ class _Encoder:
             if self._writer is not None:
                 self._writer.abandon()
         elif kind is None:
-            with naming(self._target):
+            with writing_errors(self._target):
                 self._finish()
         else:
-            # The error on its way matters more than one of saving what was done until then.
+            # The error that is being raised matters more than one of saving the last part.
             with suppress(Exception):
                 self._finish()
 

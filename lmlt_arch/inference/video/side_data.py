@@ -1,4 +1,4 @@
-"""What a decoder hands out beside a frame, such as its rotation."""
+"""Side data of decoded frames, such as the rotation, and which of them cannot be kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from av.dictionary import Dictionary
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
-# What no encoder takes from here, by what people call it.
+# What no encoder accepts here, by its usual name.
 _LOST = {
     "A53_CC": "closed captions inside the video stream",
     "MASTERING_DISPLAY_METADATA": "HDR mastering display data",
@@ -31,28 +31,31 @@ _LOST = {
 
 
 def side_data(frame: VideoFrame) -> dict[str, bytes]:
-    """A frame's side data by FFmpeg's names, without `AV_FRAME_DATA_`, or by number where PyAV has no name.
+    """Read the side data of a frame.
 
-    To be asked of one frame of a video only: a frame that was asked is freed late, by the garbage collector.
+    Only for one frame of a video: a frame whose side data were read is freed late, by the garbage collector.
+
+    Returns:
+        The data by FFmpeg's names without `AV_FRAME_DATA_`, or by `NUMBER_n` where PyAV has no name.
     """
     found = {}
     entries: Any = frame.side_data
     for entry in entries:
         found[entry.type.name] = bytes(entry)
         for owned in gc.get_referents(entry):
-            # PyAV would free it although it is the frame's, which frees it too: the process would crash.
+            # PyAV and the frame would both free it: the process would crash.
             if isinstance(owned, Dictionary) and len(owned):
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(owned))
     return found
 
 
-def lost(kinds: dict[str, bytes]) -> list[str]:
-    """What of a frame's side data cannot be kept, for people."""
-    return list(dict.fromkeys(name for kind, name in _LOST.items() if kind in kinds))
+def lost_side_data(entries: dict[str, bytes]) -> list[str]:
+    """The usual names of side data that cannot be kept, of what `side_data` returned."""
+    return list(dict.fromkeys(name for kind, name in _LOST.items() if kind in entries))
 
 
 def _unknown(cls: type[Type], value: object) -> Type:
-    """A kind that is newer than PyAV's list of them, of which it otherwise makes an error."""
+    """A kind that is newer than PyAV's list of them, for which PyAV would raise."""
     kind: Any = object.__new__(cls)
     kind._name_, kind._value_ = f"NUMBER_{value}", value
     return cast(Type, kind)

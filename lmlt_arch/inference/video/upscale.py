@@ -1,6 +1,6 @@
-"""Upscaling videos: frames stream through the network, everything else in the file is copied.
+"""Upscaling of videos: frames stream through the network, everything else in the file is copied.
 
-What is kept of a video, and where it ends:
+What is kept of a video, and the limits of that:
 
 * Frames: the same number with the same timestamps, at a variable rate too. MP4 and MOV keep them exactly.
   Matroska and WebM count in milliseconds, to which times are rounded there, and have none below zero: where
@@ -8,25 +8,25 @@ What is kept of a video, and where it ends:
 * Audio, subtitles, attachments, cover pictures, chapters, tags, languages and dispositions are copied without
   re-encoding. What the target's container cannot hold is left out and named in the report.
 * Colors: primaries, transfer (PQ and HLG too), matrix and range are those of the source, and what the frames
-  were converted with. A source that does not say its matrix has the one that players take for its size
-  (BT.601 up to 1024x576, else BT.709); the result says so, for players would take another for its size.
-  Where an encoder or a container cannot say the matrix or the range (motion JPEG, ProRes), frames are made
-  for those that players will take; primaries and transfer that are not said there are named. Mastering
-  display data, dynamic HDR metadata and transparency cannot be kept; the report says so. Floats are refused.
+  were converted with. A source without a matrix has the one that players assume for its size (BT.601 up
+  to 1024x576, else BT.709); it is written into the result, whose size differs. Where an encoder or a
+  container cannot store the matrix or the range (motion JPEG, ProRes), frames are made for those that
+  players assume; the report names primaries and transfer that are not stored. Mastering display data,
+  dynamic HDR metadata and transparency cannot be kept, which the report notes. Floats are refused.
 * Depth and chroma: 10 bits stay 10 bits and 4:2:0, 4:2:2, 4:4:4 stay so where the encoder can. A size that
   4:2:0 cannot express (an odd width or height) is encoded as 4:4:4: nothing is padded or cut.
 * Rotation and sample aspect ratio are copied as metadata; sizes are those of the stored frames. A `size` of
   another shape changes the sample aspect ratio, so that the picture keeps its shape.
-* Interlaced videos are refused: a network takes the combs of two fields for detail and upscales them, which
-  no later step can undo, and the choice of a deinterlacer is not this package's.
-* Damaged videos are refused: before the work begins if the file ends early, and when it is met if a frame
-  cannot be decoded, naming how many frames were whole. A frame whose damage the decoder could conceal is
-  used, and the report counts them; likewise errors that FFmpeg logs and goes on from, such as a picture whose
+* Interlaced videos are refused: a network would upscale the combs of two fields as detail, which no later
+  step can undo. Deinterlace them first.
+* Damaged videos are refused: before the work begins if the file ends early, and at the first frame that
+  cannot be decoded; the message has the number of frames before it. A frame whose damage the decoder conceals
+  is used, and the report counts them; likewise errors after which FFmpeg goes on, such as a picture whose
   checksum is wrong or a part of the file that cannot be read, and places of a broadcast where frames are
-  missing. A change of size or colors on the way is refused.
+  missing. A video whose size or colors change is refused.
 
-Work is saved every few seconds of video beside the target in `.NAME.parts`, and a run that was ended, however
-abruptly, goes on from there.
+Finished parts of a few seconds are saved beside the target in `.NAME.parts`; an interrupted run goes on from
+there.
 """
 
 from __future__ import annotations
@@ -38,23 +38,13 @@ from pathlib import Path
 from torch import Tensor
 
 from lmlt_arch.files import exclusive, lock_beside
-from lmlt_arch.inference.video.outcome import CONTAINERS, VideoError, VideoReport
+from lmlt_arch.inference.video.formats import OUTPUT_SUFFIXES, USUAL_CODEC, VIDEO_SUFFIXES, usual_codec
+from lmlt_arch.inference.video.report import VideoError, VideoReport
 
 __all__ = ["OUTPUT_SUFFIXES", "VIDEO_SUFFIXES", "VideoError", "VideoReport", "upscale_video", "usual_codec"]
 
-OUTPUT_SUFFIXES = frozenset(CONTAINERS)
-VIDEO_SUFFIXES = OUTPUT_SUFFIXES | {
-    *(".3gp", ".avi", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".wmv")
-}
-
-USUAL_CODEC, CODEC_OF_WEBM = "libx264", "libvpx-vp9"
-
-SizeRule = tuple[int, int] | Callable[[int, int], tuple[int, int]]
-
-
-def usual_codec(target: Path) -> str:
-    """The encoder to take for a file where none is asked for."""
-    return CODEC_OF_WEBM if target.suffix.lower() == ".webm" else USUAL_CODEC
+SizeRule = tuple[int, int] | Callable[[tuple[int, int]], tuple[int, int]]
+"""Height and width of the result, or a function that returns them for those of the source."""
 
 
 def upscale_video(
@@ -77,28 +67,28 @@ def upscale_video(
 
     Args:
         source: any video that FFmpeg reads.
-        target: its suffix, one of `OUTPUT_SUFFIXES`, names the container. It appears when it is whole.
+        target: its suffix, one of `OUTPUT_SUFFIXES`, names the container. It appears once it is complete.
         upscale: maps (B, 3, H, W) float32 RGB in [0, 1] on the CPU to (B, 3, H * s, W * s), on any device and
             not necessarily clamped. It is called in the calling thread.
-        batch: frames that `upscale` gets together; the last batch may be smaller.
-        size: width and height of the target, or how to find them from those of the source; the upscaled
-            frames are resized to that (bicubic, antialiased). Default: as `upscale` returns them.
+        batch: frames in a call of `upscale`; the last batch may be smaller.
+        size: height and width of the target, or a function that returns them for those of the source; the
+            upscaled frames are resized to that (bicubic, antialiased). Default: as `upscale` returns them.
         crf: quality, lower is better; for encoders that have such a scale.
         codec: an encoder of FFmpeg.
         overwrite: replace an existing target.
-        progress: called with the frames done and, if the file tells, the frames in all.
-        identity: whatever makes the result another one, such as the network's checksum and precision. An
+        progress: called with the number of frames done and, if the file has it, of all frames.
+        identity: all else that determines the frames, such as the network's checksum and precision. An
             unfinished run goes on only where this, the settings and the source are the same.
-        part_frames: how often work is saved.
+        part_frames: frames in a part.
 
     Returns:
-        The report.
+        What was written, and what could not be kept.
 
     Raises:
         VideoError: PyAV is missing; the source is no video, damaged or not supported; the target exists or
             cannot hold the video; the encoder is unknown or refuses.
-        OutputError: the disk is full, a folder is not writable, another process is making the same video, and
-            so on; finished parts are kept.
+        OutputError: the disk is full, a folder is not writable, another process writes the same video, and so
+            on; finished parts are kept.
         ValueError: `batch` or `part_frames` is below 1.
     """
     if batch < 1 or part_frames < 1:

@@ -1,4 +1,4 @@
-"""Opening a video, and whether it is whole by what its container says of itself."""
+"""Opening a video, reading its packets, and checking that the file is complete."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from lmlt_arch.inference.video.outcome import VideoError, reason
+from lmlt_arch.inference.video.report import VideoError, reason
 
-# Seconds that a container's own length may be beyond its last frame.
+# Seconds by which the length that a container declares may exceed its last frame.
 _DURATION_SLACK = 0.25
-# Seconds that decoding times may go back, in a recording that was disturbed.
+# Seconds by which decoding times may go back, in a disturbed recording.
 _JUMP = 1.0
 # The file properties of ASF (WMV): after their name the size of that object, an identifier, the file's size,
 # when it was made, packets, length with and without what is buffered (in 100 ns), that (in ms), flags.
@@ -27,8 +27,8 @@ _ASF_PROPERTIES = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")
 _ASF_FIELDS = "<8x16xQ8x8xQ8xQI"
 _ASF_LIVE = 1
 _HEADER_BYTES = 2**16
-# A page of Ogg: its name and version; flags, 20 bytes, how many pieces, their sizes, the pieces; in all at
-# most so long.
+# A page of Ogg: its name and version; flags, 20 bytes, number of segments, their sizes, the segments; its
+# greatest length.
 _OGG_PAGE, _OGG_LAST = b"OggS\0", 4
 _OGG_PAGE_BYTES = 65307
 
@@ -37,14 +37,14 @@ def open_video(path: Path) -> InputContainer:
     """Open a file for reading.
 
     Raises:
-        VideoError: it is missing, empty, or nothing that FFmpeg reads.
+        VideoError: it is missing, empty, or of no format that FFmpeg reads.
     """
     if not path.is_file():
         raise VideoError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty")
     try:
-        # An absolute path is never taken for a URL; what the file itself refers to must be a file, too.
+        # An absolute path is never taken for a URL; files that it refers to must be local, too.
         return av.open(
             str(path.absolute()), options={"protocol_whitelist": "file"}, metadata_errors="replace"
         )
@@ -57,7 +57,7 @@ def open_video(path: Path) -> InputContainer:
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The stream to upscale: the first that is no cover picture.
+    """The stream to upscale: the first one that is no cover picture.
 
     Raises:
         VideoError: there is none.
@@ -69,19 +69,19 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 
 def demuxed(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
-    """The packets of some streams, at the end an empty one of each."""
+    """The packets of some streams, and an empty one of each at the end."""
     try:
         yield from container.demux(*streams)
     except IndexError:
-        # Having given all packets, PyAV stumbles over streams that appeared after the beginning.
+        # After the last packet, PyAV fails on streams that appeared after the beginning.
         return
 
 
 def count_packets(path: Path) -> int:
-    """Packets of the video stream, having made sure that the file is whole and of one piece.
+    """Count the packets of the video stream, and check that the file is complete and of one recording.
 
     Raises:
-        VideoError: it is not.
+        VideoError: the file is cut short or damaged, or several recordings one after the other.
     """
     with open_video(path) as container:
         stream = video_stream(container, path)
@@ -105,9 +105,9 @@ def count_packets(path: Path) -> int:
                     last = decoded_at
         except FFmpegError as error:
             raise VideoError(f"{path}: damaged after {count} frames ({reason(error)})") from error
-        duration = _said_duration(container, stream)
-        cut = cut or seen < _said_packets(container, stream) or end < duration - _DURATION_SLACK
-        cut = cut or _misses_its_end(container, path)
+        duration = _declared_seconds(container, stream)
+        cut = cut or seen < _declared_packets(container, stream) or end < duration - _DURATION_SLACK
+        cut = cut or _lacks_its_end(container, path)
     if cut:
         whole = f" of {duration:.1f}" if duration else ""
         raise VideoError(
@@ -117,15 +117,15 @@ def count_packets(path: Path) -> int:
     return count
 
 
-def _said_packets(container: InputContainer, stream: VideoStream) -> int:
-    """How many packets a file's own table has; 0 if it has none."""
+def _declared_packets(container: InputContainer, stream: VideoStream) -> int:
+    """Number of packets in the index of a file; 0 if it has none."""
     return len(stream.index_entries) if "mov" in container.format.name else 0
 
 
-def _misses_its_end(container: InputContainer, path: Path) -> bool:
-    """Whether a file is smaller than its beginning says, or lacks the page that says that it is the last."""
+def _lacks_its_end(container: InputContainer, path: Path) -> bool:
+    """Whether a file is smaller than its header declares, or lacks the page that is marked as the last."""
     if container.format.name == "asf":
-        return path.stat().st_size < _said_by_asf(path)[0]
+        return path.stat().st_size < _declared_by_asf(path)[0]
     if container.format.name == "ogg":
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _OGG_PAGE_BYTES))
@@ -136,8 +136,8 @@ def _misses_its_end(container: InputContainer, path: Path) -> bool:
     return False
 
 
-def _said_by_asf(path: Path) -> tuple[int, float]:
-    """Bytes and seconds that the beginning of ASF promises; none of one that is sent as it is made."""
+def _declared_by_asf(path: Path) -> tuple[int, float]:
+    """Bytes and seconds that the header of ASF declares; zeros for a live stream."""
     with path.open("rb") as file:
         _, found, fields = file.read(_HEADER_BYTES).partition(_ASF_PROPERTIES)
     if not found or len(fields) < struct.calcsize(_ASF_FIELDS):
@@ -146,12 +146,12 @@ def _said_by_asf(path: Path) -> tuple[int, float]:
     return (0, 0.0) if flags & _ASF_LIVE else (size, length / 1e7 - buffered / 1e3)
 
 
-def _said_duration(container: InputContainer, stream: VideoStream) -> float:
-    """How many seconds a file's beginning promises; 0 if it says nothing that can be relied on."""
+def _declared_seconds(container: InputContainer, stream: VideoStream) -> float:
+    """Seconds that the header of a file declares; 0 if it declares nothing reliable."""
     if "matroska" in container.format.name or container.format.name == "flv":
         return (container.duration or 0) / av.time_base
     if container.format.name == "avi" and stream.time_base is not None:
         return float(stream.frames * stream.time_base)
     if container.format.name == "asf":
-        return _said_by_asf(Path(container.name))[1]
+        return _declared_by_asf(Path(container.name))[1]
     return 0.0

@@ -1,4 +1,4 @@
-"""What comes of a video: a file of some kind and a report, or an error."""
+"""The report on an upscaled video, and the errors of upscaling one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from pathlib import Path
 from lmlt_arch.errors import LmltError
 from lmlt_arch.files import OutputError, output_error
 
-# Suffixes of containers that hold the timestamps of any video, and FFmpeg's names of those.
-CONTAINERS = {".m4v": "mp4", ".mkv": "matroska", ".mov": "mov", ".mp4": "mp4", ".webm": "webm"}
-
 
 class VideoError(LmltError, ValueError):
     """A video that cannot be read, upscaled or written as asked; the message names the file and the fix."""
@@ -21,15 +18,15 @@ class VideoError(LmltError, ValueError):
 
 @dataclass(frozen=True)
 class VideoReport:
-    """What became of a video.
+    """What was written, and what could not be kept.
 
     Attributes:
-        frames: in the source and in the target.
-        fps: average rate.
-        source_size: width and height of the source's frames.
-        size: width and height of the target's frames.
+        frames: number of frames, in the source and in the target.
+        fps: average frames a second.
+        source_size: height and width of the source's frames.
+        size: height and width of the target's frames.
         resumed_from: frames that an earlier run had finished.
-        notes: one line each on what could not be kept.
+        notes: one line for each thing that could not be kept.
     """
 
     frames: int
@@ -41,19 +38,19 @@ class VideoReport:
 
 
 @contextmanager
-def naming(target: Path) -> Iterator[None]:
-    """Raise what libav raises on writing a video or its parts as an error that names the video.
+def writing_errors(target: Path) -> Iterator[None]:
+    """Turn errors of libav on writing a video or its parts into errors that name the video.
 
     Raises:
         OutputError: the disk is full, and so on.
-        VideoError: anything else.
+        VideoError: any other error.
     """
     from av.error import FFmpegError
 
     try:
         yield
     except OSError as error:
-        # Encoders have numbers of operating system errors too, for what is no matter of files.
+        # Encoders report errors of their own by numbers of the operating system, too.
         if isinstance(error, FFmpegError) and str(error.filename).startswith("avcodec_"):
             raise VideoError(f"{target}: the encoder refuses: {reason(error)}") from error
         kept = "; what is done is kept, the same command goes on from there"
@@ -63,5 +60,5 @@ def naming(target: Path) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """What an error of libav says, without the numbers around it."""
+    """The message of an error of libav, without its numbers."""
     return str(getattr(error, "strerror", None) or error)
