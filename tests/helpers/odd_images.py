@@ -1,19 +1,32 @@
-"""Image files byte by byte: of kinds that encoders do not write when asked."""
+"""Image files byte by byte, of kinds that encoders do not write, and their way through the disk."""
 
 from __future__ import annotations
 
 import io
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helpers.nearest_runner import Nearest
 from numpy.typing import NDArray
 from PIL import Image
+
+from lmlt_arch import Upscaler
+from lmlt_arch.inference.images.color_profiles import Colors
+from lmlt_arch.inference.images.decoding import decode_picture, read_header
+from lmlt_arch.inference.images.encoding import Encoding
+from lmlt_arch.inference.images.formats import FORMATS
+from lmlt_arch.inference.images.picture import Picture
+from lmlt_arch.inference.images.streaming import upscale_large
 
 Pixels = NDArray[Any]
 
 HEIGHT, WIDTH = 20, 32
+HALF = np.full((HEIGHT, WIDTH, 1), 128)
+GRAY = Colors().profile(gray=True)
+SRGB = Colors().profile(gray=False)
 
 
 def colors(depth: int) -> Pixels:
@@ -104,3 +117,54 @@ def avif(primaries: int, transfer: int) -> bytes:
     place = data.index(b"colrnclx") + 8
     data[place : place + 4] = struct.pack(">HH", primaries, transfer)
     return bytes(data)
+
+
+def with_alpha(depth: int, alpha: Pixels = HALF) -> Pixels:
+    pixels = colors(depth)
+    scaled = alpha / 255 if depth == 32 else alpha * (257 if depth == 16 else 1)
+    return np.concatenate([pixels, scaled.astype(pixels.dtype)], -1)
+
+
+def from_disk(
+    data: bytes, folder: Path, suffix: str, format: str | None = None
+) -> tuple[Picture, tuple[str, ...]]:
+    """What comes out of the way for images larger than memory, at the size of the input."""
+    source, target = folder / f"in{suffix}", folder / f"out{suffix}"
+    source.write_bytes(data)
+    header = read_header(source, "it")
+    runner = Nearest(scale=1)
+    notes = upscale_large(
+        source,
+        target,
+        Upscaler(runner),
+        after=(header.height, header.width),
+        format=FORMATS[format or header.format],
+        encoding=Encoding(quality=100),
+    )
+    return decode_picture(target.read_bytes(), "result"), notes
+
+
+def muted() -> Pixels:
+    """Colors that all spaces have."""
+    return (colors(8) // 4 + 90).astype(np.uint8)
+
+
+def gamma(value: int) -> bytes:
+    return chunk(b"gAMA", struct.pack(">I", value))
+
+
+def bmp(space: bytes, rest: bytes = bytes(64)) -> bytes:
+    """A BMP of version 5 that says so of its colors."""
+    pixels = colors(8)[::-1, :, ::-1].tobytes()
+    header = struct.pack("<IiiHHIIiiII", 124, WIDTH, HEIGHT, 1, 24, 0, 0, 0, 0, 0, 0) + bytes(16) + space
+    header += rest[:48] + struct.pack("<IIII", 4, 124 + len(pixels), len(SRGB), 0)
+    return b"BM" + struct.pack("<III", 138 + len(pixels) + len(SRGB), 0, 138) + header + pixels + SRGB
+
+
+def zstd(image: Image.Image) -> bytes:
+    return saved(image, "TIFF", compression="zstd")
+
+
+def segment(marker: int, data: bytes) -> bytes:
+    """Of a JPEG."""
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
