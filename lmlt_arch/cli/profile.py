@@ -120,6 +120,7 @@ def _profile(args: argparse.Namespace) -> tuple[list[Row], Setting]:
     from lmlt_arch.evaluation.profile.run import Setting, make_rows, profile, steps
     from lmlt_arch.evaluation.profile.subjects import find_subjects
     from lmlt_arch.evaluation.profile.tables import check_baseline
+    from lmlt_arch.hook import finder
 
     size = SIZE.fullmatch(args.size)
     if size is None:
@@ -137,7 +138,9 @@ def _profile(args: argparse.Namespace) -> tuple[list[Row], Setting]:
         warm_up=args.warm_up,
         device=choose_device(args.device),
         memory=not args.no_memory,
+        prelude="from lmlt_arch.hook import finder; finder.install()",
     )
+    finder.install()  # networks of BasicSR need its patches
     rows = make_rows(
         find_subjects(args.model), scales=args.scale, dtypes=args.dtype, attns=attns, batches=args.batch
     )

@@ -11,11 +11,10 @@ from typing import Any
 from lmlt_arch.archs import SRNetwork, families
 from lmlt_arch.archs.common.description import Description
 from lmlt_arch.checkpoints.load import CheckpointError, describe_state
-from lmlt_arch.hook import patching
+from lmlt_arch.torchvision_library import declare_missing_operators
 
 try:
-    # It imports torchvision, which may need the same patch here as under BasicSR.
-    patching.before("spandrel")
+    declare_missing_operators()  # spandrel imports torchvision
     from spandrel import MAIN_REGISTRY, Architecture, ArchSupport, ImageModelDescriptor, ModelTiling
 except ImportError as error:
     raise ImportError(f'spandrel cannot be used ({error}): pip install "basicsr-lmlt[spandrel]"') from error

@@ -241,6 +241,10 @@ def test_peak_memory_grows_with_the_batch(
     assert json.loads(capsys.readouterr().out) == {"bytes": None, "problem": "out of memory"}
 
 
+def test_a_prelude_runs_before_memory_is_measured() -> None:
+    assert measure_peak({}, "raise SystemExit('the prelude ran')") == (None, "the prelude ran")
+
+
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert main(["profile", *map(str, arguments)]) == 0
     return capsys.readouterr().out

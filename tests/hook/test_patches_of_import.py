@@ -54,7 +54,7 @@ def test_all_patches_together(installed: Environment, tomorrow: Path) -> None:
     import basicsr
     import numpy
     from basicsr.data.data_util import duf_downsample
-    from lmlt_arch.hook import mending
+    from lmlt_arch.hook import patching
 
     print(*patching.applied)
     # Nobody else gets to see what stood in for the modules that are gone.

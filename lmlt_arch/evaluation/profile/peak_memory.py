@@ -23,18 +23,19 @@ def can_measure() -> bool:
     return _STATUS.exists()
 
 
-def measure_peak(request: Mapping[str, Any]) -> tuple[int | None, str | None]:
+def measure_peak(request: Mapping[str, Any], prelude: str = "") -> tuple[int | None, str | None]:
     """Build a network and run it once, elsewhere.
 
     Args:
         request: arguments of `_run`.
+        prelude: Python statements that the other process runs first.
 
     Returns:
         Bytes of weights, input, output and everything in between, at their highest; or None and what went
         wrong.
     """
     # With -c the module is not imported twice, as it would be with -m.
-    program = "from lmlt_arch.evaluation.profile.peak_memory import main; main()"
+    program = f"{prelude}\nfrom lmlt_arch.evaluation.profile.peak_memory import main; main()"
     root = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     done = subprocess.run(

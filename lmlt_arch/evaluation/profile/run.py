@@ -29,6 +29,7 @@ class Setting:
         warm_up: rounds before them.
         device: where networks run.
         memory: whether to measure its peak, which takes a process for each row where it is not a GPU's.
+        prelude: Python statements that such a process runs first.
     """
 
     width: int
@@ -37,6 +38,7 @@ class Setting:
     warm_up: int
     device: torch.device
     memory: bool = True
+    prelude: str = ""
 
     def shape(self, row: Row) -> list[int]:
         """Of the input, its sides rounded up."""
@@ -165,7 +167,8 @@ class _Bench:
                         "dtype": str(DTYPES[row.dtype]).removeprefix("torch."),
                         "shape": setting.shape(row),
                         "threads": torch.get_num_threads(),
-                    }
+                    },
+                    setting.prelude,
                 )
         with _problems_of(row), torch.inference_mode():
             if row.problem is None:

@@ -18,6 +18,7 @@ from lmlt_arch.archs.families import find_network
 from lmlt_arch.checkpoints.load import CheckpointError, load_model
 from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.models import distinct_names, split_name
+from lmlt_arch.torchvision_library import declare_missing_operators
 
 DEFAULT_SCALE = 4
 # By which constructors call it.
@@ -180,9 +181,6 @@ def _built(name: str, text: str, network: dict[str, Any], scale: int) -> Subject
 
 def _stranger(text: str, kind: str) -> Callable[..., nn.Module]:
     """A class of BasicSR's registry."""
-    from lmlt_arch.hook import finder
-
-    finder.install()
     try:
         from lmlt_arch.options.registries import registered
 
@@ -211,11 +209,8 @@ def _of_checkpoint(path: Path) -> Subject:
 
 def _of_spandrel(path: Path, refusal: CheckpointError) -> Subject:
     """A file of a network that is not ours."""
-    from lmlt_arch.hook import patching
-
     try:
-        # It imports torchvision, which may need the patch that BasicSR needs.
-        patching.before("spandrel")
+        declare_missing_operators()  # spandrel imports torchvision
         import spandrel
     except ImportError as error:
         raise CheckpointError(

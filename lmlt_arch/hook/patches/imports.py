@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import total_ordering, wraps
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,31 +17,17 @@ import numpy as np
 import torch
 
 from lmlt_arch.hook.patching import Names, patch_after, patch_during, patch_libraries
-
-_kept: list[torch.library.Library] = []
-
-
-def _torchvision_has_no_library(names: Names) -> bool:
-    spec = find_spec("torchvision")
-    if spec is None or spec.origin is None or "torchvision" in sys.modules:
-        return False
-    with suppress(OSError):
-        for library in Path(spec.origin).parent.glob("_C.*"):
-            torch.ops.load_library(library)
-    return not hasattr(torch.ops.torchvision, "nms")
+from lmlt_arch.torchvision_library import declare_operators, operators_are_missing
 
 
-@patch_libraries("basicsr", "spandrel", needed=_torchvision_has_no_library)
+@patch_libraries("basicsr", needed=lambda names: operators_are_missing())
 def torchvision_library() -> None:
     """Torchvision's wheel from PyPI beside a CPU torch cannot load its `_C` library.
 
     Its import then dies with `operator torchvision::nms does not exist`: the missing operators get declared,
     so that all but `torchvision.ops` works.
     """
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _kept.append(library)
+    declare_operators()
 
 
 def _imports_gone(word: str, module: str, names: Names) -> bool:
