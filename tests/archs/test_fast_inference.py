@@ -3,55 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
+import reference
 import torch
-from reference import esc, esc_fp, esc_real, lmlt
+from helpers.small_networks import SMALL, Small
 from torch import Tensor, nn
 
-from lmlt_arch.archs import ESC, ESCFP, LMLT, ESCReal, SRNetwork
 from lmlt_arch.archs.common import fused
 from lmlt_arch.archs.common.attention import BACKENDS
 from lmlt_arch.archs.esc import cpu as esc_cpu
-from lmlt_arch.archs.esc.blocks import ConvFFN
+from lmlt_arch.archs.esc.blocks import ConvFFN, ESCBlock
 from lmlt_arch.archs.lmlt import cpu as lmlt_cpu
-from lmlt_arch.archs.lmlt.blocks import CCM
+from lmlt_arch.archs.lmlt.blocks import CCM, LMLTBlock
 
-SMALL = {
-    "pdim": 4,
-    "kernel_size": 5,
-    "n_blocks": 2,
-    "conv_blocks": 2,
-    "window_size": 8,
-    "num_heads": 2,
-    "upscaling_factor": 2,
+Network = TypeVar("Network", bound=nn.Module)
+
+# More than the small networks of all tests have: channels that no vector holds, a large kernel of one pixel.
+CASES = {
+    **SMALL,
+    "LMLT-5-channels-a-level": Small("LMLT", {"dim": 20, "n_blocks": 2, "upscaling_factor": 3}),
+    "ESC-point": Small("ESC", {**SMALL["ESC"].kwargs, "kernel_size": 1}),
 }
-PAIRS: dict[str, tuple[Callable[[], SRNetwork], Callable[[], nn.Module]]] = {
-    "lmlt": (
-        lambda: LMLT(20, 2, upscaling_factor=3),
-        lambda: lmlt.LMLT(20, 2, upscaling_factor=3),
-    ),
-    "lmlt_cut": (
-        lambda: LMLT(16, 2, low_to_high=False),
-        lambda: lmlt.LMLT(16, 2, low_to_high=False),
-    ),
-    "esc": (lambda: ESC(dim=16, **SMALL), lambda: esc.ESC(dim=16, **SMALL)),
-    "esc_ln": (
-        lambda: ESC(dim=16, **SMALL, use_ln=True, exp_ratio=1.25),
-        lambda: esc.ESC(dim=16, **SMALL, use_ln=True, exp_ratio=1.25),
-    ),
-    "esc_point": (
-        lambda: ESC(dim=16, **{**SMALL, "kernel_size": 1}),
-        lambda: esc.ESC(dim=16, **{**SMALL, "kernel_size": 1}),
-    ),
-    "esc_fp": (lambda: ESCFP(dim=16, **SMALL), lambda: esc_fp.ESCFP(dim=16, **SMALL)),
-    "esc_real": (lambda: ESCReal(dim=16, **SMALL), lambda: esc_real.ESCReal(dim=16, **SMALL)),
-}
+# The fast paths, by the blocks that they stand in for.
+FAST_BLOCKS: dict[type[nn.Module], str] = {LMLTBlock: "lmlt", ESCBlock: "esc"}
 
 pytestmark = pytest.mark.skipif(not fused._available(), reason="this PyTorch has no such kernels")
 
 
-def randomized(network: nn.Module) -> nn.Module:
+def fast_paths(network: nn.Module) -> set[str]:
+    """The fast paths that a network of these blocks should take; none where its blocks have none."""
+    return {FAST_BLOCKS[type(module)] for module in network.modules() if type(module) in FAST_BLOCKS}
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Small:
+    """Every small network in turn."""
+    return CASES[request.param]
+
+
+def randomized(network: Network) -> Network:
     """Weights with nothing at its neutral value, so that every term shows in the output."""
     generator = torch.Generator().manual_seed(1)
     for parameter in network.parameters():
@@ -88,23 +80,32 @@ def assert_same(actual: Tensor, expected: Tensor) -> None:
 
 
 @pytest.mark.usefixtures("small_pieces")
-@pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("shape", [(1, 64, 64), (2, 130, 71), (3, 5, 9), (1, 1, 1), (5, 16, 20)])
-def test_the_plain_reference_agrees(name: str, shape: tuple[int, int, int], fast_calls: list[str]) -> None:
-    make, make_plain = PAIRS[name]
-    network, plain = randomized(make()), make_plain().eval()
+def test_the_plain_reference_agrees(case: Small, shape: tuple[int, int, int], fast_calls: list[str]) -> None:
+    network, plain = randomized(case.build()), reference.NETWORKS[case.arch](**case.kwargs).eval()
     plain.load_state_dict(network.state_dict(), strict=False)
     batch, height, width = shape
     lq = torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         assert_same(network(lq), plain(lq))
-    assert fast_calls, "the fast path ran"
+    assert set(fast_calls) == fast_paths(network)
+
+
+def test_blocks_of_its_own_are_refused(case: Small, fast_calls: list[str]) -> None:
+    """A subclass may compute anything."""
+    network = randomized(case.build())
+    for module in network.modules():
+        if type(module) in FAST_BLOCKS:
+            module.__class__ = type("Own", (type(module),), {})
+    assert not fast_paths(network)
+    with torch.no_grad():
+        network(torch.rand(1, 3, 16, 16))
+    assert not fast_calls
 
 
 @pytest.mark.usefixtures("small_pieces")
-@pytest.mark.parametrize("name", ["lmlt", "esc", "esc_fp"])
-def test_inputs_of_any_strides_stay_as_they_are(name: str) -> None:
-    network = randomized(PAIRS[name][0]())
+def test_inputs_of_any_strides_stay_as_they_are(case: Small) -> None:
+    network = randomized(case.build())
     image = torch.rand(2, 40, 33, 3).permute(0, 3, 1, 2)
     kept = image.clone()
     with torch.inference_mode():
@@ -113,9 +114,8 @@ def test_inputs_of_any_strides_stay_as_they_are(name: str) -> None:
     assert torch.equal(image, kept)
 
 
-@pytest.mark.parametrize("name", PAIRS)
-def test_weights_that_change_are_seen(name: str) -> None:
-    network = randomized(PAIRS[name][0]())
+def test_weights_that_change_are_seen(case: Small) -> None:
+    network = randomized(case.build())
     lq = torch.rand(1, 3, 24, 24)
     with torch.no_grad():
         network(lq)
@@ -128,7 +128,7 @@ def test_weights_that_change_are_seen(name: str) -> None:
 
 
 def test_images_of_a_batch_keep_their_own_kernels() -> None:
-    network = randomized(PAIRS["esc"][0]())
+    network = randomized(SMALL["ESC"].build())
     dark, light = torch.rand(1, 3, 24, 24) * 0.2, torch.rand(1, 3, 24, 24) * 0.2 + 0.8
     with torch.no_grad():
         together = network(torch.cat((dark, light)))
@@ -151,12 +151,11 @@ def _replace(network: nn.Module) -> None:
     setattr(part.get_submodule(owner), leaf, randomized(new))
 
 
-@pytest.mark.parametrize("name", ["lmlt", "esc"])
 @pytest.mark.parametrize(
     "why", ["gradients", "training", "hook", "replaced", "float64", "autocast", *BACKENDS]
 )
-def test_the_readable_network_runs_where_it_must(name: str, why: str, fast_calls: list[str]) -> None:
-    network = randomized(PAIRS[name][0]())
+def test_the_readable_network_runs_where_it_must(case: Small, why: str, fast_calls: list[str]) -> None:
+    network = randomized(case.build())
     lq = torch.rand(1, 3, 16, 16)
     seen: list[int] = []
     if why == "training":
@@ -173,5 +172,5 @@ def test_the_readable_network_runs_where_it_must(name: str, why: str, fast_calls
         network.attn_type = why
     with torch.set_grad_enabled(why == "gradients"), torch.autocast("cpu", enabled=why == "autocast"):
         network(lq)
-    assert bool(fast_calls) is (why == "auto")
+    assert set(fast_calls) == (fast_paths(network) if why == "auto" else set())
     assert bool(seen) is (why == "hook")
