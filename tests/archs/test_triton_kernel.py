@@ -50,9 +50,10 @@ def run(*arguments: str, **environment: str) -> None:
 @needs_triton
 @pytest.mark.slow
 def test_interpreted() -> None:
-    """Every test of `interpreted_kernel.py`."""
-    cases = Path(__file__).with_name("interpreted_kernel.py")
-    run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(cases), TRITON_INTERPRET="1")
+    """Every test of `interpreted_*.py`."""
+    cases = sorted(map(str, Path(__file__).parent.glob("interpreted_*.py")))
+    assert cases
+    run("-m", "pytest", "-q", "-p", "no:cacheprovider", *cases, TRITON_INTERPRET="1")
 
 
 @needs_triton

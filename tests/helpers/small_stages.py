@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from helpers.official_degradation import official_options
+from torch import Generator, Tensor, nn
 
 NETWORK = {
     "type": "ESCReal",
@@ -121,3 +122,34 @@ def batch(seed: int, count: int = 2, size: int = IMAGE_SIZE) -> dict[str, Any]:
         "gt": (fine * 255).round() / 255,
         "gt_path": [f"/photos/{seed}_{index}.png" for index in range(count)],
     }
+
+
+def pair(seed: int, count: int = 2) -> dict[str, Any]:
+    """Aligned patches as PairedImageDataset gives them."""
+    generator = Generator().manual_seed(seed)
+    return {
+        "lq": torch.rand(count, 3, GT_SIZE // 4, GT_SIZE // 4, generator=generator),
+        "gt": torch.rand(count, 3, GT_SIZE, GT_SIZE, generator=generator),
+        "lq_path": [f"lq{index}.png" for index in range(count)],
+        "gt_path": [f"gt{index}.png" for index in range(count)],
+    }
+
+
+def step(model: Any, iteration: int, data: dict[str, Any]) -> None:
+    model.update_learning_rate(iteration)
+    model.feed_data(data)
+    model.optimize_parameters(iteration)
+
+
+def weights(net: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def smallest_change(before: dict[str, Tensor], after: dict[str, Tensor]) -> float:
+    return min((after[name] - value).abs().max().item() for name, value in before.items())

@@ -1,10 +1,8 @@
-"""Both stages: equal to BasicSR's and to plain steps, reproducible, resumable, clear about mistakes."""
+"""Both stages: pairs to train on, validation, resuming, and clear messages about mistakes."""
 
 from __future__ import annotations
 
-import copy
 import random
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,69 +11,27 @@ import numpy as np
 import pytest
 import torch
 from basicsr.models import build_model
-from basicsr.models.realesrgan_model import RealESRGANModel
-from basicsr.utils.misc import set_random_seed
-from helpers.small_stages import GT_SIZE, IMAGE_SIZE, NETWORK, STAGES, batch, random_vgg, stage_options
-from torch import Generator, Tensor, nn
+from helpers.small_stages import (
+    GT_SIZE,
+    IMAGE_SIZE,
+    NETWORK,
+    STAGES,
+    assert_equal,
+    batch,
+    pair,
+    stage_options,
+    step,
+    weights,
+)
+from torch import Generator, Tensor
 
 from lmlt_arch.archs import ESCReal
 from lmlt_arch.checkpoints.load import CheckpointError
-from lmlt_arch.losses.vgg_weights import vgg_weights
 from lmlt_arch.models.training_state import capture_rng
 from lmlt_arch.options import read_degradation
 from realsr.degradation import Degradation, sharpen
 
 Make = Callable[..., Any]
-
-
-@pytest.fixture(scope="session")
-def vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_vgg(tmp_path_factory.mktemp("vgg") / "mine.pth")
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
-    """Builds a model as BasicSR does, always with the same initial weights."""
-
-    def build(model_type: str, **more: Any) -> Any:
-        set_random_seed(0)
-        return build_model(stage_options(model_type, tmp_path, **more))
-
-    return build
-
-
-def step(model: Any, iteration: int, data: dict[str, Any]) -> None:
-    model.update_learning_rate(iteration)
-    model.feed_data(data)
-    model.optimize_parameters(iteration)
-
-
-def weights(net: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in net.state_dict().items()}
-
-
-def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        assert torch.equal(value, other[name]), name
-
-
-def smallest_change(before: dict[str, Tensor], after: dict[str, Tensor]) -> float:
-    return min((after[name] - value).abs().max().item() for name, value in before.items())
-
-
-def pair(seed: int, count: int = 2) -> dict[str, Any]:
-    """Aligned patches as PairedImageDataset gives them."""
-    generator = Generator().manual_seed(seed)
-    return {
-        "lq": torch.rand(count, 3, GT_SIZE // 4, GT_SIZE // 4, generator=generator),
-        "gt": torch.rand(count, 3, GT_SIZE, GT_SIZE, generator=generator),
-        "lq_path": [f"lq{index}.png" for index in range(count)],
-        "gt_path": [f"gt{index}.png" for index in range(count)],
-    }
-
-
-# What is trained on
 
 
 @pytest.mark.parametrize(
@@ -117,7 +73,7 @@ def test_batches_are_degraded_cropped_and_pooled(make: Make, stage: str, more: d
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_what_is_drawn(make: Make, stage: str) -> None:
+def test_what_is_sampled(make: Make, stage: str) -> None:
     """By seed and rank; the global generators neither matter nor change."""
     drawn: list[Tensor] = []
     changes: tuple[dict[str, int], ...] = ({}, {}, {"rank": 1}, {"manual_seed": 4})
@@ -163,152 +119,6 @@ def test_pairs_need_no_degradation_options(make: Make, tmp_path: Path) -> None:
     opt["datasets"] = {"train": {"batch_size_per_gpu": 2}}
     model = build_model(opt)
     step(model, 1, pair(0))
-
-
-# Steps
-
-
-@pytest.mark.parametrize("name", ["ESCRealMSEModel", "RealHATMSEModel"])
-def test_stage_1_steps(make: Make, name: str) -> None:
-    """Against plain PyTorch, on the pairs that the model made."""
-    model = make(name)
-    net = copy.deepcopy(model.net_g)
-    averaged = copy.deepcopy(net)
-    optimizer = torch.optim.Adam(net.parameters(), 1e-3, betas=(0.9, 0.99))
-    for iteration in range(1, 5):
-        step(model, iteration, batch(iteration))
-        if iteration == 4:
-            optimizer.param_groups[0]["lr"] = 5e-4
-        optimizer.zero_grad()
-        loss = (net(model.lq) - model.gt).abs().mean()
-        loss.backward()
-        optimizer.step()
-        assert model.get_current_log() == {"l_pix": pytest.approx(loss.item(), rel=1e-5)}
-        with torch.no_grad():
-            for mean, value in zip(averaged.parameters(), net.parameters(), strict=True):
-                mean += 0.5 * (value - mean)
-    torch.testing.assert_close(weights(model.net_g), weights(net), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(weights(model.net_g_ema), weights(averaged), rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("usm", "train"),
-    [
-        ({}, {}),
-        ({"l1_gt_usm": False, "gan_gt_usm": True}, {}),
-        ({"percep_gt_usm": False}, {"net_d_iters": 2}),
-        ({}, {"net_d_init_iters": 2}),
-    ],
-)
-def test_stage_2_steps_are_basicsrs(
-    make: Make, tmp_path: Path, vgg: Path, usm: dict[str, bool], train: dict[str, Any]
-) -> None:
-    """Weights of both networks, the average and every loss term, on equal pairs."""
-    model = make("RealHATGANModel", vgg=vgg, train=train, **usm)
-    opt = stage_options("RealESRGANModel", tmp_path / "stock", vgg=vgg, train=train)
-    with vgg_weights(str(vgg)):
-        stock = RealESRGANModel({**opt, "l1_gt_usm": True, "percep_gt_usm": True, "gan_gt_usm": False, **usm})
-    for name in ("net_g", "net_g_ema", "net_d"):
-        getattr(stock, name).load_state_dict(getattr(model, name).state_dict())
-    before = weights(model.net_g)
-    for iteration in range(1, 5):
-        step(model, iteration, batch(iteration))
-        stock.update_learning_rate(iteration)
-        stock.lq, stock.gt, stock.gt_usm = model.lq, model.gt, model.gt_usm
-        stock.optimize_parameters(iteration)
-        logs = model.get_current_log(), stock.get_current_log()
-        assert list(logs[0]) == list(logs[1])
-        assert logs[0] == pytest.approx(logs[1], rel=1e-4, abs=1e-6)
-        torch.testing.assert_close(model.output, stock.output, rtol=1e-4, atol=1e-5)
-    for name in ("net_g", "net_g_ema", "net_d"):
-        torch.testing.assert_close(
-            weights(getattr(model, name)), weights(getattr(stock, name)), rtol=1e-3, atol=2e-5
-        )
-    assert smallest_change(before, weights(model.net_g)) > 1e-4
-    assert all(parameter.requires_grad for parameter in model.net_d.parameters())
-
-
-def test_the_discriminator_warms_up_alone(make: Make) -> None:
-    model = make("ESCRealGANModel", train={"net_d_init_iters": 2})
-    first_g, first_d = weights(model.net_g), weights(model.net_d)
-    for iteration in (1, 2):
-        step(model, iteration, batch(iteration))
-        assert list(model.get_current_log()) == ["l_d_real", "out_d_real", "l_d_fake", "out_d_fake"]
-        assert model.output.shape == model.gt.shape
-    assert_equal(weights(model.net_g), first_g)
-    assert_equal(weights(model.net_g_ema), first_g)
-    assert smallest_change(first_d, weights(model.net_d)) > 0
-    step(model, 3, batch(3))
-    assert smallest_change({"last.weight": first_g["last.weight"]}, weights(model.net_g)) > 0
-    assert "l_g_gan" in model.get_current_log()
-
-
-@pytest.mark.parametrize("kind", ["r1", "wgan-gp"])
-def test_gradient_penalty(make: Make, kind: str) -> None:
-    penalty = {"type": kind, "weight": 5.0, "every": 2}
-    plain, model = make("ESCRealGANModel"), make("ESCRealGANModel", train={"gradient_penalty": penalty})
-    other = make("ESCRealGANModel", train={"gradient_penalty": {**penalty, "weight": 10.0}})
-    for one in (plain, model, other):
-        step(one, 1, batch(1))
-    assert_equal(weights(plain.net_d), weights(model.net_d))
-    assert "l_d_penalty" not in model.get_current_log()
-    for one in (plain, model, other):
-        step(one, 2, batch(2))
-    value = model.get_current_log()["l_d_penalty"]
-    assert value > 0
-    assert other.get_current_log()["l_d_penalty"] == pytest.approx(2 * value, rel=1e-4)
-    assert not torch.equal(plain.net_d.conv0.weight, model.net_d.conv0.weight)
-    assert_equal(weights(plain.net_g), weights(model.net_g))
-
-
-@pytest.mark.parametrize("amp", ["bf16", "fp16"])
-def test_mixed_precision(make: Make, vgg: Path, amp: str) -> None:
-    penalty = {"type": "r1", "weight": 1.0, "every": 1}
-    settings = {"amp": amp, "gradient_penalty": penalty}
-    exact, model = (
-        make("ESCRealGANModel", vgg=vgg, train=train) for train in ({"gradient_penalty": penalty}, settings)
-    )
-    for one in (exact, model):
-        step(one, 1, batch(1))
-    assert torch.equal(exact.lq, model.lq)
-    assert model.output.dtype == torch.float32
-    assert model.get_current_log() == pytest.approx(exact.get_current_log(), rel=0.1, abs=0.02)
-    assert model.get_current_log() != exact.get_current_log()
-
-
-class PlainDiscriminator(nn.Module):
-    """Without spectral norms, which change with every forward pass: parts of a batch add up exactly."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.SiLU(), nn.Conv2d(4, 1, 3, padding=1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
-
-
-def test_parts_of_a_batch_add_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("realsr.models.gan_model.build_network", lambda opt: PlainDiscriminator())
-    penalty = {"type": "r1", "weight": 1.0, "every": 1}
-    results = []
-    for steps in (1, 2):
-        model = make("ESCRealGANModel", train={"accumulation_steps": steps, "gradient_penalty": penalty})
-        # Plain descent: Adam's steps would hide a wrong scale.
-        model.optimizers = []
-        for letter in "gd":
-            net = getattr(model, f"net_{letter}").double()
-            setattr(model, f"optimizer_{letter}", torch.optim.SGD(net.parameters(), 0.1))
-        model.net_g_ema.double()
-        data = pair(0, 4)
-        model.feed_data({**data, "lq": data["lq"].double(), "gt": data["gt"].double()})
-        model.optimize_parameters(1)
-        results.append((weights(model.net_g), weights(model.net_d), dict(model.get_current_log())))
-    torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-9, atol=1e-12)
-    assert results[0][2] == pytest.approx(results[1][2], rel=1e-9)
-
-
-# Validation
 
 
 def seen_in_validation(model: Any, batches: list[dict[str, Any]]) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -387,9 +197,6 @@ def test_validation_images_that_cannot_be_degraded(make: Make) -> None:
         tested.feed_data(val_image("/a/one.png"))
 
 
-# Resuming, and starting from a checkpoint
-
-
 @pytest.mark.parametrize("stage", STAGES)
 def test_resumes_bit_for_bit(make: Make, tmp_path: Path, vgg: Path, stage: str) -> None:
     penalty = {"gradient_penalty": {"type": "wgan-gp", "weight": 1.0, "every": 1}} if "GAN" in stage else {}
@@ -453,19 +260,6 @@ def test_starts_from_an_official_checkpoint_or_another_scale(
     assert_equal(weights(model.net_g_ema), weights(model.net_g))
 
 
-def test_frozen_layers_stay(make: Make) -> None:
-    model = make("ESCRealGANModel", train={"freeze": ["proj", "blocks.0"]})
-    before = weights(model.net_g)
-    for iteration in (1, 2):
-        step(model, iteration, batch(iteration))
-    for name, value in model.net_g.state_dict().items():
-        frozen = name.startswith(("proj.", "blocks.0."))
-        assert torch.equal(value, before[name]) == frozen, name
-
-
-# Mistakes
-
-
 @pytest.mark.parametrize(
     ("stage", "change", "words"),
     [
@@ -495,67 +289,3 @@ def test_images_smaller_than_the_crops(make: Make) -> None:
     model = make("ESCRealMSEModel", gt_size=IMAGE_SIZE + 4)
     with pytest.raises(ValueError, match=r"80x80 .*at least gt_size, 84"):
         model.feed_data(batch(0))
-
-
-# VGG
-
-
-@pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Whoever opens a socket fails; torchvision's cache is an empty folder, which is returned."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("something is being downloaded")
-
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    cache = tmp_path / "home" / "hub" / "checkpoints"
-    cache.mkdir(parents=True)
-    return cache
-
-
-def with_perceptual(tmp_path: Path, model_type: str, vgg: Path | None) -> dict[str, Any]:
-    perceptual = stage_options("ESCRealGANModel", tmp_path, vgg=tmp_path)["train"]["perceptual_opt"]
-    return stage_options(model_type, tmp_path, vgg=vgg, train={"perceptual_opt": perceptual})
-
-
-@pytest.mark.parametrize("model_type", ["ESCRealGANModel", "LMLTModel"])
-def test_vgg_that_is_nowhere(no_network: Path, tmp_path: Path, model_type: str) -> None:
-    usual = tmp_path / "experiments/pretrained_models/vgg19-dcbb9e9d.pth"
-    with pytest.raises(FileNotFoundError) as raised:
-        build_model(with_perceptual(tmp_path, model_type, None))
-    for words in (str(usual), str(no_network / "vgg19-dcbb9e9d.pth"), "'vgg:' under 'path'"):
-        assert words in str(raised.value)
-    with pytest.raises(FileNotFoundError, match=r"path: vgg: there is no file .*mine\.pth"):
-        build_model(with_perceptual(tmp_path, model_type, tmp_path / "mine.pth"))
-
-
-@pytest.mark.parametrize("place", ["option", "working directory", "cache"])
-def test_vgg_is_taken_from(no_network: Path, tmp_path: Path, vgg: Path, place: str) -> None:
-    if place == "working directory":
-        folder = tmp_path / "experiments/pretrained_models"
-        folder.mkdir(parents=True)
-        (folder / "vgg19-dcbb9e9d.pth").symlink_to(vgg)
-    elif place == "cache":
-        (no_network / "vgg19-dcbb9e9d.pth").symlink_to(vgg)
-    given = vgg if place == "option" else None
-    model = build_model(with_perceptual(tmp_path, "LMLTModel", given))
-    extractor = model.cri_perceptual.vgg
-    expected = torch.load(vgg)
-    assert torch.equal(extractor.vgg_net.conv1_1.weight, expected["features.0.weight"])
-    assert torch.equal(extractor.vgg_net.conv5_4.weight, expected["features.34.weight"])
-    assert not any(parameter.requires_grad for parameter in extractor.parameters())
-    step(model, 1, pair(0))
-    assert model.get_current_log()["l_percep"] > 0
-
-
-def test_vgg_that_is_something_else(tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong.pth"
-    torch.save(nn.Linear(2, 2).state_dict(), wrong)
-    with pytest.raises(CheckpointError, match=r"wrong\.pth does not hold .*its 2 tensors start weight"):
-        build_model(with_perceptual(tmp_path, "ESCRealGANModel", wrong))
-    wrong.write_bytes(b"<html>not found</html>")
-    with pytest.raises(CheckpointError, match=r"wrong\.pth: damaged"):
-        build_model(with_perceptual(tmp_path, "ESCRealGANModel", wrong))
