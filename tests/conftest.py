@@ -1,4 +1,4 @@
-"""What every test shares: a live hook, and the reference material where it is at hand."""
+"""Fixtures of all tests: the installed hook, and the reference material where it exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documentation says to type, taken out of Markdown, and whether it can be typed at all.
+"""The commands in the documentation, read from Markdown, and checks that they can be run.
 
 A block of code that needs what no test has is marked in the line above it, invisibly for readers:
 `<!-- needs: data -->`, `<!-- needs: minutes -->` or `<!-- needs: gpu -->`.

@@ -57,8 +57,8 @@ def start(env, argv, cwd, said):
 
 assert not any(name.startswith(("basicsr", "lmlt_arch", "realsr")) for name in sys.modules)
 for line in sys.stdin:
-    ranks, *told = json.loads(line)
-    children, worst = {start(env, *told) for env in ranks}, 0
+    ranks, *program = json.loads(line)
+    children, worst = {start(env, *program) for env in ranks}, 0
     while children:
         child, status = os.wait()
         children.discard(child)
@@ -84,7 +84,7 @@ def _server() -> subprocess.Popen[str]:
 
 
 def run(*argv: str | Path, cwd: Path, processes: int = 1, env: Mapping[str, str] = os.environ) -> str:
-    """What `python *argv` in `cwd` prints; several processes are told of each other as by torchrun.
+    """What `python *argv` in `cwd` prints; several processes find each other as under torchrun.
 
     Raises:
         AssertionError: the exit status is not 0; with what was printed.

@@ -1,6 +1,6 @@
 """Deterministic parameters and inputs of the recorded figures, and the comparison with them.
 
-Nothing here draws from torch's generators: the same numbers on every machine and with every release.
+NumPy's legacy generator makes them: the same numbers on every machine and with every release of PyTorch.
 """
 
 from __future__ import annotations

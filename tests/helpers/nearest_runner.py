@@ -1,4 +1,4 @@
-"""A runner whose results are known."""
+"""A runner that repeats pixels, so that its results are known."""
 
 from __future__ import annotations
 

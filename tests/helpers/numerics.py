@@ -1,4 +1,4 @@
-"""Where the tests run and how near is near enough.
+"""Device, precision and tolerances of the tests.
 
 `LMLT_TEST_DEVICE` (default `cpu`) and `LMLT_TEST_DTYPE` (default `float64`) move the same tests to another
 device or precision.

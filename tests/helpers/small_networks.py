@@ -1,4 +1,4 @@
-"""One small network of every kind and variant, which the tests of all networks are driven by."""
+"""One small network of every kind and variant: the registry that drives the tests of all networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small checkpoints to go on from, as a training leaves them, and damage to their files."""
+"""Small checkpoints to resume from, as a training leaves them, and damage to their files."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ NETWORKS = ("net_g", "net_d")
 
 def write_set(run: Path, iteration: int, *, manifest: bool = True) -> dict[str, Path]:
     """A set of a GAN's training below the folder of a run; gives its files."""
-    draw = torch.Generator().manual_seed(iteration)
+    random = torch.Generator().manual_seed(iteration)
     files = {
         "state": run / "training_states" / f"{iteration}.state",
         "rank": run / "training_states" / f"{iteration}.rank0.pth",
         **{name: run / "models" / f"{name}_{iteration}.pth" for name in NETWORKS},
     }
-    optimizer = {"state": {0: {"exp_avg": torch.rand(700, generator=draw)}}, "param_groups": []}
+    optimizer = {"state": {0: {"exp_avg": torch.rand(700, generator=random)}}, "param_groups": []}
     contents = {
         "state": {"epoch": 0, "iter": iteration, "optimizers": [optimizer], "schedulers": []},
-        "rank": {"rng": {"torch": torch.rand(700, generator=draw)}},
-        **{name: {"params": {"weight": torch.rand(700, generator=draw)}} for name in NETWORKS},
+        "rank": {"rng": {"torch": torch.rand(700, generator=random)}},
+        **{name: {"params": {"weight": torch.rand(700, generator=random)}} for name in NETWORKS},
     }
     for name, path in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Tiny videos made with PyAV, and what is in a video file."""
+"""Tiny videos made with PyAV, and the contents of a video file."""
 
 from __future__ import annotations
 

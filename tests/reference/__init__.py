@@ -1,4 +1,4 @@
-"""The networks once more, as plainly as PyTorch can say them: the oracle of the tests.
+"""The networks once more, written as plainly as PyTorch allows: the oracle of the tests.
 
 Written from the published descriptions, sharing no line with `lmlt_arch`: NCHW layout, eager mode, scores as
 a full matrix, the relative bias gathered element by element. Names and order of the parameters are the

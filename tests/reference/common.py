@@ -1,4 +1,4 @@
-"""Pieces that several networks use."""
+"""Layers that several networks use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ESC and the parts that its relatives share."""
+"""ESC in plain PyTorch, and the parts that its variants share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ESC-FP."""
+"""ESC-FP in plain PyTorch."""
 
 from __future__ import annotations
 

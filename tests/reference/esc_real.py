@@ -1,4 +1,4 @@
-"""ESC-Real and ESC-Real-M."""
+"""ESC-Real and ESC-Real-M in plain PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LMLT."""
+"""LMLT in plain PyTorch."""
 
 from __future__ import annotations
 
