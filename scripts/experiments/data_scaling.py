@@ -1,7 +1,7 @@
 r"""How much does more data help? One network on growing shares of a training set.
 
 The network of an option file is trained by torchrun and BasicSR on random shares of the photographs, for the
-same number of iterations on each, and measured on datasets. The shares of a seed are nested; each seed draws
+same number of iterations on each, and measured on datasets. The shares of a seed are nested; each seed has
 other images and other initial weights. An interrupted program goes on when it is typed again.
 
   python scripts/experiments/data_scaling.py --network dim=24 n_blocks=3 \
@@ -17,20 +17,200 @@ option file says.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import math
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from lmlt_arch.errors import UsageError
-from lmlt_arch.experiments.data_scaling import run_data_scaling
-from lmlt_arch.experiments.program import Outcome, make_parser, run_experiment
-from lmlt_arch.experiments.training import (
+import numpy as np
+
+from common.program import Outcome, make_parser, run_experiment
+from common.statistics import LEAST_PLACES, slope_interval
+from common.training import (
+    Options,
+    Schedule,
     add_training_arguments,
+    as_json,
+    plus_minus,
     read_base,
+    run_options,
     schedule_of,
+    spread_of,
     trainer_of,
     with_network,
 )
+from lmlt_arch.cli.progress import progress_bar
+from lmlt_arch.data.listing import list_images
+from lmlt_arch.errors import UsageError
+from lmlt_arch.evaluation.benchmark.datasets import find_dataset
+from lmlt_arch.evaluation.benchmark.run import run_benchmark
+from lmlt_arch.evaluation.figures import new_figure
+from lmlt_arch.evaluation.markdown import paragraph, table
+from lmlt_arch.evaluation.models import load_models
+from lmlt_arch.files import make_folder, write_atomic
+
+
+class Curve(NamedTuple):
+    """PSNR on one dataset.
+
+    Attributes:
+        data: its name.
+        bicubic: of bicubic upscaling.
+        psnr: by number of images, of one run for each seed.
+    """
+
+    data: str
+    bicubic: float
+    psnr: dict[int, list[float]]
+
+
+def counts_of(total: int, shares: Sequence[float]) -> list[int]:
+    """How many images the shares are: at least one, each number once.
+
+    Raises:
+        UsageError: a share outside (0, 1].
+    """
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise UsageError("--shares must be above 0 and at most 1")
+    return sorted({max(1, round(share * total)) for share in shares})
+
+
+def nested_subsets(names: Sequence[str], counts: Sequence[int], *, seed: int) -> list[list[str]]:
+    """Random subsets, each of which holds the smaller ones; other seeds give others."""
+    order = np.random.default_rng(seed).permutation(len(names))
+    return [sorted(names[number] for number in order[:count]) for count in counts]
+
+
+def run_data_scaling(
+    base: Options,
+    learn: Callable[[Options], Path],
+    schedule: Schedule,
+    folder: Path,
+    *,
+    shares: Sequence[float],
+    seeds: Sequence[int],
+    data: Sequence[Path],
+    device: Any,
+) -> Outcome:
+    """Train on each share with each seed for equally many iterations, and measure.
+
+    Args:
+        base: options with the network.
+        learn: from options to a checkpoint, as `Trainer.train`.
+        schedule: what runs have in common.
+        folder: for the lists of images.
+        shares: of the photographs.
+        seeds: one run on each share for each; the seed also chooses the images.
+        data: datasets to measure on.
+        device: where networks are measured.
+
+    Raises:
+        UsageError: no photographs, or a share outside (0, 1].
+    """
+    sets = [find_dataset(place, int(base["scale"])) for place in data]
+    names = [str(path) for path in list_images(schedule.photographs)]
+    if not names:
+        raise UsageError(f"no images in {schedule.photographs}")
+    counts = counts_of(len(names), shares)
+    make_folder(folder)
+    checkpoints: dict[tuple[int, int], Path] = {}
+    with progress_bar("data scaling", "training", len(seeds) * len(counts)) as bar:
+        for seed in seeds:
+            for count, subset in zip(counts, nested_subsets(names, counts, seed=seed), strict=True):
+                bar.set_postfix_str(f"{count} images, seed {seed}")
+                listed = _write_list(folder, subset)
+                name = f"{count}_images_seed{seed}"
+                options = run_options(base, schedule, name=name, seed=seed, meta_info=listed)
+                # Epochs of about the same length, whatever the share.
+                options["datasets"]["train"]["dataset_enlarge_ratio"] *= math.ceil(len(names) / count)
+                checkpoints[count, seed] = learn(options)
+                bar.update()
+    texts = [f"run {number}={path}" for number, path in enumerate(checkpoints.values())]
+    models = load_models(texts, device=device)
+    curves = []
+    for found in sets:
+        bicubic, *rows = run_benchmark(found, models, metrics=("psnr",)).rows
+        psnr = {key: row.mean["psnr"] for key, row in zip(checkpoints, rows, strict=True)}
+        by_count = {count: [psnr[count, seed] for seed in seeds] for count in counts}
+        curves.append(Curve(found.name, bicubic.mean["psnr"], by_count))
+    settings = {
+        "network_g": base["network_g"],
+        "scale": base["scale"],
+        "schedule": as_json(schedule),
+        "seeds": list(seeds),
+    }
+    return outcome_of(curves, settings)
+
+
+def _write_list(folder: Path, names: Sequence[str]) -> Path:
+    """A meta info file named after its content, since runs are identified by their options."""
+    content = "".join(f"{name}\n" for name in names).encode()
+    path = folder / f"{len(names)}_images_{hashlib.sha256(content).hexdigest()[:8]}.txt"
+    write_atomic(path, content)
+    return path
+
+
+def outcome_of(curves: Sequence[Curve], settings: dict[str, Any]) -> Outcome:
+    """Spread, gain per doubling and figure of measured curves."""
+    results = []
+    parts = []
+    for curve in curves:
+        points = {count: spread_of(values) for count, values in curve.psnr.items()}
+        result: dict[str, Any] = {
+            "data": curve.data,
+            "bicubic": curve.bicubic,
+            "images": list(points),
+            "psnr": list(points.values()),
+        }
+        lines = [[f"{count:,}", plus_minus(point, 3)] for count, point in points.items()]
+        part = f"{paragraph(curve.data)} (bicubic: {curve.bicubic:.3f} dB)\n\n"
+        part += table(["images", "PSNR ↑"], lines)
+        if len(points) >= LEAST_PLACES:
+            doubling = _per_doubling(curve)
+            result["db_per_doubling"] = doubling
+            part += (
+                f"\nA doubling of the images gains {doubling['value']:+.3f} dB "
+                f"(95 % interval {doubling['low']:+.3f} to {doubling['high']:+.3f}).\n"
+            )
+        results.append(result)
+        parts.append(part)
+    markdown = "\n".join(parts)
+    return Outcome({**settings, "results": results, "markdown": markdown}, markdown, _draw(curves))
+
+
+def _per_doubling(curve: Curve) -> dict[str, float]:
+    points = [(math.log2(count), value) for count, values in curve.psnr.items() for value in values]
+    doublings, psnr = zip(*points, strict=True)
+    return slope_interval(doublings, psnr)._asdict()
+
+
+def _draw(curves: Sequence[Curve]) -> Any:
+    """A panel for each dataset: a dot for each run, mean and spread."""
+    figure = new_figure(5.2 * len(curves), 4)
+    for axes, curve in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
+        counts = list(curve.psnr)
+        spreads = [spread_of(values) for values in curve.psnr.values()]
+        axes.errorbar(
+            counts,
+            [spread["mean"] for spread in spreads],
+            yerr=[spread["std"] or 0 for spread in spreads],
+            fmt="o-",
+            color="black",
+            capsize=4,
+            label="mean and spread",
+        )
+        for count, values in curve.psnr.items():
+            axes.scatter([count] * len(values), values, color="C0", alpha=0.7, zorder=3)
+        axes.axhline(curve.bicubic, color="gray", linestyle=":", label="bicubic")
+        axes.set(title=curve.data, xscale="log", xlabel="training images", ylabel="PSNR, dB")
+        axes.set_xticks(counts, [f"{count:,}" for count in counts])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    return figure
+
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -41,14 +41,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lmlt_arch.errors import DataError, UsageError
-from lmlt_arch.evaluation.figures import new_figure
-from lmlt_arch.evaluation.outputs import check_outputs
-from lmlt_arch.experiments.brief_training import train_briefly
-from lmlt_arch.experiments.photographs import Photograph, add_data_options, read_photographs
-from lmlt_arch.experiments.probed_networks import Networks, add_model_options, build_networks, window_sizes
-from lmlt_arch.experiments.program import Outcome, make_parser, run_experiment
-from lmlt_arch.experiments.window_boundaries import (
+from common.brief_training import train_briefly
+from common.networks import Networks, add_model_options, build_networks, window_sizes
+from common.photographs import Photograph, add_data_options, read_photographs
+from common.program import Outcome, make_parser, run_experiment
+from common.window_errors import (
     MEASURES,
     Array,
     Boundaries,
@@ -57,6 +54,9 @@ from lmlt_arch.experiments.window_boundaries import (
     find_errors,
     folded_map,
 )
+from lmlt_arch.errors import DataError, UsageError
+from lmlt_arch.evaluation.figures import new_figure
+from lmlt_arch.evaluation.outputs import check_outputs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def experiment(args: Namespace) -> Outcome:
-    """Train if told so, measure, draw."""
+    """Train if `--train` is given, measure, draw."""
     if not args.model and args.train is None:
         raise UsageError("no network to look at: give --model, or --train FOLDER")
     networks = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import runpy
 import shutil
 import sys
 from collections.abc import Callable
@@ -99,10 +98,11 @@ def _train(inputs: Path, again: bool) -> object:
 
 
 def _experiment(inputs: Path, again: bool) -> object:
-    names = runpy.run_path(str(ROOT / "scripts/experiments/robustness.py"))
+    import robustness
+
     few = ["--isotropic", "1", "--anisotropic", "--noise", "5", "--jpeg", "--crop", "64", "--images", "1"]
     given = ["--model", f"a={inputs / 'x2.pth'}", "--data", str(inputs / "set"), "--device", "cpu"]
-    return names["main"]([*given, *few, "-o", "found"])
+    return robustness.main([*given, *few, "-o", "found"])
 
 
 def _of_film(whole: Path, found: Path) -> list[str]:
@@ -159,7 +159,7 @@ def preload() -> None:
         *("lmlt_arch.data.prepare.run", "lmlt_arch.data.lmdb.raw_conversion", "lmlt_arch.check.batch"),
         *("lmlt_arch.evaluation.benchmark.run", "lmlt_arch.inference.pipeline", "lmlt_arch.checkpoints.load"),
         *("realsr.degrade_folder", "lmlt_arch.checkpoints.convert", "lmlt_arch.options"),
-        "lmlt_arch.experiments.program",
+        "robustness",
     ):
         importlib.import_module(module)
     if importlib.util.find_spec("av"):

@@ -14,9 +14,9 @@ import yaml
 from helpers.experiment_programs import program
 from helpers.small_evaluations import photo, save
 
+from ablation import read_plan
+from common.training import Schedule, run_options
 from lmlt_arch.errors import UsageError
-from lmlt_arch.experiments.ablation import read_plan
-from lmlt_arch.experiments.training import Schedule, run_options
 
 PLANTED: dict[str, Any] = {
     "plain": {},
@@ -57,14 +57,14 @@ def plan(repo_root: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def run(repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The program with one seed, in this process."""
     monkeypatch.chdir(tmp_path)
 
     def run(plan: Path) -> int:
         command = [str(plan), "--train", "train", "--data", "data", "--seeds", "3", "--iterations", "4"]
         command += ["--batch", "2", "--patch", "8", "--device", "cpu", "-o", "out/found"]
-        return program(repo_root, "ablation")(command)
+        return program("ablation")(command)
 
     return run
 

@@ -11,9 +11,8 @@ import torch
 from helpers.experiment_programs import program
 from torch import Tensor, nn
 
-from lmlt_arch.errors import DataError
-from lmlt_arch.evaluation.profile.subjects import Subject, find_subject
-from lmlt_arch.experiments.cost_curves import (
+from common.statistics import Interval
+from cost_curves import (
     Point,
     Sweep,
     fit_exponent,
@@ -23,7 +22,8 @@ from lmlt_arch.experiments.cost_curves import (
     outcome_of,
     verdict,
 )
-from lmlt_arch.experiments.interval import Interval
+from lmlt_arch.errors import DataError
+from lmlt_arch.evaluation.profile.subjects import Subject, find_subject
 
 SIDES = (32, 48, 64, 96, 128, 192, 256)
 SWEEP = Sweep(SIDES, (1, 2, 4, 8), (), 64)
@@ -127,8 +127,8 @@ def test_windows(name: str, tmp_path: Path) -> None:
         assert window in sizes
 
 
-def test_the_program(repo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main = program(repo_root, "cost_curves")
+def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main = program("cost_curves")
     sizes = ["--sides", "8", "16", "24", "--batches", "1", "--windows", "2", "4", "8", "--window-image", "16"]
     prefix = ["--device", "cpu", "--no-memory", "-o", str(tmp_path / "found")]
     assert main(["--model", "LMLT_tiny", *sizes, "--repeats", "1", *prefix]) == 0

@@ -13,16 +13,16 @@ import torch
 from helpers.experiment_programs import program
 from helpers.small_evaluations import photo, save
 
-from lmlt_arch.archs import ESC
-from lmlt_arch.errors import UsageError
-from lmlt_arch.experiments.data_scaling import (
+from common.training import Schedule
+from data_scaling import (
     Curve,
     counts_of,
     nested_subsets,
     outcome_of,
     run_data_scaling,
 )
-from lmlt_arch.experiments.training import Schedule
+from lmlt_arch.archs import ESC
+from lmlt_arch.errors import UsageError
 
 NETWORK = {
     "dim": 4,
@@ -120,10 +120,8 @@ def test_gain_and_spread_by_hand() -> None:
     outcome.figure.canvas.draw()
 
 
-def test_what_the_program_refuses(
-    repo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    main = program(repo_root, "data_scaling")
+def test_what_the_program_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main = program("data_scaling")
     save(tmp_path / "HR" / "cat.png", photo())
     needed = ["--data", str(tmp_path), "--device", "cpu", "-o", str(tmp_path / "found")]
     photos = ["--train", str(tmp_path / "HR")]

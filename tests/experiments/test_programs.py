@@ -11,18 +11,16 @@ import pytest
 from helpers.experiment_programs import program
 from helpers.small_evaluations import checkpoint, photo, save
 
+from common.program import Outcome, make_parser, run_experiment
 from lmlt_arch.evaluation.figures import new_figure
-from lmlt_arch.experiments.program import Outcome, make_parser, run_experiment
 
 NAMES = ("ablation", "cost_curves", "data_scaling", "robustness")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_help_says_how_to_read_the_result(
-    name: str, repo_root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_says_how_to_read_the_result(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        program(repo_root, name)(["--help"])
+        program(name)(["--help"])
     assert ended.value.code == 0
     printed = capsys.readouterr().out
     assert "?" in printed, "the question"
@@ -56,6 +54,7 @@ def test_a_missing_extra_is_named(repo_root: Path, tmp_path: Path) -> None:
 import runpy, sys
 sys.modules.update(dict.fromkeys(("basicsr", "pydantic", "yaml")))
 sys.argv = {typed!r}
+sys.path[0] = {str(Path(script).parent)!r}
 runpy.run_path({script!r}, run_name="__main__")
 """
     done = subprocess.run([sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True)

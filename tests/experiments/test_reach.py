@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.probed import Seeing, experiment_program, nearest
+from helpers.experiment_programs import experiment_program
+from helpers.probed import Seeing, nearest
 from helpers.small_evaluations import checkpoint, photo, save
 from skimage import data
 from torch import Tensor, nn
 
 from lmlt_arch.evaluation.profile.subjects import find_subject
-from lmlt_arch.experiments.reach import (
+from lmlt_arch.inference.upscaler import from_pixels
+from reach import (
     BLUR_SIGMA,
     Patch,
     attribution,
@@ -30,7 +32,6 @@ from lmlt_arch.experiments.reach import (
     shares_within,
     side_of_share,
 )
-from lmlt_arch.inference.upscaler import from_pixels
 
 
 def cat(side: int = 32) -> Tensor:

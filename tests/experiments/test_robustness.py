@@ -14,10 +14,7 @@ from helpers.experiment_programs import program
 from helpers.small_evaluations import checkpoint, photo, save
 from PIL import Image
 
-from lmlt_arch.data.imresize import imresize
-from lmlt_arch.errors import UsageError
-from lmlt_arch.evaluation.benchmark.datasets import find_dataset
-from lmlt_arch.experiments.damage import (
+from common.degradations import (
     RESIZERS,
     Corruption,
     Shrinking,
@@ -26,8 +23,10 @@ from lmlt_arch.experiments.damage import (
     motion_kernel,
     shrink,
 )
-from lmlt_arch.experiments.networks import Upscaler, load_upscalers
-from lmlt_arch.experiments.robustness import HIGHEST_PSNR, make_conditions, run_robustness
+from lmlt_arch.data.imresize import imresize
+from lmlt_arch.errors import UsageError
+from lmlt_arch.evaluation.benchmark.datasets import find_dataset
+from robustness import HIGHEST_PSNR, NamedUpscaler, load_upscalers, make_conditions, run_robustness
 
 
 def moments(kernel: torch.Tensor, angle: float) -> tuple[float, float]:
@@ -111,7 +110,7 @@ def test_the_degradation_that_a_planted_network_undoes(tmp_path: Path) -> None:
     conditions = make_conditions(isotropic=[1.5], anisotropic=[2], motion=[6], noise=[8], jpeg=[50])
     outcome = run_robustness(
         find_dataset(tmp_path, 4),
-        [Upscaler("planted", 4, repeat)],
+        [NamedUpscaler("planted", 4, repeat)],
         conditions,
         metrics=["psnr", "ssim"],
         crop=0,
@@ -129,8 +128,8 @@ def test_the_degradation_that_a_planted_network_undoes(tmp_path: Path) -> None:
     assert set(rows) == {"bicubic", "isotropic 1.5", "anisotropic 2", "motion 6", *RESIZERS}
 
 
-def test_the_program(repo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main = program(repo_root, "robustness")
+def test_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main = program("robustness")
     save(tmp_path / "HR" / "cat.png", photo())
     network = checkpoint(tmp_path / "net.pth")
     few = ["--isotropic", "1", "--anisotropic", "--motion", "--noise", "9", "--jpeg", "--crop", "64"]

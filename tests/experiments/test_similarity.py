@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.probed import experiment_program
+from helpers.experiment_programs import experiment_program
 from helpers.small_evaluations import checkpoint, save
 from numpy.typing import NDArray
 from skimage import data
 from torch import Tensor, nn
 
+from common.brief_training import BRIEF
+from layer_similarity import Layers, cka, compare_layers, find_layers, unbiased_hsic
 from lmlt_arch.archs import ESC, LMLT
 from lmlt_arch.errors import UsageError
-from lmlt_arch.experiments.brief_training import BRIEF
-from lmlt_arch.experiments.similarity import Layers, cka, compare_layers, find_layers, unbiased_hsic
 
 Array = NDArray[np.float64]
 

@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.probed import Bordered, Stepped, experiment_program, nearest
+from helpers.experiment_programs import experiment_program
+from helpers.probed import Bordered, Stepped, nearest
 from helpers.small_evaluations import checkpoint, save
 from skimage import data
 from torch import Tensor, nn
 
-from lmlt_arch.archs import ESC, LMLT
-from lmlt_arch.errors import UsageError
-from lmlt_arch.experiments.brief_training import BRIEF, train_briefly
-from lmlt_arch.experiments.photographs import read_photographs
-from lmlt_arch.experiments.probed_networks import build_networks, unshift_windows, window_sizes
-from lmlt_arch.experiments.window_boundaries import (
+from common.brief_training import BRIEF, train_briefly
+from common.networks import build_networks, unshift_windows, window_sizes
+from common.photographs import read_photographs
+from common.window_errors import (
     MARGIN,
     Boundaries,
     Errors,
@@ -27,6 +26,8 @@ from lmlt_arch.experiments.window_boundaries import (
     find_errors,
     folded_map,
 )
+from lmlt_arch.archs import ESC, LMLT
+from lmlt_arch.errors import UsageError
 from lmlt_arch.inference.upscaler import from_pixels
 
 WINDOW = 8

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import runpy
+import importlib
 from collections.abc import Callable
-from pathlib import Path
+from types import ModuleType
 
 
-def program(repo_root: Path, name: str) -> Callable[[list[str]], int]:
+def experiment_program(name: str) -> ModuleType:
+    """The program of that name in `scripts/experiments`, which is on pytest's `pythonpath`."""
+    return importlib.import_module(name)
+
+
+def program(name: str) -> Callable[[list[str]], int]:
     """The `main` of a program, which takes a command line."""
-    names = runpy.run_path(str(repo_root / "scripts/experiments" / f"{name}.py"))
-    main: Callable[[list[str]], int] = names["main"]
+    main: Callable[[list[str]], int] = experiment_program(name).main
     return main

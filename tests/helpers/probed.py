@@ -1,27 +1,9 @@
-"""Networks with known answers, and the programs that look for them."""
+"""Networks with known answers."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import torch
 from torch import Tensor, nn
-
-REPO = Path(__file__).resolve().parents[2]
-
-
-def experiment_program(name: str) -> ModuleType:
-    """The program of that name in `scripts/experiments`, imported."""
-    spec = importlib.util.spec_from_file_location(name, REPO / "scripts" / "experiments" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def nearest(images: Tensor, scale: int) -> Tensor:

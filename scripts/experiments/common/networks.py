@@ -1,4 +1,4 @@
-"""The networks of an experiment: any that `lmlt profile` takes, of one scale."""
+"""The networks of an experiment: any that `lmlt profile` takes, all of one scale."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Networks:
 
     Attributes:
         scale: output size over input size, of all of them.
-        by_name: by the name they bear in tables and pictures.
+        by_name: by their names in tables and pictures.
     """
 
     scale: int
@@ -33,7 +33,7 @@ class Networks:
 
 
 def add_model_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """The options that `build_networks` is given."""
+    """The options that `build_networks` takes."""
     parser.add_argument(
         "--model",
         action="append",
@@ -58,7 +58,7 @@ def build_networks(texts: Sequence[str], unshifted: Collection[str], device: tor
     Raises:
         UsageError: nothing of that kind, different scales, or nothing to unshift.
         FileNotFoundError: no such file.
-        CheckpointError: a file of a network that nothing here knows.
+        CheckpointError: a file of an unknown network.
     """
     subjects = find_subjects(texts)
     scale = common_scale(subjects)

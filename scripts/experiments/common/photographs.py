@@ -1,12 +1,14 @@
-"""Photographs for an experiment, with the small images that networks upscale."""
+"""The photographs of an experiment: ground truth and the small images that networks upscale."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
+from lmlt_arch.errors import DataError
 from lmlt_arch.evaluation.benchmark.datasets import find_dataset
 from lmlt_arch.evaluation.pairs import read_pair
 from lmlt_arch.inference.upscaler import from_pixels
@@ -24,7 +26,7 @@ class Photograph(NamedTuple):
 
 
 def add_data_options(parser: argparse.ArgumentParser, *, images: int) -> None:
-    """The options that `read_photographs` is given."""
+    """The options that `read_photographs` takes."""
     parser.add_argument(
         "--data",
         type=Path,
@@ -61,3 +63,21 @@ def read_photographs(folder: Path, scale: int, limit: int = 0) -> list[Photograp
         assert gt is not None
         photographs.append(Photograph(item.name, from_pixels(lq), from_pixels(gt)))
     return photographs
+
+
+def large_enough(photographs: Sequence[Photograph], side: int, folder: Path) -> list[Photograph]:
+    """Those whose small image has `side` pixels on each side or more.
+
+    Raises:
+        DataError: none has; the message names `folder`.
+    """
+    large = [photograph for photograph in photographs if min(photograph.lq.shape[1:]) >= side]
+    if not large:
+        raise DataError(f"{folder}: no image has {side} input pixels on each side; give a smaller --size")
+    return large
+
+
+def middle_crop(lq: Tensor, side: int) -> Tensor:
+    """(3, h, w) to (3, side, side)."""
+    top, left = ((length - side) // 2 for length in lq.shape[1:])
+    return lq[:, top : top + side, left : left + side]

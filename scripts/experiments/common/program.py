@@ -1,4 +1,4 @@
-"""What the programs in `scripts/experiments/` share: where results go, and how errors are told."""
+"""The command line of an experiment: common arguments, output files, error messages."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lmlt_arch.checkpoints.load import CheckpointError
-from lmlt_arch.data.images import ImageError
-from lmlt_arch.errors import DataError, UsageError, shortage
+from lmlt_arch.errors import LmltError, shortage
 from lmlt_arch.evaluation.figures import to_png
 from lmlt_arch.evaluation.models import choose_device, describe_environment
 from lmlt_arch.evaluation.outputs import check_outputs, with_endings
 from lmlt_arch.evaluation.profile.plot import check_plots
-from lmlt_arch.files import OutputError, make_folder, write_atomic
-from lmlt_arch.metrics import MetricError
+from lmlt_arch.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,10 +25,10 @@ _OF_TRAIN = ("basicsr", "pydantic", "yaml")
 
 
 class Outcome(NamedTuple):
-    """What an experiment found.
+    """The results of an experiment.
 
     Attributes:
-        result: its figures, in types that JSON knows.
+        result: its figures, in types that JSON has.
         summary: the answer in a few lines, for the terminal.
         figure: the picture.
     """
@@ -42,10 +39,10 @@ class Outcome(NamedTuple):
 
 
 def make_parser(name: str, description: str) -> argparse.ArgumentParser:
-    """A command line with what all experiments have.
+    """A command line with the arguments that all experiments have.
 
     Args:
-        name: of the experiment, which its files bear.
+        name: of the experiment and of its files.
         description: what question it answers, how, and how to read the result.
     """
     parser = argparse.ArgumentParser(
@@ -90,15 +87,15 @@ def run_experiment(
         result = {"environment": describe_environment(args.device), **outcome.result}
         write_atomic(paths[0], (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
         write_atomic(paths[1], picture)
-    except UsageError as error:
+    except LmltError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_status
     except ModuleNotFoundError as error:
         if error.name not in _OF_TRAIN:
             raise
         print(f"{parser.prog}: error: needs {error.name}: pip install 'basicsr-lmlt[train]'", file=sys.stderr)
         return 2
-    except (CheckpointError, DataError, ImageError, MetricError, OutputError, OSError) as error:
+    except OSError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:

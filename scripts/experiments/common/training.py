@@ -1,4 +1,4 @@
-"""Training runs of experiments: BasicSR's, by torchrun, each from an option file of its own."""
+"""Training runs of experiments: BasicSR by torchrun, each run with an option file of its own."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Trainer:
         if self.processes > 1:
             command += ["--launcher", "pytorch"]
         hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.device.type == "cpu" else {}
-        root = str(Path(__file__).resolve().parents[2])
+        root = str(Path(__file__).resolve().parents[3])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         with log.open("ab") as output, _sigterm_as_exit():
             process = subprocess.Popen(
@@ -158,7 +158,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def schedule_of(args: argparse.Namespace) -> Schedule:
-    """What was typed about the length of the training.
+    """The schedule that the arguments ask for.
 
     Raises:
         UsageError: a number below 1, a seed twice, or no such folder.
@@ -190,7 +190,7 @@ def spread_of(values: Sequence[float]) -> Options:
 
 
 def plus_minus(spread: Mapping[str, Any], digits: int, *, sign: str = "") -> str:
-    """What `spread_of` found, for tables."""
+    """The text of a `spread_of` in tables."""
     deviation = "" if spread["std"] is None else f" ± {spread['std']:.{digits}f}"
     return f"{spread['mean']:{sign}.{digits}f}{deviation}"
 
@@ -248,7 +248,7 @@ def build(options: Options) -> torch.nn.Module:
 def run_options(
     base: Options, schedule: Schedule, *, name: str, seed: int, meta_info: Path | None = None
 ) -> Options:
-    """The options of one run: nothing but the name and the network tells runs of one seed apart.
+    """The options of one run: runs of one seed differ in the name and the network alone.
 
     Initial weights follow the seed, and so do order, crops and turns of the training images, whatever the
     network is.
@@ -257,7 +257,7 @@ def run_options(
         base: of the option file.
         schedule: what all runs have in common.
         name: of the run.
-        seed: of everything drawn.
+        seed: of everything random.
         meta_info: file that lists which of the photographs to take; None for all.
     """
     options = copy.deepcopy(base)

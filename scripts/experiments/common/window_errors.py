@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from common.statistics import Interval, bootstrap
 from lmlt_arch.archs.common.padding import mirror_pad
 from lmlt_arch.evaluation.models import full_precision
-from lmlt_arch.experiments.interval import Interval, bootstrap
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

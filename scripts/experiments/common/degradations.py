@@ -1,4 +1,4 @@
-"""Known degradations: how ground truth becomes LQ, one step of each kind at a chosen strength."""
+"""Degradations of chosen strength: ground truth is blurred, shrunk and corrupted, one step of each kind."""
 
 from __future__ import annotations
 

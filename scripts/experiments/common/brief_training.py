@@ -1,4 +1,4 @@
-"""Small networks trained briefly and alike, where nobody has trained ones of a kind at hand."""
+"""Short trainings of small networks, all with the same data and schedule."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from common.networks import unshift_windows
+from common.photographs import Photograph
 from lmlt_arch.errors import DataError, UsageError
 from lmlt_arch.evaluation.profile.subjects import Padded
-from lmlt_arch.experiments.photographs import Photograph
-from lmlt_arch.experiments.probed_networks import unshift_windows
 from lmlt_arch.files import write_atomic
 from lmlt_arch.hook import finder
 
@@ -119,7 +119,7 @@ def _options(name: str, scale: int, iterations: int, folder: Path, device: torch
         "world_size": 1,
         "is_train": True,
         "network_g": {**network, _SCALE_KEYS[network["type"]]: scale},
-        # Where SIGTERM leaves a checkpoint, which nobody needs here.
+        # SIGTERM leaves a checkpoint there, which is not used.
         "path": dict.fromkeys(("experiments_root", "models", "training_states"), str(folder)),
         "train": {
             "total_iter": iterations,
@@ -144,24 +144,24 @@ def _batches(
     large = [photograph for photograph in photographs if min(photograph.lq.shape[1:]) >= patch]
     if not large:
         raise DataError(f"no photograph to train on has {patch * scale} pixels on each side")
-    return _draw(large, scale, batch, patch, torch.Generator().manual_seed(seed))
+    return _sample(large, scale, batch, patch, torch.Generator().manual_seed(seed))
 
 
-def _draw(
+def _sample(
     photographs: Sequence[Photograph], scale: int, batch: int, patch: int, generator: torch.Generator
 ) -> Iterator[dict[str, Tensor]]:
     """Random patches, flipped and turned at random."""
 
-    def draw(count: int) -> int:
+    def sample(count: int) -> int:
         return int(torch.randint(count, (), generator=generator))
 
     while True:
         lqs: list[Tensor] = []
         gts: list[Tensor] = []
         for _ in range(batch):
-            _, lq, gt = photographs[draw(len(photographs))]
-            top, left = (draw(length - patch + 1) for length in lq.shape[1:])
-            turns, flip = draw(4), draw(2)
+            _, lq, gt = photographs[sample(len(photographs))]
+            top, left = (sample(length - patch + 1) for length in lq.shape[1:])
+            turns, flip = sample(4), sample(2)
             for image, factor, images in ((lq, 1, lqs), (gt, scale, gts)):
                 y, x, side = top * factor, left * factor, patch * factor
                 turned = image[:, y : y + side, x : x + side].rot90(turns, (1, 2))

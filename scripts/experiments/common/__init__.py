@@ -1,0 +1,3 @@
+"""What several experiments share."""
+
+from __future__ import annotations
