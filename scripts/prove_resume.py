@@ -50,7 +50,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="of the data loader (default: 2)")
     args = parser.parse_args()
 
-    draw = random.Random(args.seed)
+    rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         _write_images(work / "images")
@@ -65,7 +65,7 @@ def main() -> int:
                 references[model] = _ending(whole, model), _losses(log)
             interrupted = work / f"{model}_{number}"
             # After the first checkpoint: before it, there is nothing to resume from.
-            moment = draw.randrange(SAVE_EVERY + 1, ITERATIONS), draw.random() * 0.2
+            moment = rng.randrange(SAVE_EVERY + 1, ITERATIONS), rng.random() * 0.2
             _run(options, interrupted, kill_at=moment)
             log = _run(options, interrupted, "--auto_resume")
             ending, losses = references[model]
@@ -83,9 +83,9 @@ def main() -> int:
 
 def _write_images(folder: Path) -> None:
     folder.mkdir()
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for number in range(IMAGES):
-        coarse = Image.fromarray(draw.integers(0, 256, (9, 11, 3), dtype=np.uint8))
+        coarse = Image.fromarray(rng.integers(0, 256, (9, 11, 3), dtype=np.uint8))
         coarse.resize((110, 100), Image.Resampling.BICUBIC).save(folder / f"{number:02}.png")
 
 

@@ -1,4 +1,4 @@
-"""The README as a page of the site, so that nothing is told twice.
+"""The README as a page of the site, so that nothing is written twice.
 
 Pages link to it as readers of the repository do (`../README.md#upscale`), and it to pages (`docs/index.md`).
 """

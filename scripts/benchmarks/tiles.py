@@ -1,6 +1,6 @@
 """Do tiles cost quality? PSNR of whole images and of tiles, on photographs.
 
-  python scripts/benchmark_tiles.py --model LMLT_tiny_x4.pth
+  python scripts/benchmarks/tiles.py --model LMLT_tiny_x4.pth
 
 makes small images of photographs (those of scikit-image, or --data), upscales each whole and in tiles, and
 prints what tiles lose against ground truth (PSNR on Y) and how far they are from the whole image. The row

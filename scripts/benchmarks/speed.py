@@ -1,9 +1,9 @@
 """How much faster than the same networks written down plainly, and in how much less memory?
 
-  python scripts/benchmark_speed.py --threads 2
-  python scripts/benchmark_speed.py --model LMLT_tiny LMLT --scale 2 4 --batch 1 8 --backend compile -o speed
-  python scripts/benchmark_speed.py --device cuda --dtype bf16 --batch 1 8 --attn auto SDPA --backend graph
-  python scripts/benchmark_speed.py --device cuda --dtype bf16 --batch 64 --training
+  python scripts/benchmarks/speed.py --threads 2
+  python scripts/benchmarks/speed.py --model LMLT_tiny LMLT --scale 2 4 --batch 1 8 --backend compile -o speed
+  python scripts/benchmarks/speed.py --device cuda --dtype bf16 --batch 1 8 --attn auto SDPA --backend graph
+  python scripts/benchmarks/speed.py --device cuda --dtype bf16 --batch 64 --training
 
 The plain reference (tests/reference: NCHW, eager, attention with its whole score matrix) and this
 package's networks have the same weights and see the same images, in turns, in one process. First they must
@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +38,6 @@ from lmlt_arch import archs
 from lmlt_arch.archs import PRESETS, SRNetwork
 from lmlt_arch.cli.progress import progress_bar
 from lmlt_arch.evaluation.complexity import complexity
-from lmlt_arch.evaluation.figures import new_figure, to_png
 from lmlt_arch.evaluation.models import describe_environment, full_precision
 from lmlt_arch.evaluation.profile.peak_memory import can_measure, peak_above_idle
 from lmlt_arch.evaluation.profile.subjects import find_subject
@@ -46,8 +45,9 @@ from lmlt_arch.evaluation.profile.timing import describe_problem, run_once
 from lmlt_arch.files import write_atomic
 from lmlt_arch.inference.runner import DTYPES, ExportedRunner, NetworkRunner, choose_device
 from realsr.degradation import precision
+from speed_report import Row, draw, to_markdown
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
+TESTS = Path(__file__).resolve().parents[2] / "tests"
 PLAIN = {"LMLT": "lmlt", "ESC": "esc", "ESCFP": "esc_fp", "ESCReal": "esc_real"}
 NETWORKS = tuple(name for name, preset in PRESETS.items() if preset.arch in PLAIN and name != "ESC_XL")
 # graph: as `lmlt upscale` runs sizes that come again, on a GPU.
@@ -73,32 +73,6 @@ class Work(NamedTuple):
         return f"{self.model} x{self.scale}, batch {self.batch}" + (
             ", training step" if self.training else ""
         )
-
-
-class Row(NamedTuple):
-    """What was measured of one side.
-
-    Attributes:
-        work: what ran.
-        side: `plain`, or what it is compared with.
-        seconds: median.
-        ratio: median, least and largest of plain's time over this one's.
-        memory: bytes above idle.
-        recorded: seconds as a CUDA graph, median.
-        matrix_share: of the rate that matrix work reaches here.
-        copy_share: of the rate of copies.
-        problem: why there is nothing of all that.
-    """
-
-    work: str
-    side: str
-    seconds: float | None = None
-    ratio: tuple[float, float, float] | None = None
-    memory: int | None = None
-    recorded: float | None = None
-    matrix_share: float | None = None
-    copy_share: float | None = None
-    problem: str | None = None
 
 
 class Bench:
@@ -159,7 +133,7 @@ class Bench:
         return step
 
     def sides(self, work: Work) -> list[str]:
-        """What to compare."""
+        """The sides to compare."""
         if work.model == SWINIR:
             return ["BasicSR"]
         ours = [f"ours {attn}" if attn != "auto" else "ours" for attn in self.args.attn]
@@ -167,7 +141,7 @@ class Bench:
         return ["plain", *ours, *backends]
 
     def peak(self, work: Work, side: str) -> int | None:
-        """Bytes above idle, on a CPU of a process of its own; None where that cannot be told."""
+        """Bytes above idle, on a CPU of a process of its own; None where it cannot be measured."""
         if self.device.type == "cuda":
             return self._peak_on_gpu(work, side)
         if not can_measure() or work.training:
@@ -340,55 +314,6 @@ def check(work: Work, side: str, output: Tensor, expected: Tensor, tolerance: fl
     error = float((output.to(expected.device) - expected).abs().max()) / reach
     if not error <= tolerance:
         raise SystemExit(f"{work.text}: {side} differs by {error:.2g} of the output's range")
-
-
-def to_markdown(rows: Sequence[Row]) -> str:
-    """The table."""
-    lines = [
-        "| work | side | median, ms | plain's time over it (least to largest) | recorded, ms | peak, MiB"
-        " | share of plain's | of the matrix peak | of copies |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    plain: dict[str, int | None] = {row.work: row.memory for row in rows if row.side == "plain"}
-    for row in rows:
-        if row.problem or row.seconds is None:
-            lines.append(f"| {row.work} | {row.side} | {row.problem} | | | | | | |")
-            continue
-        ratio = "{:.2f} ({:.2f} to {:.2f})".format(*row.ratio) if row.ratio and row.side != "plain" else ""
-        memory = f"{row.memory / 2**20:.0f}" if row.memory else ""
-        base = plain.get(row.work)
-        share = f"{row.memory / base:.2f}" if row.memory and base and row.side != "plain" else ""
-        floor = [f"{100 * s:.0f}%" if s is not None else "" for s in (row.matrix_share, row.copy_share)]
-        recorded = to_milliseconds(row.recorded) if row.recorded else ""
-        cells = [row.work, row.side, to_milliseconds(row.seconds), ratio, recorded, memory, share, *floor]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def to_milliseconds(seconds: float) -> str:
-    """Three digits."""
-    milliseconds = 1000 * seconds
-    return f"{milliseconds:.{max(0, 3 - len(f'{milliseconds:.0f}'))}f}"
-
-
-def draw(rows: Sequence[Row]) -> bytes:
-    """Bars of the ratios, with the spread."""
-    works = list(dict.fromkeys(row.work for row in rows if row.ratio))
-    sides = list(dict.fromkeys(row.side for row in rows if row.ratio and row.side != "plain"))
-    figure = new_figure(9, 1 + 0.22 * len(works) * max(1, len(sides)))
-    axes = figure.subplots()
-    for number, side in enumerate(sides):
-        shown = [row for row in rows if row.side == side and row.ratio]
-        places = [works.index(row.work) + 0.8 * (number + 0.5) / len(sides) - 0.4 for row in shown]
-        ratios = [row.ratio for row in shown if row.ratio]
-        spread = [[m - low for m, low, _ in ratios], [high - m for m, _, high in ratios]]
-        axes.barh(places, [m for m, _, _ in ratios], 0.8 / len(sides), xerr=spread, label=side)
-    axes.axvline(1, color="black", linewidth=1)
-    axes.set(yticks=range(len(works)), yticklabels=works, xlabel="times faster than the plain reference")
-    axes.invert_yaxis()
-    axes.grid(axis="x", alpha=0.3)
-    axes.legend()
-    return to_png(figure, dpi=110)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -4,8 +4,8 @@ Both run in this process, in turn, on the same batches; the figures are medians 
 of the second stage gives network, discriminator, losses and degradation; the perceptual loss takes part only
 where VGG19's weights are at hand (--vgg).
 
-  python scripts/benchmark_realsr.py                                       small, for two CPU cores
-  python scripts/benchmark_realsr.py --full-size --batch 12 --repeats 50   as published, for a GPU
+  python scripts/benchmarks/realsr_training.py                                       small, for two CPU cores
+  python scripts/benchmarks/realsr_training.py --full-size --batch 12 --repeats 50   as published, for a GPU
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lmlt_arch.options import load_option_file
 
 install()
 
-OPTIONS = Path(__file__).resolve().parents[1] / "options"
+OPTIONS = Path(__file__).resolve().parents[2] / "options"
 SMALL = {"dim": 16, "pdim": 4, "n_blocks": 1, "conv_blocks": 1, "num_heads": 4, "window_size": 16}
 OURS, STOCK = "ESCRealGANModel", "RealESRGANModel"
 PHASES = ("degradation", "optimization")
@@ -108,9 +108,9 @@ def _batches(options: Mapping[str, Any], size: int, folder: Path) -> list[dict[s
     from basicsr.data import build_dataset
     from torch.utils.data import default_collate
 
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for number in range(2 * size):
-        coarse = Image.fromarray(draw.integers(0, 256, (50, 50, 3), dtype=np.uint8))
+        coarse = Image.fromarray(rng.integers(0, 256, (50, 50, 3), dtype=np.uint8))
         coarse.resize((400, 400), Image.Resampling.BICUBIC).save(folder / f"{number}.png", compress_level=1)
     section = {
         **options["datasets"]["train"],

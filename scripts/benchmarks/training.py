@@ -10,8 +10,8 @@ tests' oracle against our model and network: the same weights and batch, L1 loss
 Both sides of a comparison run in turn, in this process; what they compute is compared first. The figures are
 medians over the turns, with quartiles.
 
-  python scripts/benchmark_training.py data --photos FOLDER
-  python scripts/benchmark_training.py step --network LMLT_tiny ESC_light
+  python scripts/benchmarks/training.py data --photos FOLDER
+  python scripts/benchmarks/training.py step --network LMLT_tiny ESC_light
 """
 
 from __future__ import annotations
@@ -126,9 +126,9 @@ def benchmark_step(preset: str, args: argparse.Namespace) -> None:
         models = {STOCK: _model(preset, folder, plain=True), OURS: _model(preset, folder, **more)}
     for net in ("net_g", "net_g_ema"):
         getattr(models[OURS], net).load_state_dict(getattr(models[STOCK], net).state_dict())
-    draw = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     sides = {"lq": args.size, "gt": args.size * SCALE}
-    batch = {key: torch.rand(args.batch, 3, side, side, generator=draw) for key, side in sides.items()}
+    batch = {key: torch.rand(args.batch, 3, side, side, generator=generator) for key, side in sides.items()}
     steps = {side: partial(_step, model, batch) for side, model in models.items()}
     clock = time.process_time if args.cpu_time else time.perf_counter
     seconds = _in_turn(steps, args, clock)
@@ -162,7 +162,7 @@ def _model(preset: str, folder: str, *, plain: bool = False, **train: str) -> An
     found = PRESETS[preset]
     kind = f"Plain{found.arch}" if plain else found.arch
     if plain and kind not in ARCH_REGISTRY:
-        sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+        sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
         network = import_module("reference").NETWORKS[found.arch]
         ARCH_REGISTRY.register(type(kind, (network,), {}))
     opt = {

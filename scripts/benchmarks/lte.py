@@ -1,7 +1,7 @@
-"""How fast are networks of any scale decoded, and in how much memory?
+"""How fast do any-scale networks decode, and in how much memory?
 
-  python scripts/benchmark_lte.py
-  python scripts/benchmark_lte.py --model ESC_LTE.pth --size 1920x1080 --device cuda
+  python scripts/benchmarks/lte.py
+  python scripts/benchmarks/lte.py --model ESC_LTE.pth --size 1920x1080 --device cuda
 
 decodes features of one image to each size twice: as the paper's code does (so many queries at a time, each
 sampling its four neighbors from the maps of amplitudes, frequencies and coordinates), and by
@@ -27,7 +27,7 @@ from lmlt_arch import ESCLTE, load_model
 from lmlt_arch.archs import LTENetwork
 from lmlt_arch.inference.engine.memory import PeakMemory
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
+TESTS = Path(__file__).resolve().parents[2] / "tests"
 # Queries at a time: the evaluation setting of the paper's code.
 QUERIES = 30_000
 SIZES = ("192x128", "355x237", "640x360")
@@ -72,7 +72,7 @@ def main() -> None:
     torch.manual_seed(0)
     network = load_model(args.model) if args.model else ESCLTE()
     if not isinstance(network, LTENetwork):
-        parser.error(f"{args.model} is {type(network).__name__}, no network of any scale")
+        parser.error(f"{args.model} is {type(network).__name__}, not an any-scale network")
     network.to(device).eval()
     print(
         f"{device}, {torch.get_num_threads()} threads, scale {args.scale}, {args.queries} queries at a time"

@@ -1,7 +1,7 @@
 """What runs a network fastest here: PyTorch, onnxruntime or OpenVINO?
 
   lmlt export --model LMLT_tiny_x4.pth -o LMLT_tiny_x4.onnx
-  python scripts/benchmark_backends.py --model LMLT_tiny_x4.pth --onnx LMLT_tiny_x4.onnx
+  python scripts/benchmarks/backends.py --model LMLT_tiny_x4.pth --onnx LMLT_tiny_x4.onnx
 
 runs all in turns on the same image, checks that they agree, and prints medians and their ratio to PyTorch.
 """
