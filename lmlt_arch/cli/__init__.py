@@ -20,16 +20,22 @@ from lmlt_arch.cli import (
     raw,
     upscale,
 )
-from lmlt_arch.cli.streams import give_up_output, standard_streams
-from lmlt_arch.errors import shortage
-from lmlt_arch.files import OutputError
+from lmlt_arch.cli.streams import StandardOutputError, give_up_output, one_line, standard_streams
+from lmlt_arch.errors import EXIT_STATUS, FAILED, LmltError, explain
 from lmlt_arch.hook import checkout
 from lmlt_arch.version import __version__
+
+INTERRUPTED = 130
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command; subcommands load torch only when they run."""
-    parser = argparse.ArgumentParser(prog="lmlt", description="LMLT and ESC super-resolution for BasicSR.")
+    parser = argparse.ArgumentParser(
+        prog="lmlt",
+        description="LMLT and ESC super-resolution for BasicSR.",
+        epilog=EXIT_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"lmlt {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (
@@ -51,34 +57,43 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns its exit status (0 done, 1 failed, 2 usage, 130 interrupted)."""
+    """Run one subcommand; the only place where errors become a line on standard error.
+
+    Args:
+        argv: the arguments; None for those of the process.
+
+    Returns:
+        The exit status, see `lmlt_arch.errors.EXIT_STATUS`.
+    """
+    program = "lmlt"
     with standard_streams():
         try:
             try:
-                return _run(argv)
+                args = build_parser().parse_args(argv)
+                program = f"lmlt {args.command}"
+                checkout.see_as_torchrun()
+                status: int = args.run(args)
+                return status
             finally:
-                # Not later, when nobody could be told.
+                # Not when Python ends, which would report the loss of output without an exit status.
                 sys.stdout.flush()
         except BrokenPipeError:
-            # Whoever read the output has seen enough.
+            # The reader of the output has closed it.
             give_up_output()
-            return 1
-        except OutputError as error:
-            print(f"lmlt: error: {error}", file=sys.stderr)
-            give_up_output()
-            return 1
-        except KeyboardInterrupt:
-            print("lmlt: interrupted", file=sys.stderr)
-            return 130
-        except (MemoryError, OSError, RuntimeError) as error:
-            if (lacking := shortage(error)) is None:
+            return FAILED
+        except KeyboardInterrupt as error:
+            print(f"{program}: interrupted{f'; {error}' if str(error) else ''}", file=sys.stderr)
+            return INTERRUPTED
+        except Exception as error:
+            if (explanation := explain(error)) is None:
                 raise
-            print(f"lmlt: error: {lacking}", file=sys.stderr)
-            return 1
+            if isinstance(error, StandardOutputError):
+                give_up_output()
+            print(f"{program}: error: {_printable(error, explanation.sentence)}", file=sys.stderr)
+            return explanation.exit_status
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    args = build_parser().parse_args(argv)
-    checkout.see_as_torchrun()
-    status: int = args.run(args)
-    return status
+def _printable(error: Exception, sentence: str) -> str:
+    if isinstance(error, LmltError) and error.several_lines:
+        return "\n".join(map(one_line, sentence.splitlines()))
+    return one_line(sentence)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from lmlt_arch.errors import MissingPackageError, UsageError
 
 DESCRIPTION = """\
 Check an option file without training: its keys and values, the checkpoints it names, and its datasets
@@ -23,7 +24,7 @@ needs and the time that an iteration takes on this machine. Nothing but that pic
 
 checks it for torchrun --nproc_per_node=4 ... --launcher pytorch; without, for one process of its own.
 """
-EPILOG = "Exit status: 0 nothing wrong, 1 mistakes found, 2 usage, 130 interrupted."
+EPILOG = "Exit status: 1 if mistakes are found, else as for every command, see `lmlt --help`."
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -53,18 +54,11 @@ def run(args: argparse.Namespace) -> int:
     from importlib.util import find_spec
 
     if find_spec("basicsr") is None:
-        print(
-            "lmlt check: error: BasicSR is not installed; `lmlt doctor` says how to install it",
-            file=sys.stderr,
-        )
-        return 2
+        raise MissingPackageError("BasicSR is not installed; `lmlt doctor` says how to install it")
     if args.output is not None and args.output.suffix.lower() != ".png":
-        print(f"lmlt check: error: -o is the name of a PNG file; got {args.output}", file=sys.stderr)
-        return 2
+        raise UsageError(f"-o is the name of a PNG file; got {args.output}")
     if args.nproc < 1 or (args.launcher == "none" and args.nproc > 1):
-        print("lmlt check: error: --nproc is 1 or more, and 1 without a launcher", file=sys.stderr)
-        return 2
-    from lmlt_arch.files import OutputError
+        raise UsageError("--nproc is 1 or more, and 1 without a launcher")
     from lmlt_arch.hook import finder, patching
     from lmlt_arch.options import OptionError
 
@@ -73,9 +67,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         findings = _check(args)
     except OptionError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise
         findings = str(error).splitlines()
-    except OutputError as error:
-        findings = [str(error)]
     for finding in findings:
         print(finding)
     if findings:

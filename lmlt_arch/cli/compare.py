@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,6 @@ it is known, ground truth.
 SSIM (on Y, of the whole image) and maps of the errors. --html makes one page that needs nothing else: two
 versions with a divider to drag, zoom, metrics.
 """
-EPILOG = "Exit status: 0 done, 1 an image or a checkpoint could not be used, 2 usage, 130 interrupted."
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,7 +29,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "compare",
         help="see networks side by side: a picture for papers, or a page with a divider to drag",
         description=DESCRIPTION,
-        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
@@ -70,48 +67,44 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Compare, and write the picture, the page, or both."""
-    from lmlt_arch.checkpoints.load import CheckpointError
-    from lmlt_arch.data.images import ImageError
-    from lmlt_arch.data.listing import why_no_file
-    from lmlt_arch.errors import DataError, UsageError
+    from lmlt_arch.errors import UsageError
     from lmlt_arch.evaluation.compare.page import make_page
     from lmlt_arch.evaluation.compare.sheet import draw_sheets
     from lmlt_arch.evaluation.outputs import check_outputs
-    from lmlt_arch.files import OutputError, write_atomic
+    from lmlt_arch.files import write_atomic
 
-    try:
-        outputs = [path for path in (args.output, args.html) if path]
-        if not outputs:
-            raise UsageError("nowhere to write to: give -o OUT.png, --html OUT.html, or both")
-        if args.output and args.output.suffix.lower() != ".png":
-            raise UsageError(f"-o {args.output}: the picture is a PNG, so its name must end in .png")
-        if args.crops < 1 or (args.tile is not None and args.tile < 1) or not args.html_limit > 0:
-            raise UsageError("--crops, --tile and --html-limit must be above 0")
-        given = [*args.images, *(args.gt or [])]
-        check_outputs(outputs, given)
-        for path in given:
-            if not path.is_dir() and (reason := why_no_file(path)) is not None:
-                raise ImageError(f"{path} {reason}")
-            if args.html and any("\ud800" <= letter <= "\udfff" for letter in path.name):
-                raise ImageError(f"{path} has a name that is no UTF-8, as a page must be: rename it")
-        sheets = _compare(args)
-        if args.output:
-            write_atomic(args.output, draw_sheets(sheets))
-        if args.html:
-            page = make_page([comparison for comparison, _ in sheets], limit=int(args.html_limit * 1e6))
-            write_atomic(args.html, page)
-    except UsageError as error:
-        print(f"lmlt compare: error: {error}", file=sys.stderr)
-        return 2
-    except (CheckpointError, DataError, ImageError, OutputError, OSError) as error:
-        print(f"lmlt compare: error: {error}", file=sys.stderr)
-        return 1
+    outputs = [path for path in (args.output, args.html) if path]
+    if not outputs:
+        raise UsageError("nowhere to write to: give -o OUT.png, --html OUT.html, or both")
+    if args.output and args.output.suffix.lower() != ".png":
+        raise UsageError(f"-o {args.output}: the picture is a PNG, so its name must end in .png")
+    if args.crops < 1 or (args.tile is not None and args.tile < 1) or not args.html_limit > 0:
+        raise UsageError("--crops, --tile and --html-limit must be above 0")
+    given = [*args.images, *(args.gt or [])]
+    check_outputs(outputs, given)
+    _check_inputs(given, for_page=args.html is not None)
+    sheets = _compare(args)
+    if args.output:
+        write_atomic(args.output, draw_sheets(sheets))
+    if args.html:
+        page = make_page([comparison for comparison, _ in sheets], limit=int(args.html_limit * 1e6))
+        write_atomic(args.html, page)
     for comparison, _ in sheets:
         for version in comparison.versions:
             scores = f"  {version.scores.psnr:.2f} dB  {version.scores.ssim:.4f}" if version.scores else ""
             print(f"{comparison.name}  {version.name}{scores}")
     print(f"written: {', '.join(map(str, outputs))}")
     return 0
+
+
+def _check_inputs(paths: list[Path], *, for_page: bool) -> None:
+    from lmlt_arch.cli.inputs import check_file
+    from lmlt_arch.data.images import ImageError
+
+    for path in paths:
+        check_file(path)
+        if for_page and any("\ud800" <= letter <= "\udfff" for letter in path.name):
+            raise ImageError(f"{path} has a name that is no UTF-8, as a page must be: rename it")
 
 
 def _compare(args: argparse.Namespace) -> list[tuple[Comparison, list[Crop]]]:

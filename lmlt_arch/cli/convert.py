@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+from lmlt_arch.errors import UsageError
 
 SUFFIXES = (".pth", ".safetensors")
 # A last layer for more would hold nearly all of the weights.
@@ -17,7 +18,6 @@ it resizes the last layer, which is a start for training, not a trained network.
     .pth          a dict with the weights under the key that --as names
     .safetensors  weights only, with the network's name and arguments in the header
 """
-EPILOG = "Exit status: 0 done, 1 failed (no file is left), 2 usage, 130 interrupted."
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,7 +26,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "convert",
         help="write a checkpoint in another format or form",
         description=DESCRIPTION,
-        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", type=Path, metavar="IN", help=".pth or .safetensors")
@@ -71,11 +70,9 @@ def _usage_error(args: argparse.Namespace) -> str | None:
 def run(args: argparse.Namespace) -> int:
     """Convert and say how the outputs compare."""
     if mistake := _usage_error(args):
-        print(f"lmlt convert: error: {mistake}", file=sys.stderr)
-        return 2
+        raise UsageError(mistake)
 
-    from lmlt_arch.checkpoints.convert import ConversionError, Request, convert
-    from lmlt_arch.files import OutputError
+    from lmlt_arch.checkpoints.convert import Request, convert
 
     wrapper = args.wrapper or "params"
     request = Request(
@@ -87,11 +84,7 @@ def run(args: argparse.Namespace) -> int:
         bake=args.bake,
         network=args.network,
     )
-    try:
-        made = convert(request)
-    except (OSError, ValueError, ConversionError, OutputError) as error:
-        print(f"lmlt convert: error: {error}", file=sys.stderr)
-        return 1
+    made = convert(request)
     print(f"{args.output}: {made.metadata.name} {made.metadata.shown_scale}, ", end="")
     if made.exact:
         print(f"computes the same: largest difference {made.difference:.1e} of the largest value")

@@ -31,10 +31,6 @@ The option file may go beyond BasicSR in a section of its own, where everything 
     halo_prob: 0.2                        # oversharpening: halo_amount_range: [0.5, 2],
                                           # halo_sigma_range: [0.5, 2]
 """
-EPILOG = (
-    "Exit status: 0 done, 1 some image could not be used or nothing can be written, 2 usage or an unusable "
-    "option file, 130 interrupted."
-)
 DEVICES = ("cpu", "cuda")
 
 
@@ -44,7 +40,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "degrade",
         help="apply an option file's degradation to a folder of images",
         description=DESCRIPTION,
-        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", type=Path, metavar="FOLDER", help="folder of HR images")
@@ -64,32 +59,23 @@ def run(args: argparse.Namespace) -> int:
 
     from lmlt_arch.data.listing import look_through, passed_over
     from lmlt_arch.errors import UsageError
-    from lmlt_arch.files import OutputError
-    from lmlt_arch.options import OptionError
     from realsr.degrade_folder import Request, degrade_folder
 
     has_gpu = torch.cuda.is_available()
-    try:
-        if args.device == "cuda" and not has_gpu:
-            raise UsageError("torch finds no GPU here: leave --device out, or give --device cpu")
-        if args.tiles < 1:
-            raise UsageError(f"--tiles must be at least 1, not {args.tiles}")
-        report = degrade_folder(
-            Request(
-                source=args.source,
-                output=args.output,
-                option_file=args.opt,
-                seed=args.seed,
-                device=torch.device(args.device or ("cuda" if has_gpu else "cpu")),
-                tiles=args.tiles,
-            )
+    if args.device == "cuda" and not has_gpu:
+        raise UsageError("torch finds no GPU here: leave --device out, or give --device cpu")
+    if args.tiles < 1:
+        raise UsageError(f"--tiles must be at least 1, not {args.tiles}")
+    report = degrade_folder(
+        Request(
+            source=args.source,
+            output=args.output,
+            option_file=args.opt,
+            seed=args.seed,
+            device=torch.device(args.device or ("cuda" if has_gpu else "cpu")),
+            tiles=args.tiles,
         )
-    except (UsageError, OptionError) as error:
-        print(f"lmlt degrade: error: {error}", file=sys.stderr)
-        return 2
-    except (OutputError, OSError) as error:
-        print(f"lmlt degrade: error: {error}", file=sys.stderr)
-        return 1
+    )
     for note in passed_over(args.source, look_through(args.source).others):
         print(f"lmlt degrade: {note}", file=sys.stderr)
     if report.written:

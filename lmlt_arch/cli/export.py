@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from lmlt_arch.errors import UsageError
+
 SUFFIXES = (".onnx", ".pt2")
 DESCRIPTION = """\
 Write a network as a file that runs without this package. Batch, height and width are free; input and output
@@ -19,7 +21,6 @@ Networks of any scale (ESCLTE) take the height and width of the output as a seco
            for lmlt upscale, onnxruntime and others; needs pip install "basicsr-lmlt[export]"
     .pt2   for torch.export.load, which runs what the file says: load only files that you made yourself
 """
-EPILOG = "Exit status: 0 done, 1 failed (no file is left), 2 usage, 130 interrupted."
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,7 +29,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "export",
         help="write a network as ONNX or as a program of torch.export",
         description=DESCRIPTION,
-        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", type=Path, required=True, metavar="FILE", help=".pth or .safetensors")
@@ -41,25 +41,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Export, verify, and say how well the two agree."""
     if args.output.suffix.lower() not in SUFFIXES:
-        print(f"lmlt export: error: {args.output}: name it .onnx or .pt2", file=sys.stderr)
-        return 2
+        raise UsageError(f"{args.output}: name it .onnx or .pt2")
 
     from lmlt_arch.dtypes import DTYPES
-    from lmlt_arch.export.errors import ExportError
     from lmlt_arch.export.export import export_model
-    from lmlt_arch.files import OutputError
 
     def progress(step: str) -> None:
         if sys.stderr.isatty():
             print(f"lmlt export: {step}", file=sys.stderr)
 
-    try:
-        exported = export_model(
-            args.model, args.output, dtype=DTYPES[args.dtype], key=args.key, progress=progress
-        )
-    except (OSError, ValueError, ImportError, ExportError, OutputError) as error:
-        print(f"lmlt export: error: {error}", file=sys.stderr)
-        return 1
+    exported = export_model(
+        args.model, args.output, dtype=DTYPES[args.dtype], key=args.key, progress=progress
+    )
     metadata, found = exported.metadata, exported.agreement
     print(
         f"{args.output}: {metadata.name} {metadata.shown_scale}, {args.dtype}, "

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lmlt_arch.errors import explain
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `info` to the command."""
@@ -19,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def describe_file(path: Path, key: str | None) -> dict[str, Any]:
-    """What `lmlt info` prints of one file."""
+    """The network in a checkpoint, as `lmlt info` prints it."""
     from lmlt_arch.archs.presets import PRESETS, find_preset
     from lmlt_arch.checkpoints.load import describe_state, load_model
     from lmlt_arch.evaluation.complexity import multiply_adds
@@ -40,14 +42,16 @@ def describe_file(path: Path, key: str | None) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a description of each file; 1 if one could not be read."""
+    """Print a description of each file; the status is that of the first one that could not be read."""
     status = 0
     for path in args.files:
         try:
             found = describe_file(path, args.key)
-        except (OSError, ValueError) as error:
-            print(f"lmlt info: {error}", file=sys.stderr)
-            status = 1
+        except Exception as error:
+            if (explanation := explain(error)) is None:
+                raise
+            print(f"lmlt info: {explanation.sentence}", file=sys.stderr)
+            status = status or explanation.exit_status
             continue
         if args.json:
             print(json.dumps(found))

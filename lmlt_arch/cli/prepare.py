@@ -28,9 +28,6 @@ Gray images become RGB; opaque alpha is dropped. Damaged and transparent images,
 named at the end; until they are fixed or removed, meta info and LMDB are not written. Interrupted? The same
 command continues, and after a change of the images it works on the changed ones only.
 """
-EPILOG = (
-    "Exit status: 0 done, 1 some image could not be used or nothing can be written, 2 usage, 130 interrupted."
-)
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,7 +36,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "prepare",
         help="make sub-images, bicubic LR, meta info and LMDB for training",
         description=DESCRIPTION,
-        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", type=Path, metavar="FOLDER", help="folder of HR images")
@@ -103,8 +99,6 @@ def run(args: argparse.Namespace) -> int:
     from lmlt_arch.data.listing import look_through, passed_over
     from lmlt_arch.data.prepare.request import PrepareOptions
     from lmlt_arch.data.prepare.run import prepare
-    from lmlt_arch.errors import UsageError
-    from lmlt_arch.files import OutputError
 
     options = PrepareOptions(
         source=args.source,
@@ -125,15 +119,8 @@ def run(args: argparse.Namespace) -> int:
     )
     try:
         report = prepare(options)
-    except UsageError as error:
-        print(f"lmlt prepare: error: {error}", file=sys.stderr)
-        return 2
-    except (OutputError, OSError) as error:
-        print(f"lmlt prepare: error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
-        print("lmlt prepare: interrupted; the same command continues", file=sys.stderr)
-        return 130
+        raise KeyboardInterrupt("the same command continues") from None
     for note in passed_over(args.source, look_through(args.source).others):
         print(f"lmlt prepare: {note}", file=sys.stderr)
     _print_report(report, lmdb=args.lmdb, raw=args.raw)

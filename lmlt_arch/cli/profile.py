@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +22,7 @@ A network is named by a preset (LMLT_tiny, LMLT, LMLT_large, ESC, ESC_light, ESC
 ESC_Real_M), an option file (its network_g), a checkpoint of this package's networks or of any that spandrel
 knows, or basicsr:SwinIR-light, basicsr:EDSR-baseline. Combinations that do not run have a row that says why.
 """
-EPILOG = """\
-Other networks' files need the extra [spandrel], --plot needs [plots].
-Exit status: 0 done, 1 a file could not be used or written, 2 usage, 130 interrupted.
-"""
+EPILOG = "Other networks' files need the extra [spandrel], --plot needs [plots]."
 SIZE = re.compile(r"([1-9]\d*)x([1-9]\d*)")
 
 
@@ -72,40 +68,35 @@ def run(args: argparse.Namespace) -> int:
     """Profile, print, write."""
     import torch
 
-    from lmlt_arch.checkpoints.load import CheckpointError
-    from lmlt_arch.errors import DataError, UsageError
+    from lmlt_arch.cli.inputs import check_file
+    from lmlt_arch.errors import UsageError
     from lmlt_arch.evaluation.models import describe_environment
     from lmlt_arch.evaluation.outputs import check_outputs, with_endings
     from lmlt_arch.evaluation.profile.plot import check_plots, draw_plot, read_quality
     from lmlt_arch.evaluation.profile.tables import to_json, to_markdown
-    from lmlt_arch.files import OutputError, write_atomic
+    from lmlt_arch.files import write_atomic
 
-    try:
-        outputs = with_endings(args.output, (".md", ".json"))
-        written = [*outputs, *([args.plot] if args.plot else [])]
-        check_outputs(written, [args.quality] if args.quality else [])
-        if args.plot:
-            check_plots()
-        elif args.quality:
-            raise UsageError("--quality is for the picture: give --plot OUT.png too")
-        quality = read_quality(args.quality) if args.quality else None
-        rows, setting = _profile(args)
-        environment = describe_environment(setting.device)
-        if setting.device.type == "cuda":
-            environment["TF32 in convolutions"] = "yes" if torch.backends.cudnn.allow_tf32 else "no"
-        markdown = to_markdown(rows, setting, args.baseline, environment)
-        texts = (markdown, to_json(rows, setting, args.baseline, environment))
-        for path, text in zip(outputs, texts, strict=False):
-            write_atomic(path, text.encode())
-        print(markdown)
-        if args.plot:
-            write_atomic(args.plot, draw_plot(rows, quality))
-    except UsageError as error:
-        print(f"lmlt profile: error: {error}", file=sys.stderr)
-        return 2
-    except (CheckpointError, DataError, OutputError, OSError) as error:
-        print(f"lmlt profile: error: {error}", file=sys.stderr)
-        return 1
+    outputs = with_endings(args.output, (".md", ".json"))
+    written = [*outputs, *([args.plot] if args.plot else [])]
+    check_outputs(written, [args.quality] if args.quality else [])
+    if args.plot:
+        check_plots()
+    elif args.quality:
+        raise UsageError("--quality is for the picture: give --plot OUT.png too")
+    if args.quality:
+        check_file(args.quality)
+    quality = read_quality(args.quality) if args.quality else None
+    rows, setting = _profile(args)
+    environment = describe_environment(setting.device)
+    if setting.device.type == "cuda":
+        environment["TF32 in convolutions"] = "yes" if torch.backends.cudnn.allow_tf32 else "no"
+    markdown = to_markdown(rows, setting, args.baseline, environment)
+    texts = (markdown, to_json(rows, setting, args.baseline, environment))
+    for path, text in zip(outputs, texts, strict=False):
+        write_atomic(path, text.encode())
+    print(markdown)
+    if args.plot:
+        write_atomic(args.plot, draw_plot(rows, quality))
     if written:
         print(f"written: {', '.join(map(str, written))}")
     return 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
+
+from lmlt_arch.errors import MissingPackageError, UsageError
 
 DESCRIPTION = """\
 Make LMDB folders of raw pixels, which type: PairedCropDataset reads, from folders of images or from LMDBs
@@ -18,7 +19,6 @@ per pixel: 0.7 MB for a sub-image of 480 x 480.
 
 LQ files that have names of their own (0801x4.png) need --filename-tmpl '{}x4', as in the option file.
 """
-EPILOG = "Exit status: 0 done, 1 an image cannot be used or nothing can be written, 2 usage, 130 interrupted."
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,7 +27,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "raw",
         help="make LMDBs of raw pixels, for faster training data",
         description=DESCRIPTION,
-        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", type=Path, nargs="+", metavar="SOURCE", help="folder of images, or LMDB")
@@ -49,31 +48,20 @@ def run(args: argparse.Namespace) -> int:
     from importlib.util import find_spec
 
     from lmlt_arch.cli.progress import progress_bar
-    from lmlt_arch.data.images import ImageError
     from lmlt_arch.data.lmdb.raw_conversion import find_images, write_raw_lmdb
-    from lmlt_arch.data.lmdb.store import StoreError
-    from lmlt_arch.files import OutputError
 
     if find_spec("lmdb") is None:
-        return _fail("it needs the package lmdb: pip install lmdb", 2)
+        raise MissingPackageError("it needs the package lmdb: pip install lmdb")
     targets = [_target(source, args.output) for source in args.source]
     present = [target for target in targets if target.exists()]
     if len({*targets}) < len(targets):
-        return _fail("two sources would get the same name: give them different names, or one -o each", 2)
+        raise UsageError("two sources would get the same name: give them different names, or one -o each")
     if present and not args.overwrite:
-        return _fail(f"{present[0]} is there already: remove it, or give --overwrite", 2)
-    try:
-        found = [find_images(source, filename_tmpl=args.filename_tmpl) for source in args.source]
-    except (StoreError, OSError) as error:
-        return _fail(str(error), 2)
+        raise UsageError(f"{present[0]} is there already: remove it, or give --overwrite")
+    found = [find_images(source, filename_tmpl=args.filename_tmpl) for source in args.source]
     for target, images in zip(targets, found, strict=True):
-        try:
-            with progress_bar(target.name, "image", len(images)) as bar:
-                write_raw_lmdb(
-                    target, images, workers=args.workers, advance=bar.update, replace=args.overwrite
-                )
-        except (ImageError, OutputError, OSError) as error:
-            return _fail(str(error), 1)
+        with progress_bar(target.name, "image", len(images)) as bar:
+            write_raw_lmdb(target, images, workers=args.workers, advance=bar.update, replace=args.overwrite)
         print(f"{target}: {len(images)} images")
     print("In the option file: type: PairedCropDataset, io_backend: {type: lmdb}, and these folders.")
     return 0
@@ -82,8 +70,3 @@ def run(args: argparse.Namespace) -> int:
 def _target(source: Path, output: Path | None) -> Path:
     source = Path(os.path.normpath(source))
     return (output or source.parent) / f"{source.name.removesuffix('.lmdb')}_raw.lmdb"
-
-
-def _fail(message: str, status: int) -> int:
-    print(f"lmlt raw: error: {message}", file=sys.stderr)
-    return status

@@ -1,4 +1,4 @@
-"""Standard input, output and error as a command finds them: closed, full, or of few letters."""
+"""Standard input, output and error, which may be closed, full, or unable to encode a character."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from typing import Any, TextIO
 from lmlt_arch.files import OutputError
 
 
+class StandardOutputError(OutputError):
+    """Standard output that cannot be written."""
+
+
 class _Stream:
-    """A standard stream, all of it but what happens where it cannot be written."""
+    """A standard stream; subclasses say what happens where it cannot be written."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -26,16 +30,16 @@ class _Output(_Stream):
     """Standard output: what is printed is a result, and its loss an error."""
 
     def write(self, text: str) -> int:
-        with _told():
+        with _naming_output():
             return self._stream.write(text)
 
     def flush(self) -> None:
-        with _told():
+        with _naming_output():
             self._stream.flush()
 
 
 class _Errors(_Stream):
-    """Standard error: the work matters more than what is said of it."""
+    """Standard error: a message that cannot be printed does not stop the work."""
 
     def write(self, text: str) -> int:
         with suppress(OSError):
@@ -48,23 +52,23 @@ class _Errors(_Stream):
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _naming_output() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
+        raise StandardOutputError(f"cannot write to standard output: {error.strerror or error}") from error
 
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """Streams that can be relied on: closed ones are open to nowhere, and any name can be printed."""
+    """Replace the standard streams: closed ones lead nowhere, and any file name can be printed."""
     _open_closed()
     before = sys.stdout, sys.stderr
     for stream in before:
         if hasattr(stream, "reconfigure"):
-            # A name in other letters than a stream's is no reason to stop.
+            # A name that the stream's encoding lacks is no reason to stop.
             stream.reconfigure(errors="backslashreplace")
     sys.stdout, sys.stderr = _Output(sys.stdout), _Errors(sys.stderr)
     try:
@@ -86,8 +90,8 @@ def _open_closed() -> None:
 
 
 def give_up_output() -> None:
-    """Drop what standard output could not take: Python would complain again when it closes it."""
-    with suppress(OSError, ValueError):  # what stands in for it may have no number
+    """Drop what standard output could not take: Python would report it again when it closes the stream."""
+    with suppress(OSError, ValueError):  # a replacement may have no file descriptor
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

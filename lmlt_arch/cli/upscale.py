@@ -52,8 +52,6 @@ _SMALL = 4e6
 # Of a video, most that run together.
 _FRAMES = 8
 
-EPILOG = "Exit status: 0 all done, 1 some image could not be upscaled, 2 usage, 130 interrupted."
-
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `upscale` to the command."""
@@ -61,7 +59,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "upscale",
         help="upscale images, folders and videos with a trained network",
         description=DESCRIPTION,
-        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, pattern, or - for a list")
@@ -127,18 +124,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Upscale everything and name what could not be."""
-    from lmlt_arch.checkpoints.load import CheckpointError
-    from lmlt_arch.export.errors import ExportError
     from lmlt_arch.files import OutputError
 
     try:
         return _run(args)
-    except (CheckpointError, ExportError, ImportError, OSError, ValueError) as error:
-        print(f"lmlt upscale: error: {one_line(str(error))}", file=sys.stderr)
-        return 2
     except OutputError as error:
-        print(f"lmlt upscale: error: {error}; what is done is kept, start again to go on", file=sys.stderr)
-        return 1
+        raise type(error)(f"{error}; what is done is kept, start again to go on") from error
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ import torch
 from torch.export import ExportedProgram
 
 from lmlt_arch.checkpoints.metadata import NetworkMetadata
+from lmlt_arch.errors import MissingPackageError
 from lmlt_arch.export.errors import MISSING
 from lmlt_arch.export.onnx_runner import SIZE
 from lmlt_arch.version import __version__
@@ -30,7 +31,7 @@ def require_extra() -> None:
     """
     for needed in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(needed) is None:
-            raise ImportError(MISSING.format(name=needed))
+            raise MissingPackageError(MISSING.format(name=needed))
 
 
 def save_onnx(program: ExportedProgram, metadata: NetworkMetadata, path: Path) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lmlt_arch.checkpoints.metadata import NetworkMetadata
 from lmlt_arch.deprecation import warn_renamed
+from lmlt_arch.errors import MissingPackageError
 from lmlt_arch.export.errors import MISSING, ExportError
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class OnnxRunner:
         try:
             import onnxruntime
         except ImportError as error:
-            raise ImportError(MISSING.format(name="onnxruntime")) from error
+            raise MissingPackageError(MISSING.format(name="onnxruntime")) from error
         if not self._path.is_file():
             raise FileNotFoundError(f"no ONNX file at {self._path}")
         provider: Any = "CPUExecutionProvider"

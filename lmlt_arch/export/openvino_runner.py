@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lmlt_arch.errors import MissingPackageError
 from lmlt_arch.export.errors import ExportError
 from lmlt_arch.export.onnx_runner import OnnxRunner, first_line
 
@@ -35,7 +36,7 @@ class OpenVinoRunner:
         try:
             import openvino
         except ImportError as error:
-            raise ImportError(MISSING) from error
+            raise MissingPackageError(MISSING) from error
         described = OnnxRunner(path)
         if described.any_scale:
             raise ExportError(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from lmlt_arch.errors import shortage
+from lmlt_arch.errors import LmltError, explain
 from lmlt_arch.hook import checkout
 
 
@@ -17,26 +17,25 @@ def main(pipeline: str) -> None:
 
     Raises:
         SystemExit: BasicSR is not installed, something else has its name, the option file is wrong, or the
-            run met an error that explains itself or lacks room or open files.
+            run ends with an error that `lmlt_arch.errors.explain` explains.
     """
     # The folder of these launchers has the name of the package; without __init__.py it is not the package.
     spec = checkout.look_up()
     if wrong := checkout.what_is_wrong(spec):
         sys.exit(f"{wrong} `lmlt doctor` says how to install BasicSR.")
     run = _pipeline(pipeline, checkout.folder_of(spec))
-    # On a full disk, each line for the log file would print a traceback; the next checkpoint tells it in one.
+    # On a full disk, each line for the log file would print a traceback; the next checkpoint reports it once.
     logging.raiseExceptions = False
     try:
         run(str(Path.cwd()))
-    except _explained() as error:
+    except (LmltError, OSError, FloatingPointError) as error:
+        explanation = explain(error)
+        if explanation is None:
+            raise
         from basicsr.utils import get_root_logger
 
-        get_root_logger().error(str(error))
-        sys.exit(1)
-    except OSError as error:
-        if (lacking := shortage(error)) is None:
-            raise
-        sys.exit(f"error: {lacking}")
+        get_root_logger().error(explanation.sentence)
+        sys.exit(explanation.exit_status)
 
 
 def _pipeline(name: str, package: Path | None) -> Callable[[str], object]:
@@ -50,16 +49,3 @@ def _pipeline(name: str, package: Path | None) -> Callable[[str], object]:
         sys.exit(f"BasicSR in {package} has no {name}_pipeline. Start its own {name}.py instead.")
     run: Callable[[str], object] = getattr(module, f"{name}_pipeline")
     return run
-
-
-def _explained() -> tuple[type[Exception], ...]:
-    """Errors whose message says what is wrong and what to do: a traceback would only hide it."""
-    from lmlt_arch.checkpoints.load import CheckpointError
-    from lmlt_arch.data.datasets.guarded_reading import TrainingDataError
-    from lmlt_arch.data.images import ImageError
-    from lmlt_arch.data.listing import DatasetError
-    from lmlt_arch.files import OutputError
-    from lmlt_arch.metrics import MetricError
-
-    ours = (CheckpointError, DatasetError, ImageError, MetricError, OutputError, TrainingDataError)
-    return (*ours, FileNotFoundError, FloatingPointError)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lmlt_arch.archs import LTENetwork, SRNetwork
 from lmlt_arch.checkpoints.load import CheckpointError, check_finite, load_model
+from lmlt_arch.errors import UsageError
 from lmlt_arch.inference.engine.graphs import GraphedNetwork
 from lmlt_arch.inference.engine.memory import bytes_per_pixel
 from lmlt_arch.inference.engine.shared_averages import SharedStatistics
@@ -212,10 +213,10 @@ def choose_dtype(name: str) -> torch.dtype:
     """The precision of a name.
 
     Raises:
-        ValueError: no such precision.
+        UsageError: no such precision.
     """
     if name not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {name!r}")
+        raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, got {name!r}")
     return DTYPES[name]
 
 
@@ -223,7 +224,7 @@ def choose_device(name: str) -> torch.device:
     """The device of a name; `auto` is the first GPU, else Apple's, else the CPU.
 
     Raises:
-        ValueError: no such device here.
+        UsageError: no such device here.
     """
     if name == "auto":
         places = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -234,7 +235,7 @@ def choose_device(name: str) -> torch.device:
     except Exception as error:
         # An unknown word, a GPU that is not there, torch without CUDA: each has an error of its own.
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"device {name!r} cannot be used here ({reason}): try --device cpu") from error
+        raise UsageError(f"device {name!r} cannot be used here ({reason}): try --device cpu") from error
     return device
 
 
@@ -262,21 +263,21 @@ def load_runner(
         CheckpointError: not a checkpoint of this package's networks, or its weights are not finite.
         ExportError: an ONNX file that cannot be run.
         ImportError: the backend is not installed.
-        ValueError: no such device or precision, or an option that an ONNX file does not have.
+        UsageError: no such device or precision, or an option that an ONNX file does not have.
     """
     chosen = choose_device(device)
     if backend not in (None, *BACKENDS):
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+        raise UsageError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     precision = choose_dtype(dtype)
     if Path(path).suffix.lower() == ".onnx":
         if key is not None or compile or dtype != "fp32":
-            raise ValueError(f"{path}: an ONNX file is as it was exported: leave out key, dtype and compile")
+            raise UsageError(f"{path}: an ONNX file is as it was exported: leave out key, dtype and compile")
         if backend == "openvino" and device not in ("auto", "cpu"):
-            raise ValueError(f"OpenVINO computes on the CPU here, not on {device!r}")
+            raise UsageError(f"OpenVINO computes on the CPU here, not on {device!r}")
         place = torch.device("cpu") if backend == "openvino" else chosen
         return ExportedRunner(Path(path), place, backend=backend or BACKENDS[0])
     if backend is not None:
-        raise ValueError(f"{path}: {backend} runs .onnx files: make one with `lmlt export`")
+        raise UsageError(f"{path}: {backend} runs .onnx files: make one with `lmlt export`")
     if Path(path).suffix.lower() == ".pt2":
         raise CheckpointError(f"{path}: such a file can run code; give the checkpoint, or export it as .onnx")
     network = load_model(path, key=key)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lmlt_arch.errors import LmltError
+from lmlt_arch.errors import LmltError, MissingPackageError
 
 Pixels = NDArray[np.uint8]
 
@@ -24,6 +24,10 @@ NAMES = {"calculate_lpips": "lpips", "calculate_dists": "dists"}
 
 class MetricError(LmltError, RuntimeError):
     """A measure that cannot be had on this machine; the message says what is missing."""
+
+
+class MissingMetricError(MetricError, MissingPackageError):
+    """A metric whose package is not installed."""
 
 
 def calculate_pyiqa(
@@ -77,7 +81,7 @@ def _measure(name: str, device: str) -> Any:
     try:
         import pyiqa
     except ModuleNotFoundError as error:
-        raise MetricError(
+        raise MissingMetricError(
             f"{name} comes from pyiqa, which is not installed: pip install 'basicsr-lmlt[metrics]'"
         ) from error
     if name not in pyiqa.list_models():

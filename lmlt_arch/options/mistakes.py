@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from lmlt_arch.errors import LmltError
+from lmlt_arch.errors import USAGE, LmltError
 
 Place = tuple[str | int, ...]
 Lines = Mapping[Place, int]
@@ -38,6 +38,9 @@ class Mistake(NamedTuple):
 
 class OptionError(LmltError, ValueError):
     """Options that cannot be used; the message names every mistake, one a line, with place and fix."""
+
+    exit_status = USAGE
+    several_lines = True
 
     def __init__(
         self, mistakes: str | Iterable[Mistake], file: Path | None = None, lines: Lines | None = None

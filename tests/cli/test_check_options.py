@@ -169,9 +169,12 @@ def test_files_that_are_no_option_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, message: str
 ) -> None:
     path = tmp_path / "options.yml"
-    if content is not None:
+    if content is None:
+        assert check(path) == 2
+        (found,) = capsys.readouterr().err.splitlines()
+    else:
         path.write_text(content)
-    (found,) = findings(path, capsys)
+        (found,) = findings(path, capsys)
     assert str(path) in found
     assert message in found
 

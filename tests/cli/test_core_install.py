@@ -55,7 +55,7 @@ COMMANDS: list[tuple[list[str], int, str]] = [
     (["profile", "--model", "basicsr:SwinIR-light", "--size", "64x64"], 2, "basicsr-lmlt[train]"),
     (["profile", "--model", "net.pth", "--plot", "p.png"], 2, "basicsr-lmlt[plots]"),
     (["convert", "net.pth", "-o", "net.safetensors"], 0, "computes the same"),
-    (["export", "--model", "net.pth", "-o", "net.onnx"], 1, "basicsr-lmlt[export]"),
+    (["export", "--model", "net.pth", "-o", "net.onnx"], 2, "basicsr-lmlt[export]"),
     (["info", "net.pth"], 0, "LMLT"),
     (["--help"], 0, "upscale"),
 ]

@@ -166,7 +166,7 @@ def test_folders_with_names_of_their_own_become_raw_lmdbs(
     assert "is there already: remove it, or give --overwrite" in capsys.readouterr().err
     assert main(["raw", str(lq), "--filename-tmpl", "{}x4"]) == 2
     assert "is not named as --filename-tmpl '{}x4' says" in capsys.readouterr().err
-    assert main(["raw", str(made)]) == 2
+    assert main(["raw", str(made)]) == 1
     assert "holds raw pixels" in capsys.readouterr().err
     assert main(["raw", str(tmp_path / "nowhere")]) == 2
     assert "no such folder" in capsys.readouterr().err

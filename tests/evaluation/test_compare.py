@@ -196,13 +196,13 @@ def test_what_cannot_be_compared_is_said_in_one_line(
         ([*base, *out, "--device", "cuda:99"], 2, "device 'cuda:99' cannot be used here"),
         ([*base, *out, "--device", "toaster"], 2, "device 'toaster' cannot be used here"),
         ([str(cut), *out, "--model", net], 1, f"{cut} is damaged or not an image"),
-        ([str(tmp_path), *out, "--model", net], 1, f"{tmp_path} cannot be read: Is a directory"),
+        ([str(tmp_path), *out, "--model", net], 2, f"{tmp_path} cannot be read: Is a directory"),
         (
             [str(tmp_path / "no.png"), *out, "--model", net],
-            1,
+            2,
             "no.png cannot be read: No such file or directory",
         ),
-        ([image, *out, "--model", str(tmp_path / "no.pth")], 1, "no checkpoint at"),
+        ([image, *out, "--model", str(tmp_path / "no.pth")], 2, "no checkpoint at"),
         ([image, *out, "--model", str(cut)], 1, "damaged"),
         ([image, *out, "--model", "=x"], 2, "--model =x: give FILE or NAME=FILE"),
         ([image, *out, "--model", str(broken)], 1, f"{broken}: the network's output is not finite"),
@@ -236,7 +236,7 @@ def test_folder_without_permission(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_a_pipe_is_not_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    assert main(["compare", str(tmp_path / "pipe.png"), "--model", "net.pth", "-o", "out.png"]) == 1
+    assert main(["compare", str(tmp_path / "pipe.png"), "--model", "net.pth", "-o", "out.png"]) == 2
     assert "pipe.png is a pipe, not a file" in capsys.readouterr().err
 
 

@@ -338,7 +338,7 @@ def test_what_cannot_be_profiled_is_said_in_one_line(
         cases.insert(
             0, ([*read, tmp_path / "no.json"], 1, "no.json is no JSON that lmlt benchmark wrote, with PSNR")
         )
-        cases.insert(0, ([*read, tmp_path / "absent.json"], 1, "absent.json cannot be read: No such file"))
+        cases.insert(0, ([*read, tmp_path / "absent.json"], 2, "absent.json cannot be read: No such file"))
     for arguments, status, message in cases:
         if "pip install 'basicsr-lmlt[plots]'" in message:
             monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -313,39 +313,39 @@ def bad_inputs() -> Iterator[tuple[str, Callable[[Path], Any], list[str], int, s
     )
     yield "no network", nothing, [*ok, "--model", "none.pth"], 2, "no checkpoint at none.pth"
     yield "network is a folder", nothing, [*ok, "--model", "in"], 2, "no checkpoint at in"
-    yield "image as network", nothing, [*ok, "--model", "in/b.jpg"], 2, "in/b.jpg: damaged"
-    yield "truncated network", cut("net.pth", "net.pth", 5000), [*ok, *model], 2, "net.pth: damaged"
-    yield "empty network", write("net.pth", ""), [*ok, *model], 2, "net.pth: damaged"
+    yield "image as network", nothing, [*ok, "--model", "in/b.jpg"], 1, "in/b.jpg: damaged"
+    yield "truncated network", cut("net.pth", "net.pth", 5000), [*ok, *model], 1, "net.pth: damaged"
+    yield "empty network", write("net.pth", ""), [*ok, *model], 1, "net.pth: damaged"
     yield (
         "another network",
         weights(lambda c: {"params": {"conv.weight": torch.ones(1)}}),
         [*ok, *model],
-        2,
+        1,
         "not a",
     )
     yield (
         "training state",
         weights(lambda c: {"iter": 3, "optimizers": []}),
         [*ok, *model],
-        2,
+        1,
         "training state",
     )
-    yield "weights that are nan", weights(nan), [*ok, *model], 2, "not finite"
+    yield "weights that are nan", weights(nan), [*ok, *model], 1, "not finite"
     yield (
         "missing weights",
         weights(lambda c: {"params": without_last(c)}),
         [*ok, *model],
-        2,
+        1,
         "incomplete|changed",
     )
     yield (
         "malicious",
         weights(lambda c: {"params": Malicious()}),
         [*ok, *model],
-        2,
+        1,
         "would run code is never loaded",
     )
-    yield "no such key", nothing, [*ok, *model, "--key", "params_x"], 2, "has no key 'params_x'"
+    yield "no such key", nothing, [*ok, *model, "--key", "params_x"], 1, "has no key 'params_x'"
     yield "no such device", nothing, [*ok, *model, "--device", "cuda:9"], 2, "device 'cuda:9' cannot be used"
     yield "unknown device", nothing, [*ok, *model, "--device", "tpu9"], 2, "device 'tpu9' cannot be used"
     yield "small tiles", nothing, [*ok, *model, "--tile", "64"], 2, "more than half of a tile"

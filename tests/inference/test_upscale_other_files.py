@@ -152,6 +152,6 @@ def test_files_that_are_no_network(
         "--model",
         str(tmp_path / name),
     ]
-    assert main(command) == 2
+    assert main(command) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert says in line

@@ -18,7 +18,8 @@ from PIL import Image
 from lmlt_arch.data.images import ImageError, decode_image
 from lmlt_arch.data.listing import flat_name, list_images
 from lmlt_arch.data.lmdb.environments import READING, environments
-from lmlt_arch.data.lmdb.store import Entry, StoreError, raw_entry, raw_sizes, read_lmdb_keys, write_entries
+from lmlt_arch.data.lmdb.store import Entry, raw_entry, raw_sizes, read_lmdb_keys, write_entries
+from lmlt_arch.errors import UsageError
 from lmlt_arch.threads import in_pool
 
 
@@ -46,7 +47,8 @@ def find_images(source: Path, *, filename_tmpl: str = "{}") -> list[EncodedImage
             such as ``{}x4``. They get the key of their ground truth.
 
     Raises:
-        StoreError: there are none, two would get one key, or a name is not as the template says.
+        UsageError: there are none, two would get one key, or a name is not as the template says.
+        StoreError: the LMDB is damaged, or holds raw pixels.
         FileNotFoundError: there is no such folder.
     """
     if not source.is_dir():
@@ -54,26 +56,26 @@ def find_images(source: Path, *, filename_tmpl: str = "{}") -> list[EncodedImage
     if (source / "data.mdb").is_file():
         keys = dict.fromkeys(read_lmdb_keys(source))
         if not keys:
-            raise StoreError(f"no images in {source}: its meta_info.txt lists none")
+            raise UsageError(f"no images in {source}: its meta_info.txt lists none")
         return [
             EncodedImage(key=key, name=f"{key} in {source}", read=partial(_read_lmdb, source, key))
             for key in keys
         ]
     before, brace, after = filename_tmpl.partition("{}")
     if not brace:
-        raise StoreError(f"--filename-tmpl must contain {{}}, such as '{{}}x4'; got {filename_tmpl!r}")
+        raise UsageError(f"--filename-tmpl must contain {{}}, such as '{{}}x4'; got {filename_tmpl!r}")
     images: dict[str, EncodedImage] = {}
     for relative in list_images(source):
         path = source / relative
         if not (relative.stem.startswith(before) and relative.stem.endswith(after)):
-            raise StoreError(f"{path} is not named as --filename-tmpl {filename_tmpl!r} says")
+            raise UsageError(f"{path} is not named as --filename-tmpl {filename_tmpl!r} says")
         stem = relative.stem[len(before) : len(relative.stem) - len(after)]
         key = flat_name(relative.with_name(f"{stem}{relative.suffix}"))
         if key in images:
-            raise StoreError(f"{images[key].name} and {path} would both be stored as {key}: rename one")
+            raise UsageError(f"{images[key].name} and {path} would both be stored as {key}: rename one")
         images[key] = EncodedImage(key=key, name=str(path), read=path.read_bytes)
     if not images:
-        raise StoreError(f"no images in {source}")
+        raise UsageError(f"no images in {source}")
     return [*images.values()]
 
 

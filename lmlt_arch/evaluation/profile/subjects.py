@@ -220,7 +220,9 @@ def _of_spandrel(path: Path, refusal: CheckpointError) -> Subject:
         found = spandrel.ModelLoader().load_from_file(path)
     except Exception as error:
         # Its readers raise nearly anything.
-        raise CheckpointError(f"{refusal}; spandrel: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(
+            f"{refusal}; spandrel: {(str(error) or repr(error)).splitlines()[0]}"
+        ) from error
     if not isinstance(found, spandrel.ImageModelDescriptor) or found.input_channels != 3:
         raise CheckpointError(f"{path}: {found.architecture.name} does not map RGB images to images")
 

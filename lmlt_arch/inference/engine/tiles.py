@@ -17,6 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from lmlt_arch.errors import UsageError
 from lmlt_arch.inference.engine.memory import is_out_of_memory
 from lmlt_arch.inference.engine.shared_averages import SharedStatistics, sample_windows
 
@@ -50,7 +51,7 @@ class Tiling:
         together: most tiles that run as one batch.
 
     Raises:
-        ValueError: a size that is no size, or an overlap of more than half of a tile.
+        UsageError: a size that is no size, or an overlap of more than half of a tile.
     """
 
     size: int
@@ -61,14 +62,14 @@ class Tiling:
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.overlap < 0:
-            raise ValueError(
+            raise UsageError(
                 f"tiles need at least 1 pixel and an overlap of at least 0; not {self.size}, {self.overlap}"
             )
         for name in ("size", "overlap"):
             aligned = math.ceil(getattr(self, name) / self.multiple) * self.multiple
             object.__setattr__(self, name, aligned)
         if 2 * self.overlap > self.size:
-            raise ValueError(
+            raise UsageError(
                 f"an overlap of {self.overlap} pixels is more than half of a tile of {self.size} "
                 f"(both in steps of {self.multiple})"
             )

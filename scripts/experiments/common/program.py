@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lmlt_arch.errors import LmltError, shortage
+from lmlt_arch.errors import explain
 from lmlt_arch.evaluation.figures import to_png
 from lmlt_arch.evaluation.models import choose_device, describe_environment
 from lmlt_arch.evaluation.outputs import check_outputs, with_endings
@@ -19,9 +19,6 @@ from lmlt_arch.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-# What training, option files and degradations need beyond the core.
-_OF_TRAIN = ("basicsr", "pydantic", "yaml")
 
 
 class Outcome(NamedTuple):
@@ -73,7 +70,7 @@ def run_experiment(
         argv: the command line; None for the program's own.
 
     Returns:
-        Exit status: 0 done, 1 a file could not be used or written, 2 usage.
+        The exit status, see `lmlt_arch.errors.EXIT_STATUS`.
     """
     args = parser.parse_args(argv)
     try:
@@ -87,22 +84,11 @@ def run_experiment(
         result = {"environment": describe_environment(args.device), **outcome.result}
         write_atomic(paths[0], (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
         write_atomic(paths[1], picture)
-    except LmltError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return error.exit_status
-    except ModuleNotFoundError as error:
-        if error.name not in _OF_TRAIN:
+    except Exception as error:
+        if (explanation := explain(error)) is None:
             raise
-        print(f"{parser.prog}: error: needs {error.name}: pip install 'basicsr-lmlt[train]'", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 1
-    except (MemoryError, RuntimeError) as error:
-        if (lacking := shortage(error)) is None:
-            raise
-        print(f"{parser.prog}: error: {lacking}", file=sys.stderr)
-        return 1
+        print(f"{parser.prog}: error: {explanation.sentence}", file=sys.stderr)
+        return explanation.exit_status
     if isinstance(sys.stdout, io.TextIOWrapper):
         # As standard error is: an arrow that the terminal does not know is no reason to stop.
         sys.stdout.reconfigure(errors="backslashreplace")
