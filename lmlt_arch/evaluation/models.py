@@ -20,7 +20,7 @@ from lmlt_arch.errors import DataError, UsageError
 from lmlt_arch.evaluation.gpu import describe_gpu
 from lmlt_arch.inference import runner
 from lmlt_arch.inference.engine.memory import is_out_of_memory
-from lmlt_arch.inference.engine.shared_averages import SharedStatistics
+from lmlt_arch.inference.engine.shared_averages import SharedAverages
 from lmlt_arch.inference.engine.tiles import TiledNetwork, Tiling
 from lmlt_arch.version import __version__
 
@@ -90,7 +90,7 @@ class LoadedModel:
             return self.network(image)
         multiple = self.network.pad_multiple
         tiling = Tiling.at_least(tile, _OVERLAP, self.scale, multiple)
-        return TiledNetwork(self.network, tiling, SharedStatistics(self.network))(image)
+        return TiledNetwork(self.network, tiling, SharedAverages(self.network))(image)
 
 
 def load_models(

@@ -17,6 +17,7 @@ from lmlt_arch.data.listing import LONGEST_NAME, why_no_file
 from lmlt_arch.export.errors import ExportError
 from lmlt_arch.files import OutputError, make_folder, write_atomic
 from lmlt_arch.inference.engine.memory import is_out_of_memory
+from lmlt_arch.inference.engine.sizes import Size
 from lmlt_arch.inference.images.decoding import DEFAULT_MAX_PIXELS, decode_picture, read_bytes, read_header
 from lmlt_arch.inference.images.encoding import Encoding, details_for, encode_picture, prepared
 from lmlt_arch.inference.images.formats import (
@@ -31,9 +32,6 @@ from lmlt_arch.inference.images.formats import (
 from lmlt_arch.inference.images.picture import Picture
 from lmlt_arch.inference.jobs import Job
 from lmlt_arch.inference.upscaler import Upscaled, Upscaler, far_outside, resized, to_pixels
-
-Size = tuple[int, int]
-"""Height and width."""
 
 # Pixels that may wait decoded for the network, and upscaled for their encoding.
 _WAITING = 64_000_000

@@ -3,52 +3,93 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lmlt_arch.archs import LTENetwork, SRNetwork
 from lmlt_arch.checkpoints.load import CheckpointError, check_finite, load_model
+from lmlt_arch.dtypes import DTYPES
 from lmlt_arch.errors import UsageError
+from lmlt_arch.inference.engine.any_scale import AnyScaleNetwork, WholeImages
+from lmlt_arch.inference.engine.engines import EightViews, Engine, FixedScale, turned, turned_back
 from lmlt_arch.inference.engine.graphs import GraphedNetwork
 from lmlt_arch.inference.engine.memory import bytes_per_pixel
-from lmlt_arch.inference.engine.shared_averages import SharedStatistics
+from lmlt_arch.inference.engine.shared_averages import SharedAverages
+from lmlt_arch.inference.engine.sizes import Size
+from lmlt_arch.inference.engine.tiles import TiledNetwork
 
 BACKENDS = ("onnxruntime", "openvino")
 """What runs ONNX files."""
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-
-class Runner(Protocol):
-    """What upscales images.
+class Runner(ABC):
+    """Upscales images; derive from it to run a network of your own in `Upscaler`.
 
     Attributes:
-        scale: output size over input size.
+        scale: output size over input size, where no size is asked for.
+        any_scale: whether it makes whatever size is asked for.
+        tile_scale: size of what a call returns over that of lq; `scale` but for a network of any scale, whose
+            encoder alone runs in tiles.
         multiple: side of the network's windows in pixels of lq.
         device: where it computes.
-        statistics: what it averages over whole images, if that can be shared by tiles.
+        averages: its averages over whole images, if tiles can share them.
     """
 
     scale: int
     multiple: int
     device: torch.device
-    statistics: SharedStatistics | None
+    averages: SharedAverages | None = None
+    any_scale: bool = False
 
+    @abstractmethod
     def __call__(self, lq: Tensor) -> Tensor:
         """Map (B, 3, h, w), float32 in [0, 1], to (B, 3, h * scale, w * scale), float32, on `device`."""
-        ...
 
+    @abstractmethod
     def memory(self) -> float:
         """Bytes that it takes for each pixel of lq."""
-        ...
+
+    @property
+    def tile_scale(self) -> int:
+        """See the class."""
+        return self.scale
+
+    def output_size(self, before: Size, after: Size) -> Size:
+        """The size that the network makes of an image.
+
+        A network of any scale does not shrink, another one has one scale: where the returned size is not
+        `after`, the result is to be resized.
+
+        Args:
+            before: height and width of the image.
+            after: height and width of the final result.
+        """
+        if self.any_scale:
+            return max(before[0], after[0]), max(before[1], after[1])
+        return before[0] * self.scale, before[1] * self.scale
+
+    def engine(self, tiles: TiledNetwork, notice: Callable[[str], object]) -> Engine:
+        """How images of any size run.
+
+        Args:
+            tiles: this runner in tiles.
+            notice: called with a message when memory has run out.
+        """
+        return FixedScale(tiles)
+
+    def ensemble(self) -> Runner:
+        """The average over the eight symmetries of the square (geometric self-ensemble, "+" in papers)."""
+        return AnyScaleEnsemble(self) if self.any_scale else EnsembleRunner(self)
 
 
-class NetworkRunner:
+class NetworkRunner(Runner):
     """Runs a network of this package.
 
     Args:
@@ -71,12 +112,12 @@ class NetworkRunner:
         self.device = device
         self._dtype = dtype
         self._network = copy.deepcopy(network).to(device, dtype).eval().requires_grad_(False)
-        self.statistics: SharedStatistics | None = SharedStatistics(self._network)
+        self.averages: SharedAverages | None = SharedAverages(self._network)
         self._set_run(self._network, compile=compile)
 
     def _set_run(self, run: Callable[[Tensor], Tensor], *, compile: bool) -> None:
-        """Choose what runs, the network or a part of it, and a quicker way for doing so again and again."""
-        # Beside it: compiled or recorded, it does not see the hooks that share averages.
+        """Choose what runs, the network or a part of it, and a faster version for repeated calls."""
+        # Both are needed: compiled or recorded, a network does not see the hooks that share averages.
         self._plain = self._fast = run
         if compile:
             self._fast = torch.compile(run)
@@ -85,7 +126,7 @@ class NetworkRunner:
 
     def __call__(self, lq: Tensor) -> Tensor:
         """Upscale."""
-        averaging = self.statistics is not None and self.statistics.active
+        averaging = self.averages is not None and self.averages.active
         return self._output(self._plain if averaging else self._fast, lq)
 
     def _output(self, run: Callable[[Tensor], Tensor], lq: Tensor) -> Tensor:
@@ -103,10 +144,9 @@ class EncoderRunner(NetworkRunner):
     Features are in the network's precision.
 
     Arguments: as those of `NetworkRunner`.
-
-    Attributes:
-        network: renders the features.
     """
+
+    any_scale = True
 
     def __init__(
         self,
@@ -118,28 +158,33 @@ class EncoderRunner(NetworkRunner):
     ) -> None:
         super().__init__(network, device=device, dtype=dtype)
         assert isinstance(self._network, LTENetwork)
-        self.network = self._network
-        self.scale = 1
-        self._set_run(self.network.encode, compile=compile)
+        self._decoder = self._network
+        self._set_run(self._decoder.encode, compile=compile)
+
+    @property
+    def tile_scale(self) -> int:
+        """Features have the size of lq."""
+        return 1
+
+    def engine(self, tiles: TiledNetwork, notice: Callable[[str], object]) -> Engine:
+        """Features in tiles, the output in rows."""
+        return AnyScaleNetwork(tiles, self._decoder, notice)
 
     def _output(self, run: Callable[[Tensor], Tensor], lq: Tensor) -> Tensor:
         with torch.no_grad():
             return run(lq.to(self.device, self._dtype))
 
 
-class ExportedRunner:
+class ExportedRunner(Runner):
     """Runs an ONNX file of `lmlt export`, or another that upscales RGB images.
 
-    Tiles of a network that averages over whole images each average over themselves: the file does not tell
-    where it does so.
+    Where the network averages over whole images, each tile averages over itself: the averages in the file
+    cannot be replaced.
 
     Args:
         path: the file.
         device: where to compute.
         backend: one of `BACKENDS`; OpenVINO computes on the CPU.
-
-    Attributes:
-        any_size: whether it makes whatever size is asked for.
 
     Raises:
         ImportError: the backend is not installed.
@@ -156,26 +201,29 @@ class ExportedRunner:
         else:
             self._runner = OnnxRunner(path, device=device)
         self.scale, self.multiple = self._runner.scale, self._runner.multiple
-        self.any_size = isinstance(self._runner, OnnxRunner) and self._runner.any_scale
+        self.any_scale = isinstance(self._runner, OnnxRunner) and self._runner.any_scale
         self.device = device
-        self.statistics: SharedStatistics | None = None
 
     def __call__(self, lq: Tensor, *size: Tensor) -> Tensor:
         """Upscale, to a size if the file is of a network of any scale."""
         return self._runner(lq.to(self.device), *size)
 
     def memory(self) -> float:
-        """A guess on the safe side: onnxruntime does not tell, and keeps attention scores whole."""
+        """A guess on the safe side: onnxruntime does not report it, and keeps attention scores whole."""
         return 2**16
 
+    def engine(self, tiles: TiledNetwork, notice: Callable[[str], object]) -> Engine:
+        """Tiles, or whole images for a network of any scale."""
+        return WholeImages(self) if self.any_scale else FixedScale(tiles)
 
-class EnsembleRunner:
-    """The average over the eight symmetries of the square (geometric self-ensemble, "+" in papers)."""
+
+class EnsembleRunner(Runner):
+    """The average over the eight symmetries of the square, of a runner of one scale."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self.scale, self.multiple = runner.scale, runner.multiple
-        self.device, self.statistics = runner.device, runner.statistics
+        self.device, self.averages = runner.device, runner.averages
 
     def __call__(self, lq: Tensor) -> Tensor:
         """Upscale eight times."""
@@ -187,30 +235,74 @@ class EnsembleRunner:
         return total / 8
 
     def _seen(self, lq: Tensor, view: int) -> Tensor:
-        if self.statistics is None:
+        if self.averages is None:
             return self._runner(lq)
-        self.statistics.view, self.statistics.turn = view, partial(turned, view=view)
+        self.averages.view, self.averages.turn = view, partial(turned, view=view)
         return self._runner(lq)
 
     def memory(self) -> float:
-        """That of one, and of the sum."""
+        """That of one view, and of the sum."""
         return self._runner.memory() + 12 * self.scale**2
 
 
-def turned(image: Tensor, view: int) -> Tensor:
-    """One of the eight versions of an image."""
-    image = torch.rot90(image, view // 2, (-2, -1))
-    return image.flip(-1) if view % 2 else image
+class AnyScaleEnsemble(Runner):
+    """The average over the eight symmetries of the square, of a runner of any scale.
+
+    Each view is rendered as a whole, since views that are turned have other rows.
+    """
+
+    any_scale = True
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.scale, self.multiple = runner.scale, runner.multiple
+        self.device, self.averages = runner.device, runner.averages
+
+    def __call__(self, lq: Tensor) -> Tensor:
+        """Run one view, in tiles."""
+        return self._runner(lq)
+
+    def memory(self) -> float:
+        """That of one view."""
+        return self._runner.memory()
+
+    @property
+    def tile_scale(self) -> int:
+        """That of one view."""
+        return self._runner.tile_scale
+
+    def engine(self, tiles: TiledNetwork, notice: Callable[[str], object]) -> Engine:
+        """Eight times that of one view."""
+        return EightViews(self._runner.engine(tiles, notice))
 
 
-def turned_back(image: Tensor, view: int) -> Tensor:
-    """The image of which `turned` makes this one."""
-    image = image.flip(-1) if view % 2 else image
-    return torch.rot90(image, -(view // 2), (-2, -1))
+class _AdaptedRunner(Runner):
+    """A runner that does not derive from `Runner`, which was a protocol before 0.3."""
+
+    def __init__(self, given: Any) -> None:
+        self._given = given
+        self.scale, self.multiple, self.device = given.scale, given.multiple, given.device
+        self.averages = getattr(given, "averages", getattr(given, "statistics", None))
+
+    def __call__(self, lq: Tensor) -> Tensor:
+        output: Tensor = self._given(lq)
+        return output
+
+    def memory(self) -> float:
+        return float(self._given.memory())
+
+
+def adapted(given: Any) -> Runner:
+    """The runner itself, or one around an object that has its attributes only."""
+    if isinstance(given, Runner):
+        return given
+    words = "derive it from lmlt_arch.inference.runner.Runner, as 0.3 requires"
+    warnings.warn(f"{type(given).__name__} is no Runner: {words}", DeprecationWarning, stacklevel=3)
+    return _AdaptedRunner(given)
 
 
 def choose_dtype(name: str) -> torch.dtype:
-    """The precision of a name.
+    """The precision with a name, a key of `lmlt_arch.dtypes.DTYPES`.
 
     Raises:
         UsageError: no such precision.
@@ -221,7 +313,7 @@ def choose_dtype(name: str) -> torch.dtype:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name; `auto` is the first GPU, else Apple's, else the CPU.
+    """The device with a name; `auto` is the first GPU, else Apple's, else the CPU.
 
     Raises:
         UsageError: no such device here.
@@ -233,7 +325,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except Exception as error:
-        # An unknown word, a GPU that is not there, torch without CUDA: each has an error of its own.
+        # An unknown word, a missing GPU, torch without CUDA: each raises an error of its own.
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"device {name!r} cannot be used here ({reason}): try --device cpu") from error
     return device
@@ -254,7 +346,7 @@ def load_runner(
         path: `.pth` or `.safetensors`, see `lmlt_arch.load_model`; or `.onnx`, which has its precision.
         key: which of its state dicts.
         device: `auto`, or a device of PyTorch.
-        dtype: key of `DTYPES`.
+        dtype: key of `lmlt_arch.dtypes.DTYPES`.
         compile: use `torch.compile`.
         backend: what runs an ONNX file, one of `BACKENDS`; default onnxruntime.
 

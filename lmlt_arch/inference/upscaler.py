@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -16,61 +20,57 @@ from torch import Tensor
 
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.data.images import ALPHA_MODES
-from lmlt_arch.inference.engine.any_scale import AnySizeNetwork, Size, WholeImages
 from lmlt_arch.inference.engine.memory import available_memory
+from lmlt_arch.inference.engine.sizes import Size
 from lmlt_arch.inference.engine.tiles import WHOLE, Progress, Read, TiledNetwork, Tiling
 from lmlt_arch.inference.images.alpha import fill_transparent
 from lmlt_arch.inference.runner import (
-    EncoderRunner,
-    EnsembleRunner,
-    ExportedRunner,
     Runner,
+    adapted,
     choose_device,
     choose_dtype,
     load_runner,
     run_network,
-    turned,
-    turned_back,
 )
 
+_T = TypeVar("_T")
+
 DEFAULT_OVERLAP = 64
-# Of what is free, what tiles may take: estimates are not exact, and others live on the machine too.
+# Of the free memory, what tiles may take: estimates are not exact, and other programs need memory too.
 _SHARE_OF_MEMORY = 0.5
-# Larger tiles are no faster, and smaller ones finish sooner what a progress bar shows.
+# Larger tiles are no faster, and smaller ones move a progress bar more evenly.
 _LARGEST_TILE = {"cpu": 512, "cuda": 2048, "mps": 1024}
 _MOST_TOGETHER = 16
-# What sharp edges overshoot [0, 1] by; a network that goes further has met what it was never trained on.
+# Sharp edges overshoot [0, 1] by up to this; a network that goes further was not trained on such an image.
 _USUAL_EXCESS = 1.0
-# Of a row of tiles, for each pixel of the result: the row, what of the one above fades into it, some room.
-_BYTES_IN_A_ROW = 24
 
 
 class Upscaler:
     """Upscales images with a trained network.
 
-    Images that need more memory than there is are cut into overlapping tiles; when memory runs out all the
-    same, tiles become smaller and the work goes on. Results do not depend on images before.
+    Images that need more memory than is free are cut into overlapping tiles; when memory runs out all the
+    same, tiles become smaller and the work goes on. Results do not depend on earlier images.
 
     Args:
-        model: a checkpoint, an ONNX file, a network, or anything else that runs, see `Runner`.
+        model: a checkpoint, an ONNX file, a network, or a `Runner`.
         key: which of a checkpoint's state dicts, see `lmlt_arch.load_model`.
         device: `auto`, or a device of PyTorch.
         dtype: `fp32`, `fp16` or `bf16`; what the network computes in.
-        tile: side of the tiles in pixels of lq; `auto` goes by the memory, 0 never cuts.
-        overlap: what neighboring tiles have in common, in pixels of lq.
+        tile: side of the tiles in pixels of lq; `auto` depends on the free memory, 0 never cuts.
+        overlap: of neighboring tiles, in pixels of lq.
         ensemble: average over eight turned and mirrored versions: better by a little, eight times slower.
         compile: use `torch.compile`.
         backend: what runs an ONNX file: `onnxruntime` (the default) or `openvino`.
-        notice: is told what a user should know, such as that memory ran out.
+        notice: called with what a user should know, such as that memory ran out.
 
     Attributes:
-        scale: output size over input size; of networks of any scale, where no size is asked for.
-        any_size: whether the network itself makes whatever size is asked for.
+        scale: output size over input size, where no size is asked for.
+        any_scale: whether the network itself makes whatever size is asked for.
 
     Raises:
         FileNotFoundError: no such checkpoint.
         CheckpointError: not a checkpoint of this package's networks.
-        ValueError: another argument is unusable; the message names it.
+        UsageError: another argument is unusable; the message names it.
     """
 
     def __init__(
@@ -87,7 +87,6 @@ class Upscaler:
         backend: str | None = None,
         notice: Callable[[str], object] = lambda message: None,
     ) -> None:
-        runner: Runner
         if isinstance(model, (str, Path)):
             runner = load_runner(model, key=key, device=device, dtype=dtype, compile=compile, backend=backend)
         elif isinstance(model, SRNetwork):
@@ -95,19 +94,22 @@ class Upscaler:
                 model, device=choose_device(device), dtype=choose_dtype(dtype), compile=compile
             )
         else:
-            runner = model
-        sized = isinstance(runner, ExportedRunner) and runner.any_size
-        self.any_size = sized or isinstance(runner, EncoderRunner)
-        self.scale = runner.network.upscaling_factor if isinstance(runner, EncoderRunner) else runner.scale
-        self._ensemble, self._notice = ensemble, notice
-        self._runner: Runner = EnsembleRunner(runner) if ensemble and not self.any_size else runner
+            runner = adapted(model)
+        self._made_of = (model, f"{key} {dtype} {ensemble}")
+        self._runner = runner.ensemble() if ensemble else runner
+        self.scale, self.any_scale = self._runner.scale, self._runner.any_scale
+        self._notice = notice
         tiling = self._automatic(overlap) if tile == "auto" else self._fixed(tile, overlap)
-        self._tiles = TiledNetwork(self._runner, tiling, runner.statistics, notice)
-        self._any: AnySizeNetwork | WholeImages | None = None
-        if isinstance(runner, EncoderRunner):
-            self._any = AnySizeNetwork(self._tiles, runner.network, notice)
-        elif isinstance(runner, ExportedRunner) and runner.any_size:
-            self._any = WholeImages(runner)
+        self._tiles = TiledNetwork(self._runner, tiling, self._runner.averages, notice)
+        self._engine = self._runner.engine(self._tiles, notice)
+
+    @cached_property
+    def identity(self) -> str:
+        """What results depend on: equal for equal checkpoints run in the same way."""
+        model, options = self._made_of
+        if not isinstance(model, (str, Path)):
+            return uuid4().hex
+        return f"{hashlib.sha256(Path(model).read_bytes()).hexdigest()} {options}"
 
     @property
     def tile(self) -> int:
@@ -123,14 +125,8 @@ class Upscaler:
         return len(_parts(from_pixels(pixels)))
 
     def made(self, before: Size, after: Size) -> Size:
-        """The size that the network makes of an image, if it is to get some size in the end.
-
-        Where these differ, the result is to be resized: networks of any scale do not shrink, others have
-        one scale.
-        """
-        if self.any_size:
-            return max(before[0], after[0]), max(before[1], after[1])
-        return before[0] * self.scale, before[1] * self.scale
+        """The size that the network makes of an image, see `Runner.output_size`."""
+        return self._runner.output_size(before, after)
 
     def upscale(
         self, lq: Tensor, progress: Progress = lambda pixels: None, *, size: Size | None = None
@@ -139,8 +135,8 @@ class Upscaler:
 
         Args:
             lq: (B, 3, H, W), float32 in [0, 1], any size from 1 x 1.
-            progress: is told how many pixels of lq are done.
-            size: height and width of the output; only networks of any scale heed it.
+            progress: called with the pixels of lq that are done.
+            size: height and width of the output; networks of one scale ignore it.
 
         Returns:
             (B, 3, H * scale, W * scale), or of that size; float32, not clamped, on the network's device.
@@ -149,18 +145,8 @@ class Upscaler:
             RuntimeError: memory does not even suffice for small tiles.
         """
         lq = lq.to(self._runner.device)
-        if self._any is None:
-            return self._tiles(lq, progress)
-        height, width = size or (lq.shape[-2] * self.scale, lq.shape[-1] * self.scale)
-        if not self._ensemble:
-            return self._any.upscale(lq, (height, width), progress).float()
-        total = lq.new_zeros(*lq.shape[:2], height, width)
-        for view in range(8):
-            across = (height, width) if view // 2 % 2 == 0 else (width, height)
-            output = self._any.upscale(turned(lq, view), across)
-            total += turned_back(output, view).float() / 8
-        progress(len(lq) * lq.shape[-2] * lq.shape[-1])
-        return total
+        size = size or (lq.shape[-2] * self.scale, lq.shape[-1] * self.scale)
+        return self._engine.upscale(lq, size, progress).float()
 
     def bands(
         self,
@@ -176,26 +162,16 @@ class Upscaler:
         Tiles are no larger than what a row of them may take of the memory, a quarter of what is free.
 
         Raises:
-            RuntimeError: memory does not suffice, or an ensemble of a network of any scale is asked for.
+            RuntimeError: memory does not suffice, or the network can only upscale images as a whole.
         """
         tiling = self._tiles.tiling
-        row = _BYTES_IN_A_ROW * width * self.scale**2
-        if self._any is not None:
-            if self._ensemble or isinstance(self._any, WholeImages):
-                raise RuntimeError(
-                    "too large to be upscaled as a whole, which ensembles and .onnx files of networks of any "
-                    "scale need: give the checkpoint, without --ensemble"
-                )
-            row = _BYTES_IN_A_ROW * self._any.channels // 3 * width
+        row = self._engine.bytes_in_a_row(width)
         fitting = int(available_memory(torch.device("cpu")) / 4 / row) // tiling.multiple * tiling.multiple
         side = max(fitting, 2 * tiling.overlap, tiling.multiple)
         kept = tiling.size <= side or tiling.size >= WHOLE
-        tiles = self._tiles if kept else self._tiles.with_size(side)
-        if self._any is not None:
-            wanted = size or (height * self.scale, width * self.scale)
-            yield from self._any.with_features(tiles).bands(read, height, width, wanted, progress)
-            return
-        yield from tiles.bands(read, height, width, progress)
+        engine = self._engine if kept else self._engine.with_tiles(self._tiles.with_size(side))
+        size = size or (height * self.scale, width * self.scale)
+        yield from engine.bands(read, height, width, size, progress)
 
     def __call__(self, image: Any) -> Any:
         """Upscale one image.
@@ -236,13 +212,13 @@ class Upscaler:
     ) -> list[Upscaled]:
         """Upscale images of one size as one batch.
 
-        Transparency is upscaled by the network too. Colors that nobody sees do not bleed into those that are
-        seen.
+        Transparency is upscaled by the network too. Colors of transparent pixels do not bleed into visible
+        ones.
 
         Args:
             images: (H, W, 1 to 4) each: gray or RGB, perhaps alpha; integers, or float in [0, 1].
-            progress: is told how many pixels of lq are done.
-            size: height and width of the output; only networks of any scale heed it.
+            progress: called with the pixels of lq that are done.
+            size: height and width of the output; networks of one scale ignore it.
 
         Returns:
             One for each image, of `scale` times its size, or of that size.
@@ -255,23 +231,42 @@ class Upscaler:
     def _fixed(self, tile: int, overlap: int) -> Tiling:
         runner = self._runner
         if tile == 0:
-            return Tiling(WHOLE, 0, runner.scale, runner.multiple)
-        return Tiling(tile, overlap, runner.scale, runner.multiple)
+            return Tiling(WHOLE, 0, runner.tile_scale, runner.multiple)
+        return Tiling(tile, overlap, runner.tile_scale, runner.multiple)
 
     def _automatic(self, overlap: int) -> Tiling:
         """The largest tiles that surely fit, and as many at once as fit."""
         runner = self._runner
         device, multiple = runner.device, runner.multiple
         pixels = _SHARE_OF_MEMORY * available_memory(device) / runner.memory()
-        least = Tiling.at_least(multiple, overlap, runner.scale, multiple)
+        least = Tiling.at_least(multiple, overlap, runner.tile_scale, multiple)
         side = min(_LARGEST_TILE.get(device.type, _LARGEST_TILE["cpu"]), math.isqrt(int(pixels)))
         size = max(side // multiple * multiple, least.size)
         together = max(1, min(_MOST_TOGETHER, int(pixels / size**2))) if device.type != "cpu" else 1
-        return Tiling(size, overlap, runner.scale, multiple, together)
+        return Tiling(size, overlap, runner.tile_scale, multiple, together)
+
+    @property
+    def any_size(self) -> bool:
+        """`any_scale` under its former name."""
+        return self._deprecated("any_size", "any_scale", self.any_scale)
+
+    @property
+    def enlarge(self) -> Callable[..., Tensor]:
+        """`upscale` under its former name."""
+        return self._deprecated("enlarge", "upscale", self.upscale)
+
+    @property
+    def enlarge_planes(self) -> Callable[..., list[Upscaled]]:
+        """`upscale_planes` under its former name."""
+        return self._deprecated("enlarge_planes", "upscale_planes", self.upscale_planes)
+
+    def _deprecated(self, name: str, new: str, value: _T) -> _T:
+        warnings.warn(f"Upscaler.{name} is Upscaler.{new} as of 0.3", DeprecationWarning, stacklevel=3)
+        return value
 
 
 class Upscaled(NamedTuple):
-    """What a network made of an image.
+    """The upscaled version of an image.
 
     Attributes:
         planes: (channels, H, W), float32 in [0, 1], on the CPU.
@@ -285,7 +280,7 @@ class Upscaled(NamedTuple):
 
 
 def _parts(planes: Tensor) -> list[Tensor]:
-    """What the network is to upscale of an image, as RGB: the colors, and alpha if it varies."""
+    """The parts of an image that the network upscales, as RGB: the colors, and alpha if it varies."""
     color, alpha = split(planes)
     if alpha is None:
         return [color.expand(3, -1, -1)]
@@ -294,7 +289,7 @@ def _parts(planes: Tensor) -> list[Tensor]:
 
 
 def _assembled(planes: Tensor, outputs: Iterator[Tensor]) -> Upscaled:
-    """The upscaled image, from what the network made of its parts."""
+    """The upscaled image, from the network's outputs for its parts."""
     color, alpha = split(planes)
     output = next(outputs)
     low, high = range_of(output)
@@ -315,7 +310,7 @@ def range_of(planes: Tensor) -> tuple[float, float]:
 
 
 def far_outside(low: float, high: float) -> str | None:
-    """What to say of a network's values that lie far outside of [0, 1], if they do."""
+    """A note about a network's values that lie far outside of [0, 1], if they do."""
     if low >= -_USUAL_EXCESS and high <= 1 + _USUAL_EXCESS:
         return None
     return "the network gave values far outside of 0 to 1, and they are clipped: look at the result"

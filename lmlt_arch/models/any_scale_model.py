@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lmlt_arch.archs import LTENetwork
-from lmlt_arch.inference.engine.any_scale import AnySizeNetwork
-from lmlt_arch.inference.engine.shared_averages import SharedStatistics
+from lmlt_arch.inference.engine.any_scale import AnyScaleNetwork
+from lmlt_arch.inference.engine.shared_averages import SharedAverages
 from lmlt_arch.inference.engine.tiles import WHOLE, TiledNetwork, Tiling
 from lmlt_arch.models.plugin_model import PluginModel
 
@@ -53,8 +53,8 @@ class ArbitraryScaleModel(PluginModel):
         tile = self.opt.get("tile") or {"tile_size": WHOLE, "tile_pad": 0}
         pad = tile["tile_pad"]
         tiling = Tiling.at_least(tile["tile_size"] + 2 * pad, 2 * pad, 1, net.pad_multiple)
-        features = TiledNetwork(net.encode, tiling, SharedStatistics(net))
-        return AnySizeNetwork(features, net).upscale(lq, size)
+        features = TiledNetwork(net.encode, tiling, SharedAverages(net))
+        return AnyScaleNetwork(features, net).upscale(lq, size)
 
     def metrics_of(self, dataset: Any) -> Mapping[str, Mapping[str, Any]]:
         """The metrics, with a border as wide as the scale at which a dataset is."""

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lmlt_arch.checkpoints.load import load_for_training
 from lmlt_arch.data.datasets.common import unit_range
-from lmlt_arch.inference.engine.shared_averages import SharedStatistics
+from lmlt_arch.inference.engine.shared_averages import SharedAverages
 from lmlt_arch.inference.engine.tiles import TiledNetwork, Tiling
 from lmlt_arch.losses.vgg_weights import vgg_weights
 from lmlt_arch.metrics import prepare_metrics
@@ -287,7 +287,7 @@ class PluginModel(SRModel):
         if tile:
             pad, multiple = tile["tile_pad"], getattr(net, "pad_multiple", 1)
             tiling = Tiling.at_least(tile["tile_size"] + 2 * pad, 2 * pad, self.opt["scale"], multiple)
-            return TiledNetwork(net.forward, tiling, SharedStatistics(net))(lq)
+            return TiledNetwork(net.forward, tiling, SharedAverages(net))(lq)
         # Not `net(lq)`: a compiled network would be compiled anew for the sizes of images.
         return net.forward(lq)
 

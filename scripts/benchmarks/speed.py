@@ -37,13 +37,14 @@ from torch.nn import functional
 from lmlt_arch import archs
 from lmlt_arch.archs import PRESETS, SRNetwork
 from lmlt_arch.cli.progress import progress_bar
+from lmlt_arch.dtypes import DTYPES
 from lmlt_arch.evaluation.complexity import complexity
 from lmlt_arch.evaluation.models import describe_environment, full_precision
 from lmlt_arch.evaluation.profile.peak_memory import can_measure, peak_above_idle
 from lmlt_arch.evaluation.profile.subjects import find_subject
 from lmlt_arch.evaluation.profile.timing import describe_problem, run_once
 from lmlt_arch.files import write_atomic
-from lmlt_arch.inference.runner import DTYPES, ExportedRunner, NetworkRunner, choose_device
+from lmlt_arch.inference.runner import ExportedRunner, NetworkRunner, choose_device
 from realsr.degradation import precision
 from speed_report import Row, draw, to_markdown
 

@@ -23,7 +23,7 @@ from lmlt_arch.archs import SRNetwork
 from lmlt_arch.data.images import read_image
 from lmlt_arch.data.imresize import imresize
 from lmlt_arch.data.listing import list_images
-from lmlt_arch.inference.engine.shared_averages import SharedStatistics
+from lmlt_arch.inference.engine.shared_averages import SharedAverages
 from lmlt_arch.inference.engine.tiles import TiledNetwork, Tiling
 from lmlt_arch.inference.upscaler import from_pixels
 from lmlt_arch.metrics import psnr
@@ -55,7 +55,7 @@ def main() -> None:
             best = _psnr(whole, gt, network)
             line = f"{name:12} {lq.shape[-1]:>4}x{lq.shape[-2]:<4} {best:8.3f}"
             for way, tiling in ways.items():
-                shared = None if way == "cut" else SharedStatistics(network)
+                shared = None if way == "cut" else SharedAverages(network)
                 result = _rounded(TiledNetwork(network, tiling, shared)(lq))
                 loss = _psnr(result, gt, network) - best
                 losses[way].append(loss)

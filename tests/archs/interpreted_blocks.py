@@ -21,7 +21,7 @@ from lmlt_arch.archs.esc.blocks import ConvFFN, SharedKernels, SymmetricKernelNe
 from lmlt_arch.archs.lmlt import cuda as lmlt_cuda
 from lmlt_arch.archs.lmlt import window_attention
 from lmlt_arch.archs.lmlt.blocks import CCM
-from lmlt_arch.inference.engine.shared_averages import SharedStatistics
+from lmlt_arch.inference.engine.shared_averages import SharedAverages
 
 pytest_plugins = ("helpers.interpreted_kernels",)
 
@@ -156,7 +156,7 @@ def test_tiles_share_averages(fast_calls: list[str]) -> None:
     tile = x[:1, :, 2:, :6]
     results = []
     for each, dtype in ((network, torch.float32), (exact(network), torch.float64)):
-        statistics = SharedStatistics(each)
+        statistics = SharedAverages(each)
         with statistics.collected(torch.ones(2, 1, 9, 7)):
             collecting = each(x.to(dtype))
         with statistics.applied():

@@ -6,16 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lmlt_arch.inference.engine.shared_averages import SharedStatistics
+from lmlt_arch.inference.runner import Runner
 
 
-class Nearest:
+class Nearest(Runner):
     """Upscales by repeating pixels, so that every result is known."""
 
     def __init__(self, scale: int = 2, most: float = float("inf")) -> None:
         self.scale, self.multiple = scale, 1
         self.device = torch.device("cpu")
-        self.statistics: SharedStatistics | None = None
         self.most = most
         self.batches: list[tuple[int, ...]] = []
 

@@ -14,7 +14,7 @@ from skimage import data
 
 from lmlt_arch import archs
 from lmlt_arch.cli import main
-from lmlt_arch.inference.engine.any_scale import AnySizeNetwork
+from lmlt_arch.inference.engine.any_scale import AnyScaleNetwork
 from lmlt_arch.inference.engine.tiles import WHOLE, TiledNetwork, Tiling
 from lmlt_arch.inference.upscaler import Upscaler
 
@@ -98,8 +98,8 @@ def test_no_seams() -> None:
 
     with torch.no_grad():
         expected = net.decode(features(lq), lq, size)
-    whole = AnySizeNetwork(TiledNetwork(features, Tiling(WHOLE, 0, 1)), net)
-    tiled = AnySizeNetwork(TiledNetwork(features, Tiling(16, 4, 1)), net)
+    whole = AnyScaleNetwork(TiledNetwork(features, Tiling(WHOLE, 0, 1)), net)
+    tiled = AnyScaleNetwork(TiledNetwork(features, Tiling(16, 4, 1)), net)
     assert_close(whole.upscale(lq, size), expected)
     assert_close(tiled.upscale(lq, size), expected)
     bands = [*tiled.bands(lambda y, x: lq[:, :, y, x], 37, 29, size)]

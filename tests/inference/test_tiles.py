@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from lmlt_arch import ESC, ESCFP, LMLT, ESCReal, ESCRealM, load_model
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.data.imresize import imresize
-from lmlt_arch.inference.engine.shared_averages import SharedStatistics, sample_windows
+from lmlt_arch.inference.engine.shared_averages import SharedAverages, sample_windows
 from lmlt_arch.inference.engine.tiles import WHOLE, TiledNetwork, Tiling
 from lmlt_arch.inference.runner import EnsembleRunner, NetworkRunner
 from lmlt_arch.inference.upscaler import from_pixels
@@ -114,7 +114,7 @@ def test_images_of_a_batch_do_not_meet() -> None:
         if isinstance(layer, nn.Conv2d) and layer.weight.shape[1] == 2:
             nn.init.normal_(layer.weight)
     lq = torch.rand(3, 3, 40, 33)
-    tiles = TiledNetwork(network, Tiling(24, 8, SCALE, 8, together=4), SharedStatistics(network))
+    tiles = TiledNetwork(network, Tiling(24, 8, SCALE, 8, together=4), SharedAverages(network))
     with torch.no_grad():
         together = tiles(lq)
         for image, result in zip(lq.split(1), together.split(1), strict=True):
@@ -187,7 +187,7 @@ def test_every_network_runs_in_tiles(network: SRNetwork) -> None:
     tiling = Tiling(max(2 * multiple, 64), max(multiple, 32), SCALE, multiple, together=64)
     with torch.no_grad():
         whole = network(lq)
-        shared = TiledNetwork(network, tiling, SharedStatistics(network))(lq)
+        shared = TiledNetwork(network, tiling, SharedAverages(network))(lq)
     # Random weights reach as far as they can; 40 dB say that nothing is misplaced.
     error = float((shared - whole).square().mean() / whole.var())
     assert error < 1e-4
@@ -213,18 +213,18 @@ def test_tiles_share_what_is_averaged_over_the_image(kind: type[SRNetwork]) -> N
     lq[..., :128] *= 0.1
     with strongly_dynamic(kind(16, 8, 7, 1, 3, 8, 2, SCALE)) as network:
         tiling = Tiling(64, 16, SCALE, 8, together=100)
-        true = SharedStatistics(network)
+        true = SharedAverages(network)
         with true.collected(torch.ones(1, 1, 256, 256)):
             whole = network(lq)
         with true.applied():
             expected = TiledNetwork(network, tiling)(lq)
 
-        def error(tiling: Tiling, statistics: SharedStatistics | None) -> float:
+        def error(tiling: Tiling, statistics: SharedAverages | None) -> float:
             return float((TiledNetwork(network, tiling, statistics)(lq) - expected).square().mean())
 
         own = error(tiling, None)
-        assert error(tiling, SharedStatistics(network)) < own / 100
-        assert error(replace(tiling, together=8), SharedStatistics(network)) < own / 10
+        assert error(tiling, SharedAverages(network)) < own / 100
+        assert error(replace(tiling, together=8), SharedAverages(network)) < own / 10
         # Nothing stays behind in the network.
         torch.testing.assert_close(network(lq), whole)
 
@@ -238,17 +238,17 @@ def test_each_version_of_an_ensemble_has_its_own_averages() -> None:
         whole = runner(lq)
         tiling = Tiling(128, 32, SCALE, 8, together=4)
 
-        def error(statistics: SharedStatistics | None) -> float:
+        def error(statistics: SharedAverages | None) -> float:
             return float((TiledNetwork(runner, tiling, statistics)(lq) - whole).square().mean())
 
         # Without sharing each tile averages over itself; with it the rest is what tiles miss at their edges.
-        assert error(runner.statistics) < error(None) / 5
+        assert error(runner.averages) < error(None) / 5
 
 
 def test_statistics_of_one_window_are_those_of_the_image() -> None:
     with strongly_dynamic(ESC(16, 8, 7, 1, 3, 8, 2, SCALE)) as network:
         lq = photo(40)
-        statistics = SharedStatistics(network)
+        statistics = SharedAverages(network)
         assert statistics.needed
         with statistics.collected(torch.ones(1, 1, 40, 40)):
             first = network(lq)

@@ -14,6 +14,7 @@ from helpers.nearest_runner import Nearest
 from PIL import Image
 
 from lmlt_arch import ESC, LMLT, Upscaler, load_model
+from lmlt_arch.inference.engine import shared_averages
 from lmlt_arch.inference.engine.memory import available_memory, bytes_per_pixel
 from lmlt_arch.inference.images.alpha import fill_transparent
 from lmlt_arch.inference.upscaler import from_pixels, resized, to_pixels
@@ -217,3 +218,29 @@ print(said[-1], upscaler.tile)
     )
     assert done.returncode == 0, done.stderr
     assert "out of memory: going on with 1 tiles of" in done.stdout
+
+
+def test_former_names_warn(checkpoint: Path) -> None:
+    upscaler = Upscaler(checkpoint, device="cpu")
+    lq = torch.rand(1, 3, 9, 8)
+    with pytest.warns(DeprecationWarning, match=r"Upscaler\.enlarge is Upscaler\.upscale"):
+        assert torch.equal(upscaler.enlarge(lq), upscaler.upscale(lq))
+    with pytest.warns(DeprecationWarning, match="any_scale"):
+        assert upscaler.any_size is upscaler.any_scale is False
+    with pytest.warns(DeprecationWarning, match="SharedAverages"):
+        assert shared_averages.SharedAverages is shared_averages.SharedAverages
+
+
+def test_a_runner_of_the_former_protocol_warns() -> None:
+    class Former:
+        scale, multiple, device, statistics = 2, 1, torch.device("cpu"), None
+
+        def __call__(self, lq: torch.Tensor) -> torch.Tensor:
+            return lq.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+        def memory(self) -> float:
+            return 60
+
+    with pytest.warns(DeprecationWarning, match="derive it from"):
+        upscaler = Upscaler(Former())  # type: ignore[arg-type]
+    assert upscaler.upscale(torch.ones(1, 3, 4, 5)).shape == (1, 3, 8, 10)

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lmlt_arch.dtypes import DTYPES
 from lmlt_arch.evaluation.complexity import Complexity, complexity
 from lmlt_arch.evaluation.profile.peak_memory import can_measure, measure_peak
 from lmlt_arch.evaluation.profile.subjects import Subject
 from lmlt_arch.evaluation.profile.timing import describe_problem, run_for_memory, run_once
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,24 @@
-"""Upscaling to any size: features in tiles, then the output in rows from the features of all of the image.
+"""Upscaling to any size: features in tiles, then the output in rows from the features of the whole image.
 
-Because features are joined before anything is rendered, and coordinates count from the corner of the whole
-image, there is nothing at the borders of tiles by which the result could tell them.
+Features are joined before anything is rendered, and coordinates count from the corner of the whole image, so
+the result shows no borders of tiles.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lmlt_arch.archs import LTENetwork
 from lmlt_arch.archs.lte.grid import Axis
+from lmlt_arch.inference.engine.engines import BYTES_IN_A_ROW, NOT_IN_ROWS
 from lmlt_arch.inference.engine.memory import available_memory, is_out_of_memory
+from lmlt_arch.inference.engine.sizes import Size
 from lmlt_arch.inference.engine.tiles import Progress, Read, TiledNetwork
-
-Size = tuple[int, int]
-"""Height and width."""
 
 # Of what is free, what rendering may take; more than that makes nothing faster.
 _SHARE_OF_MEMORY = 0.25
@@ -32,11 +33,29 @@ class WholeImages:
     """A network of any scale that can only run on images as a whole, such as an ONNX file.
 
     Args:
-        run: maps images and the size of the output to images.
+        run: maps images (1, 3, h, w) and the size of the output (2,) to images.
     """
 
     def __init__(self, run: Callable[[Tensor, Tensor], Tensor]) -> None:
         self._run = run
+
+    def bytes_in_a_row(self, width: int) -> int:
+        """Nothing is kept of a row."""
+        return 1
+
+    def with_tiles(self, tiles: TiledNetwork) -> WholeImages:
+        """Itself, since it takes no tiles."""
+        return self
+
+    def bands(
+        self, read: Read, height: int, width: int, size: Size, progress: Progress = lambda pixels: None
+    ) -> Iterator[Tensor]:
+        """Refuse.
+
+        Raises:
+            RuntimeError: in any case.
+        """
+        raise RuntimeError(NOT_IN_ROWS)
 
     def upscale(self, lq: Tensor, size: Size, progress: Progress = lambda pixels: None) -> Tensor:
         """Upscale images (B, 3, h, w) to (B, 3, *size).
@@ -56,13 +75,13 @@ class WholeImages:
         return torch.cat(results)
 
 
-class AnySizeNetwork:
+class AnyScaleNetwork:
     """A network of any scale that takes images of any size.
 
     Args:
         features: its encoder, in tiles of scale 1.
         network: renders.
-        notice: is told when memory has run out.
+        notice: called with a message when memory has run out.
     """
 
     def __init__(
@@ -76,14 +95,13 @@ class AnySizeNetwork:
         self._notice = notice
         self._most = float("inf")
 
-    @property
-    def channels(self) -> int:
-        """Of the features."""
-        return self._network.coef.in_channels
+    def bytes_in_a_row(self, width: int) -> int:
+        """Bytes of a row of tiles for each row of lq."""
+        return BYTES_IN_A_ROW * self._network.coef.in_channels // 3 * width
 
-    def with_features(self, features: TiledNetwork) -> AnySizeNetwork:
-        """The same with the encoder in other tiles."""
-        return AnySizeNetwork(features, self._network, self._notice)
+    def with_tiles(self, tiles: TiledNetwork) -> AnyScaleNetwork:
+        """A copy with the encoder in other tiles."""
+        return AnyScaleNetwork(tiles, self._network, self._notice)
 
     def upscale(self, lq: Tensor, size: Size, progress: Progress = lambda pixels: None) -> Tensor:
         """Upscale images (B, 3, h, w) to (B, 3, *size).
@@ -107,11 +125,11 @@ class AnySizeNetwork:
         """Upscale an image from top to bottom; never more than a row of tiles is in memory.
 
         Args:
-            read: gives parts of the image.
+            read: returns parts of the image.
             height: of the image.
             width: of the image.
             size: height and width of the output.
-            progress: is told how far it is.
+            progress: called with the pixels of lq that are done.
 
         Yields:
             (1, 3, n, W): the next rows of the result.
@@ -165,3 +183,10 @@ class AnySizeNetwork:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             self._notice(f"out of memory: going on with parts of {self._most / 2**20:.0f} MiB")
+
+
+def __getattr__(name: str) -> Any:
+    if name != "AnySizeNetwork":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("AnySizeNetwork is AnyScaleNetwork as of 0.3", DeprecationWarning, stacklevel=2)
+    return AnyScaleNetwork

@@ -20,14 +20,14 @@ _MOST = 2
 _LARGEST = 1 << 18
 
 Run = Callable[[Tensor], Tensor]
-Size = tuple[int, ...]
+Shape = tuple[int, ...]
 
 
 class GraphedNetwork:
-    """Runs a network; small sizes that come again, as those of frames do, from a recording.
+    """Runs a network; small sizes that repeat, such as those of frames, from a recording.
 
-    A recording is used if it once gave what the network gives, bit for bit, for other images than those that
-    it was made with. What runs on another thread or stream meanwhile goes through the network itself.
+    A recording is used if it once returned the network's output, bit for bit, for other images than those
+    that it was made with. Calls on another thread or stream meanwhile run the network itself.
 
     Args:
         network: maps images (B, 3, h, w) on a CUDA device to others; its weights stay where they are.
@@ -38,8 +38,8 @@ class GraphedNetwork:
         self._reset()
 
     def _reset(self) -> None:
-        self._recordings: OrderedDict[Size, _Recording] = OrderedDict()
-        self._last: Size | None = None
+        self._recordings: OrderedDict[Shape, _Recording] = OrderedDict()
+        self._last: Shape | None = None
         self._usable = True
         self._busy = threading.Lock()
 
@@ -71,7 +71,7 @@ class GraphedNetwork:
         return self._network(lq)
 
     def _recording(self, lq: Tensor) -> _Recording | None:
-        """The one for a size, made if the size comes for the second time in a row; None if there is none."""
+        """The recording for a size, made when the size is seen twice in a row; None if there is none."""
         size = tuple(lq.shape)
         again, self._last = size == self._last, size
         if size not in self._recordings and again and self._usable:
@@ -85,8 +85,7 @@ class GraphedNetwork:
     def _record(self, lq: Tensor) -> None:
         while len(self._recordings) >= _MOST:
             self._recordings.popitem(last=False)
-        # Out of memory, or an operator that cannot be recorded: then the network itself says what is wrong,
-        # if it does not just run.
+        # Out of memory, or an operator that cannot be recorded: then the network itself runs, or raises.
         with suppress(RuntimeError):
             recording, others = _Recording(self._network, lq), 1 - lq
             if torch.equal(recording(others), self._network(others)):
@@ -111,14 +110,14 @@ class _Recording:
     def __init__(self, network: Run, lq: Tensor) -> None:
         self.stream = torch.cuda.current_stream(lq.device)
         self._graph = torch.cuda.CUDAGraph()
-        # Ordinary tensors, so that it serves with and without inference mode; a stream of the images' device,
-        # whichever is the current one, and left again also if the recording fails.
+        # Ordinary tensors work with and without inference mode. The stream belongs to the images' device,
+        # whichever is the current one, and is left also if the recording fails.
         with torch.inference_mode(False), torch.no_grad(), torch.cuda.device(lq.device):
             self._lq = lq.clone()
             recorder = torch.cuda.Stream()
             with (
                 torch.cuda.stream(recorder),
-                # What other threads do meanwhile, such as copies of frames, does not disturb.
+                # Other threads may work meanwhile, such as copies of frames.
                 torch.cuda.graph(self._graph, stream=recorder, capture_error_mode="thread_local"),
             ):
                 self._output = network(self._lq)

@@ -1,4 +1,4 @@
-"""How much memory there is, and how much a network takes for each pixel."""
+"""Free memory, and the memory that a network takes for each pixel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 # Side of the image that a network's memory is measured on, in pixels of lq.
 _PROBE = 64
 
-# Taken to be free where the system does not say (Windows).
+# Assumed to be free where the system does not report it (Windows).
 _UNKNOWN = 4 * 2**30
 
 
@@ -34,22 +34,22 @@ def bytes_per_pixel(network: Callable[[Tensor], Tensor], device: torch.device) -
     """Peak of the memory that a forward pass takes for each input pixel, input and output included."""
     image = torch.rand(1, 3, _PROBE, _PROBE, device=device)
     if device.type == "cuda":
-        # The allocator knows, also of the paths that do not run while something counts.
+        # The allocator also counts paths that a dispatch mode would turn off.
         with torch.no_grad():
-            # What is taken once and kept is there from the second run on.
+            # Memory that is taken once and kept exists from the second run on.
             network(image)
             before = torch.cuda.memory_allocated(device)
             torch.cuda.reset_peak_memory_stats(device)
             network(image)
         return (torch.cuda.max_memory_allocated(device) - before + image.nbytes) / _PROBE**2
-    # Code that was compiled while something counts would stay so.
+    # Code that is compiled under a dispatch mode would stay compiled for it.
     with torch.compiler.set_stance("force_eager"), PeakMemory() as peak, torch.no_grad():
         network(image)
     return (peak.most + image.nbytes) / _PROBE**2
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether that is what an error says, on any device."""
+    """Whether an error means lack of memory, on any device."""
     # On a CPU it is a plain RuntimeError.
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
 
@@ -93,13 +93,13 @@ def _system() -> int:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     with contextlib.suppress(AttributeError, ValueError, OSError):
-        # Where there is no /proc (macOS): half of what is built in.
+        # Without /proc (macOS): half of the installed memory.
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     return _UNKNOWN
 
 
 def _container() -> list[int]:
-    """What control groups leave, version 2 and 1."""
+    """Bytes that control groups leave, versions 2 and 1."""
     found = []
     for limit, usage, statistics in (
         ("memory.max", "memory.current", "memory.stat"),
@@ -108,14 +108,14 @@ def _container() -> list[int]:
         with contextlib.suppress(OSError, ValueError):  # "max" is no number
             groups = Path("/sys/fs/cgroup")
             free = int((groups / limit).read_text()) - int((groups / usage).read_text())
-            # Files that were read count as used until somebody needs the memory.
+            # Cached files count as used until another program needs the memory.
             cached = dict(line.split() for line in (groups / statistics).read_text().splitlines())
             found.append(free + int(cached.get("inactive_file", 0)))
     return found
 
 
 def _process() -> list[int]:
-    """What the address space may still grow by (`ulimit -v`)."""
+    """Bytes that the address space may still grow by (`ulimit -v`)."""
     with contextlib.suppress(ImportError, OSError):
         import resource
 

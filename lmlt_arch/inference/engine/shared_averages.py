@@ -1,4 +1,4 @@
-"""Averages over the whole image for tiles of it.
+"""Averages over a whole image, shared by its tiles.
 
 ESC's dynamic kernels depend on the average of a feature map over the whole image (arXiv 2503.06671, section
 3.2). A tile that averages over itself computes another function, and neighbors differ visibly.
@@ -7,8 +7,10 @@ ESC's dynamic kernels depend on the average of a feature map over the whole imag
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +20,14 @@ from torch import Tensor, nn
 _SAMPLE_SIDE = 128
 
 
-class SharedStatistics:
-    """The averages of one image, layer by layer.
+class SharedAverages:
+    """The averages over one image, layer by layer.
 
     Sample tiles run as one batch whose averages are taken over all of it, so that every layer sees the
     features that the averages of the layers before it lead to. Then each tile runs with these averages.
 
     Args:
-        network: whose averages; one without any makes all of this void.
+        network: whose averages; of a network without any, nothing is shared.
 
     Attributes:
         active: whether a forward pass collects or uses averages now.
@@ -47,7 +49,7 @@ class SharedStatistics:
 
     @contextmanager
     def collected(self, weight: Tensor) -> Iterator[None]:
-        """Within, a forward pass averages over its whole batch and remembers.
+        """Within this context, a forward pass averages over its whole batch and stores the averages.
 
         Args:
             weight: (B, 1, h, w), how much each pixel counts.
@@ -66,7 +68,7 @@ class SharedStatistics:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within, forward passes use what was collected."""
+        """Within this context, forward passes use the stored averages."""
 
         def recall(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
             return self._averages[module, self.view].expand_as(output)
@@ -137,3 +139,10 @@ def _coverage(length: int, starts: list[int], side: int) -> Tensor:
     for start in starts:
         count[start : start + side] += 1
     return count
+
+
+def __getattr__(name: str) -> Any:
+    if name != "SharedAverages":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("SharedAverages is SharedAverages as of 0.3", DeprecationWarning, stacklevel=2)
+    return SharedAverages

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lmlt_arch.errors import UsageError
 from lmlt_arch.inference.engine.memory import is_out_of_memory
-from lmlt_arch.inference.engine.shared_averages import SharedStatistics, sample_windows
+from lmlt_arch.inference.engine.shared_averages import SharedAverages, sample_windows
 
 _T = TypeVar("_T")
 
@@ -27,15 +27,15 @@ Network = Callable[[Tensor], Tensor]
 """Maps (B, 3, h, w) to (B, 3, h * scale, w * scale)."""
 
 Read = Callable[[slice, slice], Tensor]
-"""Gives rows and columns of an image, (1, 3, h, w)."""
+"""Returns rows and columns of an image, (1, 3, h, w)."""
 
 Progress = Callable[[int], object]
-"""Is told how many pixels of lq have been done since it was last called; fewer than 0 are done again."""
+"""Called with the pixels of lq that are done since the last call; below 0 if some are done again."""
 
 
 _FADED = 16  # pixels of the result that fade together
 
-# As the size of a tile: no image is cut.
+# Size of a tile where no image is cut.
 WHOLE = 2**40
 
 
@@ -107,20 +107,20 @@ class TiledNetwork:
     Args:
         network: of scale `tiling.scale`.
         tiling: how to cut; made smaller when memory runs out.
-        statistics: of the network, where it averages over whole images.
-        notice: is told when memory has run out.
+        averages: of the network over whole images, if it has any.
+        notice: called with a message when memory has run out.
     """
 
     def __init__(
         self,
         network: Network,
         tiling: Tiling,
-        statistics: SharedStatistics | None = None,
+        averages: SharedAverages | None = None,
         notice: Callable[[str], object] = lambda message: None,
     ) -> None:
         self._network = network
         self.tiling = tiling
-        self._statistics = statistics if statistics is not None and statistics.needed else None
+        self._averages = averages if averages is not None and averages.needed else None
         self._notice = notice
 
     def __call__(self, lq: Tensor, progress: Progress = lambda pixels: None) -> Tensor:
@@ -137,13 +137,13 @@ class TiledNetwork:
         return torch.cat(results) if len(results) > 1 else results[0]
 
     def with_size(self, size: int) -> TiledNetwork:
-        """The same with tiles of another size."""
-        return TiledNetwork(self._network, replace(self.tiling, size=size), self._statistics, self._notice)
+        """A copy with tiles of another size."""
+        return TiledNetwork(self._network, replace(self.tiling, size=size), self._averages, self._notice)
 
     def batch(self, height: int, width: int) -> int:
         """How many images of a size run as one batch; one that must be cut runs alone."""
         tiling = self.tiling
-        # Whole images say nothing of how many fit together.
+        # The size of an uncut image does not limit how many fit into memory.
         if max(height, width) > tiling.size or tiling.size >= WHOLE:
             return 1
         return max(1, tiling.together * tiling.size**2 // (height * width))
@@ -174,10 +174,10 @@ class TiledNetwork:
         """Upscale an image from top to bottom; never more than a row of tiles is in memory.
 
         Args:
-            read: gives parts of the image.
+            read: returns parts of the image.
             height: of the image.
             width: of the image.
-            progress: is told how far it is.
+            progress: called with the pixels of lq that are done.
 
         Yields:
             (1, 3, h, W * scale): the next rows of the result.
@@ -186,7 +186,7 @@ class TiledNetwork:
             RuntimeError: memory does not even suffice for the smallest tiles.
         """
         tiles = len(self.tiling.spans(height)) * len(self.tiling.spans(width))
-        shared = self._statistics if tiles > 1 else None
+        shared = self._averages if tiles > 1 else None
         if shared is not None:
             self._until_it_fits(partial(self._collect, shared, read, height, width))
         with shared.applied() if shared is not None else nullcontext():
@@ -224,11 +224,11 @@ class TiledNetwork:
                 f"out of memory: going on with {smaller.together} tiles of {smaller.size} pixels at once"
             )
 
-    def _collect(self, statistics: SharedStatistics, read: Read, height: int, width: int) -> None:
+    def _collect(self, averages: SharedAverages, read: Read, height: int, width: int) -> None:
         most = self.tiling.together * self.tiling.size**2
         windows, weight = sample_windows(height, width, most, self.tiling.multiple)
         samples = torch.cat([read(y, x) for y, x in windows])
-        with statistics.collected(weight):
+        with averages.collected(weight):
             self._network(samples)
 
     def _row(self, read: Read, top: int, height: int, width: int, progress: Progress) -> Tensor:
