@@ -14,7 +14,8 @@ PROVIDED: dict[str, dict[str, str]] = {
             ("LMLT", "ESC", "ESCFP", "ESCReal", "ESCRealM", "ESCLTE", "ESCFPLTE", "LMLTLTE"),
             "lmlt_arch.archs",
         ),
-        **dict.fromkeys(("LMLTVariant", "ESCVariant"), "lmlt_arch.archs.ablation"),
+        "LMLTVariant": "lmlt_arch.archs.lmlt.variants",
+        "ESCVariant": "lmlt_arch.archs.esc.variants",
     },
     "MODEL_REGISTRY": {
         **dict.fromkeys(("LMLTModel", "ESCModel", "ESRModel", "ArbitraryScaleModel"), "lmlt_arch.models"),

@@ -11,7 +11,11 @@ from helpers.numerics import DEVICE, DTYPE, assert_close
 from helpers.small_networks import SMALL, Small, image
 from torch import Tensor
 
-from lmlt_arch.archs.ablation import ESCVariant, LMLTVariant, VariantLevelAttention, VariantLHSB
+from lmlt_arch.archs.esc import cpu as esc_cpu
+from lmlt_arch.archs.esc.variants import ESCVariant
+from lmlt_arch.archs.lmlt import cpu as lmlt_cpu
+from lmlt_arch.archs.lmlt.blocks import LHSB
+from lmlt_arch.archs.lmlt.variants import LMLTVariant
 from lmlt_arch.checkpoints.load import load_model
 
 LMLT_ARGUMENTS = SMALL["LMLT"].kwargs
@@ -79,21 +83,36 @@ def test_other_variants_are_refused(change: dict[str, Any]) -> None:
         variant(change).load_state_dict(official.state_dict())
 
 
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+@torch.no_grad()
+def test_fast_paths_refuse_them(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    for fast_path in (lmlt_cpu, esc_cpu):
+        monkeypatch.setattr(fast_path, "run_blocks", lambda *args, **_: calls.append(args))
+    variant(change).eval()(image(9, 12, dtype=torch.float32).cpu())
+    assert not calls
+
+
 def test_a_contradicting_record_is_refused() -> None:
     with pytest.raises(RuntimeError, match=r"records \[4, 4, 0\], this network is \[4, 16, 0\]"):
         variant({"window": 16}).load_state_dict(variant({"window": 4}).state_dict())
 
 
-def lhsb(levels: int, window: int, pooling: str) -> VariantLHSB:
+class OfWholeCells(LHSB):
+    """Counts the cells itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x, x.shape[-2] // self.cell, x.shape[-1] // self.cell)
+
+
+def lhsb(levels: int, window: int, pooling: str) -> OfWholeCells:
     torch.manual_seed(0)
-
-    def attention(width: int) -> VariantLevelAttention:
-        return VariantLevelAttention(width, window, attn_drop_rate=0, drop_rate=0, attn_type="Naive")
-
-    return VariantLHSB(12, attention, levels=levels, pooling=pooling, low_to_high=True).double()
+    dropout = {"attn_drop_rate": 0, "drop_rate": 0}
+    varied: dict[str, Any] = {"levels": levels, "window": window, "pooling": pooling}
+    return OfWholeCells(12, low_to_high=True, attn_type="Naive", **dropout, **varied).double()
 
 
-def reach(block: VariantLHSB, row: int, column: int) -> tuple[int, int, int, int]:
+def reach(block: OfWholeCells, row: int, column: int) -> tuple[int, int, int, int]:
     """Top, bottom, left and right of what a pixel of the input changes, of 64 x 64."""
     x = torch.rand(1, 12, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     # High enough to be its cell's maximum.

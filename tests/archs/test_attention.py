@@ -14,7 +14,8 @@ from helpers.small_networks import ONE_PER_CLASS, SMALL, image
 from torch import Tensor
 
 from lmlt_arch import archs
-from lmlt_arch.archs.common.attention import WindowAttention, factor_bias, naive_attention
+from lmlt_arch.archs.common.attention import factor_bias, naive_attention
+from lmlt_arch.archs.esc.attention import WindowAttention
 
 EXACT = ["auto", "SDPA", "Flex"]
 PRECISIONS = [torch.float64, torch.float32]

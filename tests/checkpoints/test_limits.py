@@ -17,7 +17,7 @@ from helpers.small_networks import SMALL
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lmlt_arch.archs import ablation
+from lmlt_arch.archs.lmlt import variants
 from lmlt_arch.checkpoints.load import CheckpointError, load_for_training, load_model, load_state
 from lmlt_arch.cli import main
 
@@ -94,7 +94,7 @@ def test_claims_are_compared_with_the_file(
 
 @pytest.mark.parametrize("value", [0, -1, 10**6])
 def test_records_that_shapes_do_not_bound(value: int, tmp_path: Path) -> None:
-    network = ablation.LMLTVariant(dim=16, n_blocks=1, levels=2, window=4, pooling="max", upscaling_factor=2)
+    network = variants.LMLTVariant(dim=16, n_blocks=1, levels=2, window=4, pooling="max", upscaling_factor=2)
     state = network.state_dict()
     state["variant"][1] = value
     torch.save(state, tmp_path / "x.pth")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -11,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmlt_arch.archs.common.arguments import hidden_width, positive_int
-from lmlt_arch.archs.common.attention import WindowAttention
 from lmlt_arch.archs.common.layers import ChannelNorm, SRNetwork, depthwise_per_image
+from lmlt_arch.archs.esc.arguments import TrunkArguments
+from lmlt_arch.archs.esc.attention import WindowAttention
 
-# Weights that all ConvAttn layers of a network share; what they are depends on the variant.
 SharedKernels = tuple[Tensor, ...]
+"""Weights that all ConvAttn layers of a network share: the large kernel, whole or in two factors."""
 
 
 class ConvFFN(nn.Module):
@@ -129,34 +129,11 @@ class ConvAttn(nn.Module):
         return self.aggr(torch.cat((self.plk(head, shared), rest), 1))
 
 
-@dataclass(frozen=True)
-class BlockSpec:
-    """What the blocks of all ESC networks are told.
-
-    Attributes:
-        dim: channels.
-        pdim: channels that pass through the large kernel.
-        conv_blocks: pairs of ConvFFN and ConvAttn.
-        window_size: attention window.
-        num_heads: attention heads.
-        exp_ratio: hidden ratio of the paired ConvFFNs.
-        attn_type: attention backend.
-    """
-
-    dim: int
-    pdim: int
-    conv_blocks: int
-    window_size: int
-    num_heads: int
-    exp_ratio: float
-    attn_type: str
-
-
 class ESCBlock(nn.Module):
     """One block: ConvFFN, window attention, then `conv_blocks` pairs of ConvFFN and ConvAttn.
 
     Args:
-        spec: what all variants are told.
+        arguments: those of the network.
         use_ln: LayerNorm in front of each pair.
         proj_ratio: hidden ratio of the ConvFFN in front of the attention.
         make_plk: makes a large-kernel layer for `pdim` channels.
@@ -164,21 +141,25 @@ class ESCBlock(nn.Module):
 
     def __init__(
         self,
-        spec: BlockSpec,
+        arguments: TrunkArguments,
         *,
         use_ln: bool,
         proj_ratio: float,
         make_plk: Callable[[int], LargeKernel],
     ) -> None:
         super().__init__()
-        dim, pairs = spec.dim, range(positive_int("conv_blocks", spec.conv_blocks))
+        dim, pdim, pairs = (
+            arguments.dim,
+            arguments.pdim,
+            range(positive_int("conv_blocks", arguments.conv_blocks)),
+        )
         self.ln_proj = ChannelNorm(dim)
         self.proj = ConvFFN(dim, proj_ratio)
         self.ln_attn = ChannelNorm(dim)
-        self.attn = WindowAttention(dim, spec.window_size, spec.num_heads, spec.attn_type)
+        self.attn = WindowAttention(dim, arguments.window_size, arguments.num_heads, arguments.attn_type)
         self.lns = nn.ModuleList(ChannelNorm(dim) if use_ln else nn.Identity() for _ in pairs)
-        self.pconvs = nn.ModuleList(ConvAttn(dim, spec.pdim, make_plk(spec.pdim)) for _ in pairs)
-        self.convffns = nn.ModuleList(ConvFFN(dim, spec.exp_ratio) for _ in pairs)
+        self.pconvs = nn.ModuleList(ConvAttn(dim, pdim, make_plk(pdim)) for _ in pairs)
+        self.convffns = nn.ModuleList(ConvFFN(dim, arguments.exp_ratio) for _ in pairs)
         self.ln_out = ChannelNorm(dim)
         self.conv_out = nn.Conv2d(dim, dim, 3, padding=1)
 
@@ -196,17 +177,16 @@ class ESCBlock(nn.Module):
 
 
 def make_blocks(
-    n_blocks: int,
-    spec: BlockSpec,
+    arguments: TrunkArguments,
     *,
     use_ln: bool,
     proj_ratio: float = 2,
     make_plk: Callable[[int], LargeKernel] = LargeKernelConv,
 ) -> nn.ModuleList:
-    """The body of a network: `n_blocks` blocks alike."""
+    """The body of a network: `n_blocks` blocks of the same shapes. See `ESCBlock` for the arguments."""
     return nn.ModuleList(
-        ESCBlock(spec, use_ln=use_ln, proj_ratio=proj_ratio, make_plk=make_plk)
-        for _ in range(positive_int("n_blocks", n_blocks))
+        ESCBlock(arguments, use_ln=use_ln, proj_ratio=proj_ratio, make_plk=make_plk)
+        for _ in range(positive_int("n_blocks", arguments.n_blocks))
     )
 
 
@@ -248,10 +228,11 @@ class SymmetricKernelNetwork(SRNetwork):
 
     plk_filter: nn.Parameter
 
-    def _init_kernel(self, dim: int, pdim: int, kernel_size: int) -> None:
-        check_large_kernel(pdim, dim, kernel_size, least=2)
+    def _init_kernel(self, arguments: TrunkArguments) -> None:
+        pdim, size = arguments.pdim, arguments.kernel_size
+        check_large_kernel(pdim, arguments.dim, size, least=2)
         # nn.init.orthogonal_ flattens to (pdim, pdim k^2): the rows come out orthonormal.
-        self.plk_filter = nn.Parameter(nn.init.orthogonal_(torch.empty(pdim, pdim, kernel_size, kernel_size)))
+        self.plk_filter = nn.Parameter(nn.init.orthogonal_(torch.empty(pdim, pdim, size, size)))
         self._baked = False
         self.register_load_state_dict_pre_hook(_forget_baking)
 

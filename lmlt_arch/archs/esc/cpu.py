@@ -19,7 +19,7 @@ from lmlt_arch.archs.common.fused import add_conv, conv, layer_norm, linear, pie
 from lmlt_arch.archs.common.padding import cells, mirror_indices
 
 if TYPE_CHECKING:
-    from lmlt_arch.archs.common.attention import WindowAttention
+    from lmlt_arch.archs.esc.attention import WindowAttention
     from lmlt_arch.archs.esc.blocks import ConvAttn, ConvFFN, ESCBlock, SharedKernels
 
 

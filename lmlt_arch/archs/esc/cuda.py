@@ -20,7 +20,7 @@ from lmlt_arch.archs.common.padding import cells
 from lmlt_arch.archs.esc import triton_kernels as kernels
 
 if TYPE_CHECKING:
-    from lmlt_arch.archs.common.attention import WindowAttention
+    from lmlt_arch.archs.esc.attention import WindowAttention
     from lmlt_arch.archs.esc.blocks import ConvAttn, ConvFFN, ESCBlock, LargeKernel, SharedKernels
 
 # How a kernel divides its work: the fastest of four to nine ways each on an NVIDIA H200.

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmlt_arch.archs.ablation import BIASES, RECORD, ESCVariant
 from lmlt_arch.archs.common.description import (
     Description,
     Preset,
@@ -20,11 +19,13 @@ from lmlt_arch.archs.common.description import (
     count_children,
     hidden_ratio,
 )
+from lmlt_arch.archs.common.record import RECORD
 from lmlt_arch.archs.common.scale_conversion import head_scale
 from lmlt_arch.archs.esc.esc import ESC
 from lmlt_arch.archs.esc.esc_fp import ESCFP
 from lmlt_arch.archs.esc.esc_real import ESCReal, ESCRealM
 from lmlt_arch.archs.esc.upsample import UPSAMPLERS
+from lmlt_arch.archs.esc.variants import BIASES, ESCVariant
 
 LARGE_KERNEL = "plk_filter"
 SEPARABLE_KERNEL = "lk_spatial"

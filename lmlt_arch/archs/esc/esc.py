@@ -5,38 +5,29 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmlt_arch.archs.common.arguments import positive_int
+from lmlt_arch.archs.common.arguments import positive_int, with_fields_of
 from lmlt_arch.archs.common.scale_conversion import convert_scale_on_load
-from lmlt_arch.archs.esc.blocks import BlockSpec, SymmetricKernelNetwork, make_blocks
+from lmlt_arch.archs.esc.arguments import ESCArguments, TrunkArguments
+from lmlt_arch.archs.esc.blocks import SymmetricKernelNetwork, make_blocks
 from lmlt_arch.archs.esc.fast import run_blocks
 
 
 class ESCEncoder(SymmetricKernelNetwork):
     """ESC without its last layer: an image to as many features for each of its pixels.
 
-    Args: as those of `ESC`.
+    Args:
+        arguments: those of the network.
+        use_ln: LayerNorm in front of each ConvFFN and ConvAttn pair.
+        upscaling_factor: of the network; without effect on the features.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        pdim: int,
-        kernel_size: int,
-        n_blocks: int,
-        conv_blocks: int,
-        window_size: int,
-        num_heads: int,
-        upscaling_factor: int = 1,
-        exp_ratio: float = 2,
-        attn_type: str = "auto",
-        use_ln: bool = False,
-    ) -> None:
-        super().__init__(upscaling_factor, pad_multiple=positive_int("window_size", window_size))
-        self._init_kernel(dim, pdim, kernel_size)
-        self.proj = nn.Conv2d(3, dim, 3, padding=1)
-        spec = BlockSpec(dim, pdim, conv_blocks, window_size, num_heads, exp_ratio, attn_type)
-        self.blocks = make_blocks(n_blocks, spec, use_ln=use_ln)
-        self.last = nn.Conv2d(dim, dim, 3, padding=1)
+    def __init__(self, arguments: TrunkArguments, *, use_ln: bool, upscaling_factor: int = 1) -> None:
+        pad_multiple = positive_int("window_size", arguments.window_size)
+        super().__init__(upscaling_factor, pad_multiple=pad_multiple)
+        self._init_kernel(arguments)
+        self.proj = nn.Conv2d(3, arguments.dim, 3, padding=1)
+        self.blocks = make_blocks(arguments, use_ln=use_ln)
+        self.last = nn.Conv2d(arguments.dim, arguments.dim, 3, padding=1)
 
     def encode(self, x: Tensor) -> Tensor:
         """Map (B, 3, H, W) to features (B, dim, H, W), any H and W from 1."""
@@ -55,51 +46,17 @@ class ESC(ESCEncoder):
 
     `load_state_dict` accepts a checkpoint of another scale and converts its last layer.
 
-    Args:
-        dim: channels.
-        pdim: channels that pass through the large kernel.
-        kernel_size: large kernel, odd.
-        n_blocks: blocks.
-        conv_blocks: pairs of ConvFFN and ConvAttn in a block.
-        window_size: attention window.
-        num_heads: attention heads; must divide `dim`.
-        upscaling_factor: output size over input size.
-        exp_ratio: hidden ratio of the ConvFFNs.
-        attn_type: attention backend, see `lmlt_arch.archs.common.attention`.
-        use_ln: LayerNorm in front of each ConvFFN and ConvAttn pair.
+    Args: those of `lmlt_arch.archs.esc.arguments.ESCArguments`.
 
     Raises:
         ValueError: an argument is unusable; the message names it.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        pdim: int,
-        kernel_size: int,
-        n_blocks: int,
-        conv_blocks: int,
-        window_size: int,
-        num_heads: int,
-        upscaling_factor: int,
-        exp_ratio: float = 2,
-        attn_type: str = "auto",
-        use_ln: bool = False,
-    ) -> None:
-        super().__init__(
-            dim,
-            pdim,
-            kernel_size,
-            n_blocks,
-            conv_blocks,
-            window_size,
-            num_heads,
-            upscaling_factor,
-            exp_ratio,
-            attn_type,
-            use_ln,
-        )
-        self.to_img = nn.Conv2d(dim, 3 * upscaling_factor**2, 3, padding=1)
+    @with_fields_of(ESCArguments)
+    def __init__(self, arguments: ESCArguments) -> None:
+        r = arguments.upscaling_factor
+        super().__init__(arguments, use_ln=arguments.use_ln, upscaling_factor=r)
+        self.to_img = nn.Conv2d(arguments.dim, 3 * r**2, 3, padding=1)
         self.register_load_state_dict_pre_hook(convert_scale_on_load)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lmlt_arch.archs.common.arguments import positive_int
+from lmlt_arch.archs.common.arguments import positive_int, with_fields_of
 from lmlt_arch.archs.common.layers import MirrorConv2d
 from lmlt_arch.archs.common.padding import cells, pad_to_cells
-from lmlt_arch.archs.esc.blocks import BlockSpec, SymmetricKernelNetwork, make_blocks
+from lmlt_arch.archs.esc.arguments import ESCRealArguments, ESCRealMArguments, TrunkArguments
+from lmlt_arch.archs.esc.blocks import SymmetricKernelNetwork, make_blocks
 from lmlt_arch.archs.esc.fast import run_blocks
 from lmlt_arch.archs.esc.upsample import DySample, NearestConvUpsample, UniUpsample
 
@@ -31,9 +32,9 @@ class _RealNetwork(SymmetricKernelNetwork):
     last: nn.Conv2d
     to_img: nn.Module
 
-    def _init_trunk(self, n_blocks: int, spec: BlockSpec) -> None:
-        self.blocks = make_blocks(n_blocks, spec, use_ln=True)
-        self.last = nn.Conv2d(spec.dim, spec.dim, 3, padding=1)
+    def _init_trunk(self, arguments: TrunkArguments) -> None:
+        self.blocks = make_blocks(arguments, use_ln=True)
+        self.last = nn.Conv2d(arguments.dim, arguments.dim, 3, padding=1)
 
     def _restore(self, x: Tensor) -> Tensor:
         shared = self.shared_kernels()
@@ -48,46 +49,23 @@ class ESCReal(_RealNetwork):
     State dicts are the official ones at x4 and with DySample. The official code always upscales by 4
     without DySample; here `upscaling_factor` is honored.
 
-    Args:
-        dim: channels.
-        pdim: channels that pass through the large kernel.
-        kernel_size: large kernel, odd.
-        n_blocks: blocks.
-        conv_blocks: pairs of ConvFFN and ConvAttn in a block.
-        window_size: attention window.
-        num_heads: attention heads; must divide `dim`.
-        upscaling_factor: output size over input size; without DySample 3 or a power of two.
-        exp_ratio: hidden ratio of the ConvFFNs.
-        attn_type: attention backend, see `lmlt_arch.archs.common.attention`.
-        use_dysample: upscale by DySample instead of pixel replication and convolutions.
+    Args: those of `lmlt_arch.archs.esc.arguments.ESCRealArguments`.
 
     Raises:
         ValueError: an argument is unusable; the message names it.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        pdim: int,
-        kernel_size: int,
-        n_blocks: int,
-        conv_blocks: int,
-        window_size: int,
-        num_heads: int,
-        upscaling_factor: int,
-        exp_ratio: float = 2,
-        attn_type: str = "auto",
-        use_dysample: bool = False,
-    ) -> None:
-        super().__init__(upscaling_factor, pad_multiple=positive_int("window_size", window_size))
-        self._init_kernel(dim, pdim, kernel_size)
+    @with_fields_of(ESCRealArguments)
+    def __init__(self, arguments: ESCRealArguments) -> None:
+        dim, r = arguments.dim, arguments.upscaling_factor
+        super().__init__(r, pad_multiple=positive_int("window_size", arguments.window_size))
+        self._init_kernel(arguments)
         self.proj = nn.Conv2d(3, dim, 3, padding=1)
-        spec = BlockSpec(dim, pdim, conv_blocks, window_size, num_heads, exp_ratio, attn_type)
-        self._init_trunk(n_blocks, spec)
-        if use_dysample:
-            self.to_img = DySample(dim, 3, scale=upscaling_factor, groups=4)
+        self._init_trunk(arguments)
+        if arguments.use_dysample:
+            self.to_img = DySample(dim, 3, scale=r, groups=4)
         else:
-            self.to_img = NearestConvUpsample(dim, 3, upscaling_factor)
+            self.to_img = NearestConvUpsample(dim, 3, r)
         self.skip = nn.Sequential(*_image_skip(3, dim))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -108,53 +86,27 @@ class ESCRealM(_RealNetwork):
 
     Conventions and input sizes as in `ESC`; state dicts are the official ones.
 
-    Args:
-        dim: channels.
-        pdim: channels that pass through the large kernel.
-        kernel_size: large kernel, odd.
-        n_blocks: blocks.
-        conv_blocks: pairs of ConvFFN and ConvAttn in a block.
-        window_size: attention window.
-        num_heads: attention heads; must divide `dim`.
-        upscaling_factor: output size over input size.
-        exp_ratio: hidden ratio of the ConvFFNs.
-        mid_dim: inner channels of some upsamplers.
-        upsampler: a member of `lmlt_arch.archs.esc.upsample.UPSAMPLERS`.
-        unshuffle_mod: at x1 and x2, work at a quarter and half of the input's size.
-        attn_type: attention backend, see `lmlt_arch.archs.common.attention`.
+    Args: those of `lmlt_arch.archs.esc.arguments.ESCRealMArguments`.
 
     Raises:
         ValueError: an argument is unusable; the message names it.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        pdim: int,
-        kernel_size: int,
-        n_blocks: int,
-        conv_blocks: int,
-        window_size: int,
-        num_heads: int,
-        upscaling_factor: int,
-        exp_ratio: float = 2,
-        mid_dim: int = 48,
-        upsampler: str = "nearest+conv",
-        unshuffle_mod: bool = True,
-        attn_type: str = "auto",
-    ) -> None:
-        unshuffle = 4 // upscaling_factor if unshuffle_mod and upscaling_factor in (1, 2) else 1
-        super().__init__(upscaling_factor, pad_multiple=positive_int("window_size", window_size) * unshuffle)
+    @with_fields_of(ESCRealMArguments)
+    def __init__(self, arguments: ESCRealMArguments) -> None:
+        dim, r = arguments.dim, arguments.upscaling_factor
+        unshuffle = 4 // r if arguments.unshuffle_mod and r in (1, 2) else 1
+        window = positive_int("window_size", arguments.window_size)
+        super().__init__(r, pad_multiple=window * unshuffle)
         self.unshuffle = unshuffle
-        self._init_kernel(dim, pdim, kernel_size)
+        self._init_kernel(arguments)
         channels = 3 * unshuffle**2
         shrink: list[nn.Module] = [nn.PixelUnshuffle(unshuffle)] if unshuffle > 1 else []
         first = nn.Conv2d(channels, dim, 3, padding=1)
         self.proj = nn.Sequential(*shrink, first) if shrink else first
         self.skip = nn.Sequential(*shrink, *_image_skip(channels, dim))
-        spec = BlockSpec(dim, pdim, conv_blocks, window_size, num_heads, exp_ratio, attn_type)
-        self._init_trunk(n_blocks, spec)
-        self.to_img = UniUpsample(upsampler, upscaling_factor * unshuffle, dim, 3, mid_dim)
+        self._init_trunk(arguments)
+        self.to_img = UniUpsample(arguments.upsampler, r * unshuffle, dim, 3, arguments.mid_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Restore and upscale RGB images.

@@ -9,9 +9,9 @@ from typing import cast
 from torch import Tensor, nn
 
 from lmlt_arch.archs.common import fused, kernel_dispatch
-from lmlt_arch.archs.common.attention import WindowAttention
 from lmlt_arch.archs.common.layers import ChannelNorm
 from lmlt_arch.archs.esc import cpu
+from lmlt_arch.archs.esc.attention import WindowAttention
 from lmlt_arch.archs.esc.blocks import (
     ConvAttn,
     ConvFFN,

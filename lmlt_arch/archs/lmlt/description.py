@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from lmlt_arch.archs.ablation import POOLINGS, RECORD, LMLTVariant
 from lmlt_arch.archs.common.description import (
     Description,
     Preset,
@@ -13,8 +12,10 @@ from lmlt_arch.archs.common.description import (
     count_blocks,
     hidden_ratio,
 )
+from lmlt_arch.archs.common.record import RECORD
 from lmlt_arch.archs.common.scale_conversion import head_scale
 from lmlt_arch.archs.lmlt.network import LMLT
+from lmlt_arch.archs.lmlt.variants import POOLINGS, LMLTVariant
 
 
 def encoder_arguments(state: StateDict) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from lmlt_arch.archs.common import fused, kernel_dispatch
 from lmlt_arch.archs.common.layers import ChannelNorm
 from lmlt_arch.archs.lmlt import cpu
-from lmlt_arch.archs.lmlt.blocks import CCM, LEVELS, LHSB, STRIDE, LevelAttention, LMLTBlock
+from lmlt_arch.archs.lmlt.arguments import LEVELS, WINDOW
+from lmlt_arch.archs.lmlt.blocks import CCM, LHSB, LevelAttention, LMLTBlock
 from lmlt_arch.archs.lmlt.window_attention import MAX_WIDTH
 
 # The classes whose function `cpu` and `cuda` compute; subclasses and replaced modules run as written.
@@ -26,8 +27,8 @@ def run_blocks(blocks: nn.ModuleList, x: Tensor, rows: int, cols: int, *, attn_t
 
     Args:
         blocks: of class `LMLTBlock`.
-        x: (B, dim, 64 rows, 64 cols).
-        rows: cells of 64 pixels, one below the other.
+        x: (B, dim, rows c, cols c), c = `LHSB.cell`.
+        rows: cells of c x c pixels, one below the other.
         cols: cells side by side.
         attn_type: attention backend of all of them.
 
@@ -35,18 +36,25 @@ def run_blocks(blocks: nn.ModuleList, x: Tensor, rows: int, cols: int, *, attn_t
         Like `x`.
     """
     typed = cast(Sequence[LMLTBlock], blocks)
+    known = _KNOWN if all(_is_published(block) for block in typed) else frozenset()
     # Sizes last: a program that is being exported must not compare them.
-    wanted = attn_type in ("auto", "Triton") and kernel_dispatch.usable(blocks, x, _KNOWN)
+    wanted = attn_type in ("auto", "Triton") and kernel_dispatch.usable(blocks, x, known)
     if wanted and x.shape[1] // LEVELS <= MAX_WIDTH and kernel_dispatch.countable(x, 2 * x.shape[1]):
         # Only where Triton is installed.
         from lmlt_arch.archs.lmlt import cuda
 
         first, fast = typed[0], partial(cuda.run_blocks, typed[:1])
         slow, connected = partial(first, rows=1, cols=1), (first.lhsb.low_to_high,)
-        if kernel_dispatch.agree(first, x, fast, slow, side=STRIDE, constants=connected):
+        if kernel_dispatch.agree(first, x, fast, slow, side=first.lhsb.cell, constants=connected):
             return cuda.run_blocks(typed, x)
-    if attn_type == "auto" and fused.usable(blocks, x, _KNOWN):
-        return cpu.run_blocks(typed, x, cell=STRIDE)
+    if attn_type == "auto" and fused.usable(blocks, x, known):
+        return cpu.run_blocks(typed, x, cell=typed[0].lhsb.cell)
     for block in blocks:
         x = block(x, rows, cols)
     return x
+
+
+def _is_published(block: LMLTBlock) -> bool:
+    """Whether a block has the levels, windows and pooling that `cpu` and `cuda` compute."""
+    lhsb = block.lhsb
+    return (len(lhsb.mfr), lhsb.window, lhsb.pooling) == (LEVELS, WINDOW, "max")

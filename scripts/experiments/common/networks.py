@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lmlt_arch.archs import LMLT, SRNetwork
-from lmlt_arch.archs.lmlt.blocks import LEVELS, WINDOW
+from lmlt_arch.archs.lmlt.arguments import LEVELS, WINDOW
 from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.models import common_scale
 from lmlt_arch.evaluation.profile.subjects import find_subjects
