@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and into a folder that one process may write into at a time."""
+"""Atomic writing of files, temporary neighbors, and locks for work that one process may do at a time."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ TEMPORARY_SUFFIX = ".tmp"
 # Bytes of a name: most file systems take 255, and those that encrypt names 143.
 _LONG = 100
 _TEMPORARY = re.compile(rf"\..+\.(\d+){re.escape(TEMPORARY_SUFFIX)}(\.\w+)?", re.DOTALL)
-_LOOK_AGAIN_S = 1.0
+_RETRY_S = 1.0
 _MOST_COMPRESSED = 4
 _swept: set[Path] = set()
-# In a folder of `scratch`, what its process holds.
+# The file in a folder of `scratch` that its process locks.
 _HELD = "held"
 _ARCHIVE = b"PK\x03\x04"
 
@@ -36,7 +36,7 @@ class OutputError(LmltError):
 
 
 def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Write a file through a temporary neighbor, so that it is never seen half written.
+    """Write a file through a temporary neighbor, so that no reader sees half of it.
 
     Args:
         path: the file.
@@ -45,7 +45,7 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
             either the old file or the new one. Slow for many small files.
 
     Raises:
-        OutputError: If the disk is full, the folder is not writable, and so on; it names the file.
+        OutputError: the disk is full, the folder is not writable, and so on; it names the file.
     """
     with writing(path) as temporary, temporary.open("wb") as file:
         file.write(data)
@@ -56,24 +56,24 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
 
 @contextmanager
 def writing(path: Path, *, suffix: str = TEMPORARY_SUFFIX) -> Iterator[Path]:
-    """A temporary neighbor that takes the name of a file if the block ends well, and goes away if not.
+    """A temporary neighbor that is renamed to a file if the block succeeds, and removed if not.
 
     Args:
         path: the file.
-        suffix: what the neighbor's name ends in, for writers and readers that go by it.
+        suffix: suffix of the neighbor, for writers and readers that choose a format by it.
 
     Yields:
-        The neighbor: an empty file, so that a folder that cannot be written to shows before the work.
+        The neighbor: an empty file, so that a folder that is not writable fails before the work.
 
     Raises:
-        OutputError: If the disk is full, the folder is not writable, and so on; it names the file.
+        OutputError: the disk is full, the folder is not writable, and so on; it names the file.
     """
     temporary = path.with_name(f".{shortened(path.name)}.{os.getpid()}{suffix}")
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         _sweep_once(path.parent)
-        # Held, so that others can tell it from one of a killed process.
+        # Locked, so that other processes do not take it for one of a killed process.
         with Lock(temporary, wait=True):
             try:
                 yield temporary
@@ -86,7 +86,7 @@ def writing(path: Path, *, suffix: str = TEMPORARY_SUFFIX) -> Iterator[Path]:
 
 
 def shortened(name: str) -> str:
-    """A name to which more can be added: a long one is cut, and told apart by a checksum."""
+    """A name with room for additions: a long one is cut, and has a checksum."""
     if len(os.fsencode(name)) <= _LONG:
         return name
     return f"{name[: _LONG // 4]}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
@@ -94,7 +94,7 @@ def shortened(name: str) -> str:
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """A folder beside a file for what its making needs, which goes away in the end.
+    """A temporary folder beside a file, removed at the end.
 
     Raises:
         OSError: it cannot be made.
@@ -118,9 +118,9 @@ def _sweep_once(folder: Path) -> None:
 def sweep(paths: Iterable[Path]) -> None:
     """Remove those of the paths that are temporary neighbors of killed processes.
 
-    `writing` and `scratch` do it for the folder of the first file that a process writes there. One that might
-    be of a living process stays: it is held, its number is that of a process here, or nothing can be held
-    there.
+    `writing` and `scratch` call it when a process writes its first file into a folder. A neighbor that might
+    belong to a living process stays: it is locked, its number is that of a process here, or the file system
+    has no locks.
     """
     for path in paths:
         named = _TEMPORARY.fullmatch(path.name)
@@ -143,27 +143,27 @@ def _is_alive(process: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except OSError:
-        pass  # somebody else's
+        pass  # of another user
     return True
 
 
 def lock_beside(folder: Path) -> Path:
-    """The lock file of a folder, which must not lie in it where that may be renamed or replaced."""
+    """The lock file of a folder; outside of it, since the folder may be renamed or replaced."""
     return folder.with_name(f".{folder.name}.lock")
 
 
 @contextmanager
 def exclusive(path: Path, work: str, fix: str, *, patience_s: float = 0) -> Iterator[None]:
-    """Hold a lock file for something that only one process may do at a time; a killed one holds it no more.
+    """Hold a lock file during work that only one process may do at a time; killing a process frees it.
 
-    Where the file system has no locks, a warning says so. On Windows nothing is checked.
+    On a file system without locks this warns. On Windows nothing is checked.
 
     Args:
-        path: the lock file; in a folder that stays where it is.
-        work: what is done, for the message: "another {work}".
-        fix: what to do about that.
-        patience_s: how long to wait for a process on another machine: one that died with its machine is given
-            up by a file server only after a while.
+        path: the lock file; in a folder that is not renamed.
+        work: the work, for the message: "another {work}".
+        fix: what to do if another process holds it, for the message.
+        patience_s: seconds to wait for a process on another machine: if that machine dies, the file server
+            frees the lock only after a while.
 
     Raises:
         OutputError: another process holds it, or it cannot be made.
@@ -171,8 +171,8 @@ def exclusive(path: Path, work: str, fix: str, *, patience_s: float = 0) -> Iter
     lock = _hold(path, work, fix, time.monotonic() + patience_s)
     try:
         if not lock.supported and os.name != "nt":
-            said = f"{path}: this file system has no locks, so nothing stops another {work}."
-            warnings.warn(said, stacklevel=3)
+            message = f"{path}: this file system has no locks, so nothing stops another {work}."
+            warnings.warn(message, stacklevel=3)
         lock.note(f"{socket.gethostname()} {os.getpid()}\n")
         yield
     finally:
@@ -189,15 +189,15 @@ def _hold(path: Path, work: str, fix: str, end: float) -> Lock:
             host, process = _holder(path)
             if host in ("", here) or time.monotonic() >= end:
                 by = f": process {process} on {host}" if host else ""
-                said = f"another {work} is running{by} ({path} is locked). Fix: {fix}"
-                raise OutputError(said) from error
+                message = f"another {work} is running{by} ({path} is locked). Fix: {fix}"
+                raise OutputError(message) from error
         except OSError as error:
             raise output_error(path, error) from error
-        time.sleep(_LOOK_AGAIN_S)
+        time.sleep(_RETRY_S)
 
 
 def _holder(path: Path) -> tuple[str, str]:
-    """Host and process that a lock file names; empty if it cannot be read."""
+    """Host and process in a lock file; empty if it cannot be read."""
     try:
         host, process = path.read_text(encoding="utf-8", errors="replace").split()
     except (OSError, ValueError):
@@ -206,7 +206,7 @@ def _holder(path: Path) -> tuple[str, str]:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file begins like a zip archive, as those of `torch.save` have since PyTorch 1.6.
+    """Whether a file is a zip archive by its first bytes, as files of `torch.save` are since PyTorch 1.6.
 
     Raises:
         OSError: it cannot be read.
@@ -216,13 +216,13 @@ def is_archive(path: Path) -> bool:
 
 
 def archive_damage(path: Path) -> str:
-    """What is wrong with a zip archive by its own checksums, which PyTorch does not look at when it reads.
+    """Check a zip archive by its own checksums, which PyTorch ignores on reading.
 
     Args:
         path: any file.
 
     Returns:
-        Words for a message; empty if the file is whole or has no checksums.
+        The damage, in words for a message; empty if there is none, or if the file has no checksums.
 
     Raises:
         OSError: it cannot be opened.
@@ -245,10 +245,10 @@ def archive_damage(path: Path) -> str:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents where they are missing.
+    """Make a folder and its missing parents.
 
     Raises:
-        OutputError: If that is not possible.
+        OutputError: this fails.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -257,5 +257,5 @@ def make_folder(path: Path) -> None:
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """The error to raise where writing a path met an operating system error."""
+    """The error to raise for an operating system error on writing a path."""
     return OutputError(f"cannot write {path}: {error.strerror or error}")

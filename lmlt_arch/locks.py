@@ -1,7 +1,7 @@
-"""Locks that a living process holds, and that end with it, however it ends.
+"""Locks of files that end with their process, also if it is killed.
 
-They are `flock`s of the system: those of a killed process are gone at once, on a network file system once
-its server has noticed. On Windows, which has none, and on file systems without, nothing is held.
+They are `flock`s of the system: a killed process frees them at once, on a network file system once its server
+has noticed. On Windows, and on file systems without locks, nothing is held.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class LockedError(LmltError):
 
 
 class Lock:
-    """A file that is made where it is missing, and held.
+    """A locked file, which is made if it is missing.
 
     Args:
         path: the file.
-        wait: until it is free.
+        wait: wait until it is free.
 
     Attributes:
         supported: whether the file system has locks; if not, nothing is held.
@@ -47,21 +47,21 @@ class Lock:
 
     @property
     def held(self) -> bool:
-        """Whether this process still holds it; one that was forked from its holder does not."""
+        """Whether this process still holds the lock; a fork of its holder does not."""
         return self._file in _held
 
     def note(self, text: str) -> None:
-        """Write into the file who holds it; on a full disk, it stays empty."""
+        """Write the holder into the file; on a full disk, it stays empty."""
         if self.supported:
             with suppress(OSError):
                 os.ftruncate(self._file, 0)
                 os.write(self._file, text.encode())
 
     def release(self, *, remove: bool = False) -> None:
-        """Let go of the file.
+        """Free the lock.
 
         Args:
-            remove: delete it, which only its holder may do: others look whether theirs is still there.
+            remove: delete the file, which only the holder may do: others check that theirs still exists.
         """
         if not self.held:
             return
@@ -89,7 +89,7 @@ def _take(path: Path, *, wait: bool) -> tuple[bool, int]:
 
 
 def _flock(file: int, *, wait: bool) -> bool:
-    """Lock an open file; returns whether its file system can."""
+    """Lock an open file; returns whether its file system has locks."""
     import fcntl
 
     try:
@@ -114,7 +114,7 @@ def _drop(file: int) -> None:
 
 
 def _drop_in_child() -> None:
-    """A forked process, such as a data worker, would keep the lock of a parent that was killed."""
+    """Close inherited locks: a forked data worker would keep the lock of a killed parent."""
     for file in [*_held]:
         _drop(file)
 

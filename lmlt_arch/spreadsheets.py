@@ -1,4 +1,4 @@
-"""Text in CSV files, which programs for spreadsheets would take for formulas."""
+"""Protection of text in CSV files, which spreadsheet programs would compute as formulas."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ _BEGINNINGS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d
 
 
 def as_text(value: str) -> str:
-    """A cell that is text to spreadsheets: an apostrophe before what would be computed; numbers stay."""
+    """The text of a cell, with an apostrophe before what would be computed; numbers stay."""
     if not value.startswith(_BEGINNINGS):
         return value
     try:

@@ -91,7 +91,7 @@ def test_a_lock_that_cannot_be_taken(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(OutputError, match=r"another training of x is running \("):
             hold(path)
         path.write_text("another_machine 12\n")
-        monkeypatch.setattr(files, "_LOOK_AGAIN_S", 0.01)
+        monkeypatch.setattr(files, "_RETRY_S", 0.01)
         start = time.monotonic()
         with pytest.raises(OutputError, match="process 12 on another_machine"):
             hold(path, patience_s=0.2)

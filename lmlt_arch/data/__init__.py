@@ -1,4 +1,4 @@
-"""Training data: preparation, MATLAB's bicubic resize, and datasets for BasicSR.
+"""Training data: datasets for BasicSR, their preparation, and MATLAB's bicubic resize.
 
 Importing this package loads neither torch nor BasicSR.
 """

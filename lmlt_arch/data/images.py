@@ -1,4 +1,4 @@
-"""Reading training images strictly and writing PNG."""
+"""Strict reading of training images, and writing of PNG."""
 
 from __future__ import annotations
 
@@ -25,22 +25,21 @@ class ImageError(LmltError, ValueError):
 
 
 def decode_image(data: bytes, *, name: str) -> NDArray[np.uint8]:
-    """Decode an image file's bytes to 8-bit RGB.
+    """Decode an image file to 8-bit RGB.
 
     Gray and palette images become RGB, the EXIF orientation is applied (OpenCV, and so BasicSR, does both).
     An alpha channel is dropped where it is opaque everywhere.
 
     Args:
-        data: The file's content: PNG, JPEG, BMP, TIFF or WebP.
-        name: What to call the image in errors.
+        data: the file's content: PNG, JPEG, BMP, TIFF or WebP.
+        name: what to call the image in errors.
 
     Returns:
         Shape (h, w, 3), values 0..255.
 
     Raises:
-        ImageError: If the data is damaged or cut short, has more than 8 bits per channel or transparent
-            pixels, or another color model (CMYK, for instance). BasicSR would train on wrong colors in
-            silence.
+        ImageError: the data are damaged or cut short, have more than 8 bits per channel, transparent pixels
+            or another color model (such as CMYK). BasicSR would silently train on wrong colors.
     """
     try:
         with Image.open(io.BytesIO(data)) as file:
@@ -60,9 +59,9 @@ def decode_image(data: bytes, *, name: str) -> NDArray[np.uint8]:
 
 
 def with_true_key(image: Image.Image) -> Image.Image:
-    """An opened, not yet decoded image, with the transparent gray of a PNG, if it has one, made true.
+    """Correct the transparent gray of a PNG, if there is one, before the image is decoded.
 
-    Pillow spreads pixels of 2 and 4 bits over 0..255, and leaves that gray as it is in the file.
+    Pillow scales pixels of 2 and 4 bits to 0..255, but not that gray.
     """
     key, tiles = image.info.get("transparency"), getattr(image, "tile", ())
     bits = {"L;2": 2, "L;4": 4}.get(str(tiles[0][3])) if tiles else None
@@ -72,16 +71,18 @@ def with_true_key(image: Image.Image) -> Image.Image:
 
 
 def reason_of(error: Exception) -> str:
-    """What a decoder says, without Python's names of what it was given."""
+    """The message of a decoder's error, without names of Python objects."""
     if isinstance(error, UnidentifiedImageError):
         return "it begins like no kind of image"
     return " ".join(re.sub(r"<[\w.]+ object at 0x\w+>", "it", str(error)).split()) or type(error).__name__
 
 
 def look(source: Path | bytes) -> tuple[str | None, bool]:
-    """Look at the header of an image file: (why it cannot be used, or None; whether it may be transparent).
+    """Check the header of an image file, without decoding it.
 
-    Cheap: nothing is decoded. Of what cannot be opened nothing is said.
+    Returns:
+        Why it cannot be used, or None; and whether it may be transparent. (None, False) for a file that
+        cannot be opened.
     """
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
@@ -97,7 +98,7 @@ def _beginning(path: Path) -> bytes:
 
 
 def _refusal(file: Image.Image, data: bytes) -> str | None:
-    """Why an opened, not yet decoded image cannot be used, or None."""
+    """Why an image that is opened but not decoded cannot be used, or None."""
     frames = getattr(file, "n_frames", 1)
     if frames > 1 and file.format != "MPO":
         return f"has {frames} frames: split it into single images first"
@@ -118,10 +119,10 @@ def has_deep_channels(file: Image.Image, data: bytes) -> bool:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an image file as :func:`decode_image` does.
+    """Read an image file as `decode_image` does.
 
     Raises:
-        ImageError: Also if the file cannot be read.
+        ImageError: also if the file cannot be read.
     """
     try:
         data = path.read_bytes()

@@ -1,8 +1,8 @@
 """MATLAB's antialiased bicubic resize in NumPy, the downsampling that super-resolution benchmarks use.
 
-The numbers are those of BasicSR's ``basicsr.utils.matlab_functions.imresize`` (cubic kernel with a = -0.5
+The numbers are those of BasicSR's `basicsr.utils.matlab_functions.imresize` (cubic kernel with a = -0.5
 stretched by the scale when shrinking, border mirrored, rows before columns), which loops over pixel rows and
-columns. Here each tap of the kernel is one vectorised multiply-add over a block of rows, in a fixed order, so
+columns. Here each tap of the kernel is one vectorized multiply-add over a block of rows, in a fixed order, so
 that the result depends neither on the BLAS library nor on the processor.
 """
 
@@ -29,24 +29,24 @@ def imresize(
     size: tuple[int, int] | None = None,
     antialiasing: bool = True,
 ) -> NDArray[Any]:
-    """Resize an image with the bicubic kernel of MATLAB's ``imresize``.
+    """Resize an image with the bicubic kernel of MATLAB's `imresize`.
 
-    Give either ``scale`` or ``size``.
+    Give either `scale` or `size`.
 
     Args:
-        image: Shape (h, w) or (h, w, c). Floats are resized as they are, without clipping (the kernel
+        image: shape (h, w) or (h, w, c). Floats are resized as they are, without clipping (the kernel
             overshoots by a few percent). uint8 and uint16 are resized as floats in 0..1, clipped and
             rounded, as BasicSR does around its own function.
-        scale: Output size over input size, for both axes. The output has ``ceil(h * scale)`` rows.
-        size: Output (height, width); each axis then has its own scale.
-        antialiasing: Stretch the kernel by the scale when shrinking.
+        scale: output size over input size, for both axes. The output has `ceil(h * scale)` rows.
+        size: output (height, width); each axis then has its own scale.
+        antialiasing: stretch the kernel by the scale when shrinking.
 
     Returns:
         The resized image, of the input's dtype and number of dimensions.
 
     Raises:
-        TypeError: If the dtype is none of uint8, uint16, float32, float64.
-        ValueError: If the shape, the scale or the size makes no image.
+        TypeError: the dtype is none of uint8, uint16, float32, float64.
+        ValueError: the shape, the scale or the size makes no image.
 
     Integer images differ from BasicSR's pipeline by one level in those few values that lie on a rounding tie:
     there BasicSR's own result depends on the order in which its BLAS library adds.
@@ -86,7 +86,7 @@ def imresize(
 
 
 def _resize_rows(values: _FloatArray, out_length: int, scale: float, antialiasing: bool) -> _FloatArray:
-    """Resize a (rows, n, c) array along its first axis to ``out_length`` rows."""
+    """Resize a (rows, n, c) array along its first axis to `out_length` rows."""
     in_length = values.shape[0]
     weights, indices = _taps(in_length, out_length, scale, antialiasing)
     flat = values.reshape(in_length, -1)

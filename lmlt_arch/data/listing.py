@@ -1,4 +1,4 @@
-"""Finding images, and the names BasicSR can use for them."""
+"""Finding images in folders and lists, and names for them that BasicSR can use."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ from pathlib import Path, PurePath, PurePosixPath
 from lmlt_arch.errors import LmltError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+"""Of images that are prepared, trained on and compared; `lmlt upscale` reads more."""
+
+OPENCV_SUFFIXES = IMAGE_SUFFIXES | {
+    *(".pbm", ".pgm", ".ppm", ".pnm", ".pfm", ".jpe", ".jp2", ".dib", ".ras", ".sr", ".hdr", ".exr"),
+    *(".gif", ".tga", ".avif", ".jxl"),
+}
+"""Of images that OpenCV, and so BasicSR, may read as well."""
 
 LONGEST_NAME = 255
-"""Bytes that file systems take for a name."""
+"""Longest name of a file on most file systems, in bytes."""
 
 # How many names a message shows.
 _SHOWN = 3
 
 
 class DatasetError(LmltError, ValueError):
-    """Data that cannot be used; the message names them and the fix."""
+    """A dataset that cannot be used; the message names it and the fix."""
 
 
 def some_of(names: Sequence[object]) -> str:
@@ -32,10 +39,10 @@ def some_of(names: Sequence[object]) -> str:
 
 
 def image_list(path: Path) -> list[str]:
-    """The lines of a meta info file that say something.
+    """The lines of a meta info file that are not blank.
 
     Raises:
-        DatasetError: the file is missing or no text.
+        DatasetError: the file is missing or no text in UTF-8.
     """
     try:
         text = path.expanduser().read_text(encoding="utf-8-sig")
@@ -52,12 +59,12 @@ def image_list(path: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Found:
-    """What is below a folder.
+    """The files below a folder.
 
     Attributes:
-        images: paths relative to it, sorted.
-        others: how many files are no images, by suffix; those with a leading dot are `hidden`.
-        unreadable: folders that cannot be looked into, and why.
+        images: paths relative to the folder, sorted.
+        others: how many other files there are, by suffix; those with a leading dot are `hidden`.
+        unreadable: the errors of folders that cannot be listed.
     """
 
     images: list[PurePosixPath] = field(default_factory=list)
@@ -66,12 +73,12 @@ class Found:
 
 
 def look_through(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Found:
-    """Look for images below a folder, at any depth.
+    """Find the images below a folder, at any depth.
 
-    Hidden files and folders (leading dot) are passed over, and links to a folder above them.
+    Hidden files and folders (leading dot) are skipped, and links to a folder above them.
 
     Raises:
-        NotADirectoryError: If there is no such folder.
+        NotADirectoryError: there is no such folder.
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"no such folder: {folder}")
@@ -93,11 +100,11 @@ def look_through(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> Fou
 
 
 def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[PurePosixPath]:
-    """The images below a folder, at any depth, sorted, as paths relative to it; see :func:`look_through`.
+    """The images below a folder, at any depth, sorted, as paths relative to it; see `look_through`.
 
     Raises:
-        NotADirectoryError: If there is no such folder.
-        OSError: A folder cannot be looked into, or what has the name of an image is a pipe or a device.
+        NotADirectoryError: there is no such folder.
+        OSError: a folder cannot be listed, or a path with the suffix of an image is a pipe or a device.
     """
     found = look_through(folder, suffixes)
     if found.unreadable:
@@ -109,15 +116,15 @@ def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list
 
 
 def kind_of(path: PurePath) -> str:
-    """What a file is by its name: its suffix, `hidden` with a leading dot, or `without suffix`."""
+    """The kind of a file by its name: its suffix, `hidden` with a leading dot, or `without suffix`."""
     return "hidden" if path.name.startswith(".") else path.suffix.lower() or "without suffix"
 
 
 def why_no_file(path: Path) -> str | None:
-    """Why a path is not to be opened: reading a pipe waits for a writer, a device may have no end.
+    """Why a path must not be opened: reading a pipe waits for a writer, a device may have no end.
 
     Returns:
-        Words for a message; None for a file, and for what is not there, of which opening it tells.
+        Words for a message; None for a file, and for a missing one, which fails on opening.
     """
     try:
         mode = path.stat().st_mode
@@ -130,7 +137,7 @@ def why_no_file(path: Path) -> str | None:
 
 
 def passed_over(folder: Path, others: Counter[str]) -> list[str]:
-    """One line that counts a folder's files of other kinds, if there are any."""
+    """At most one line, with the number of a folder's files that are skipped, by kind."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
     return [f"{folder}: passed over, being of other kinds: {kinds}"] if kinds else []
 
@@ -138,9 +145,9 @@ def passed_over(folder: Path, others: Counter[str]) -> list[str]:
 def flat_name(relative: PurePosixPath) -> str:
     """The name, without suffix, under which BasicSR can use an image found at this relative path.
 
-    BasicSR does not look into sub-folders, cuts a name in ``meta_info.txt`` at its first dot or space, and
+    BasicSR does not read sub-folders, cuts a name in `meta_info.txt` at its first dot or space, and
     takes only ASCII as a key. So folders are joined by underscores, other ASCII signs become underscores and
-    any other letter becomes its code point: ``holiday 2/père.v1.png`` gives ``holiday_2_pu00e8re_v1``.
+    any other letter becomes its code point: `holiday 2/père.v1.png` gives `holiday_2_pu00e8re_v1`.
     """
     joined = "_".join((*relative.parts[:-1], relative.stem))
     ascii_only = "".join(letter if letter.isascii() else f"u{ord(letter):04x}" for letter in joined)

@@ -1,4 +1,4 @@
-"""Which low quality image belongs to which ground truth, told by names as a person would tell it."""
+"""Pairing of ground truth and low quality images by their names."""
 
 from __future__ import annotations
 
@@ -9,18 +9,12 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from lmlt_arch.data.listing import IMAGE_SUFFIXES, DatasetError, image_list, some_of
+from lmlt_arch.data.listing import IMAGE_SUFFIXES, OPENCV_SUFFIXES, DatasetError, image_list, some_of
 from lmlt_arch.data.lmdb.store import read_lmdb_keys
 
-# What tools add to the name of a low quality image: 0001x4, 0001_X4.
+# Added by tools to the name of a low quality image: 0001x4, 0001_X4.
 _SCALE_MARK = r"[_-]?[xX]\d+(\.\d+)?"
 _ANY_NAME = "{}"
-
-# Of files that OpenCV reads as well: what stands behind the name of an image.
-_SUFFIXES = IMAGE_SUFFIXES | {
-    *(".pbm", ".pgm", ".ppm", ".pnm", ".pfm", ".jpe", ".jp2", ".dib", ".ras", ".sr", ".hdr", ".exr"),
-    *(".gif", ".tga", ".avif", ".jxl"),
-}
 
 
 class Pair(NamedTuple):
@@ -48,10 +42,10 @@ def match_names(gt: Collection[str], lq: Collection[str], template: str | None =
     Args:
         gt: names of ground truth, or keys of an LMDB.
         lq: names or keys of low quality images.
-        template: of `filename_tmpl`.
+        template: the option `filename_tmpl`.
 
     Raises:
-        DatasetError: the template is none.
+        DatasetError: the template has no place for a name.
     """
     template = template or _ANY_NAME
     check_template(template)
@@ -75,7 +69,7 @@ def match_names(gt: Collection[str], lq: Collection[str], template: str | None =
 def check_template(template: str) -> None:
     """Raise a DatasetError unless BasicSR can put the name of an image into a template."""
     try:
-        # Nobody means a width of four digits, which would fill the memory.
+        # A width of four digits is a mistake, and might fill the memory.
         wide = re.search(r"\{[^}]*\d{4}", template)
         named = ("", "") if wide else (template.format("one"), template.format("two"))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
@@ -198,7 +192,7 @@ def is_image(path: str) -> bool:
 
 
 class _Rule(NamedTuple):
-    """What two names must have in common; a low quality image may have several readings."""
+    """A rule of pairing: names match where both functions give the same stem."""
 
     of_gt: Callable[[str], str]
     of_lq: Callable[[str], Sequence[str]]
@@ -219,7 +213,7 @@ def _rules(template: str) -> Iterable[_Rule]:
 
 
 def _without_mark(stem: str) -> list[str]:
-    """The readings of a name that ends in a mark of the scale, without it."""
+    """A stem that ends in a mark of the scale, without it; empty for others."""
     found = re.fullmatch(rf"(.+?)({_SCALE_MARK})", stem)
     return [found[1]] if found else []
 
@@ -227,7 +221,7 @@ def _without_mark(stem: str) -> list[str]:
 def _split(name: str) -> tuple[str, str]:
     """Stem and suffix; keys of an LMDB have none."""
     path = PurePosixPath(name)
-    known = path.suffix.lower() in _SUFFIXES
+    known = path.suffix.lower() in OPENCV_SUFFIXES
     return (name[: -len(path.suffix)], path.suffix) if known else (name, "")
 
 
@@ -248,26 +242,26 @@ def unmatched(
     gt: Collection[str],
     lq: Collection[str],
 ) -> str:
-    """What to say of images without a partner, and what to do about it.
+    """The message about images without a partner, with the fix.
 
     Args:
-        found: what `match_names` found for the rest.
+        found: the result of `match_names`.
         homes: where ground truth and low quality images are.
-        template: of `filename_tmpl`.
+        template: the option `filename_tmpl`.
         gt: names of all ground truth.
         lq: names of all low quality images.
     """
-    said = [f"{homes[0]} has {len(gt)} images, {homes[1]} {len(lq)}"]
+    parts = [f"{homes[0]} has {len(gt)} images, {homes[1]} {len(lq)}"]
     if found.gt_alone:
-        said.append(f"without a partner of low quality: {some_of(found.gt_alone)}")
+        parts.append(f"without a partner of low quality: {some_of(found.gt_alone)}")
     if found.lq_alone:
-        said.append(f"without ground truth: {some_of(found.lq_alone)}")
+        parts.append(f"without ground truth: {some_of(found.lq_alone)}")
     otherwise = match_names(gt, lq, _ANY_NAME)
     if template not in (None, _ANY_NAME) and len(otherwise.pairs) > len(found.pairs):
         fix = f"Their names are not as filename_tmpl: {template!r} says; remove it, or fix it"
     else:
         fix = "Add what is missing, or remove the rest"
-    return f"{'; '.join(said)}. {fix}"
+    return f"{'; '.join(parts)}. {fix}"
 
 
 class _Listing:

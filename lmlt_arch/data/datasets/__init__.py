@@ -1,1 +1,1 @@
-"""Datasets for BasicSR, and what they have in common."""
+"""Datasets for BasicSR, their reading, augmentation and order."""

@@ -1,4 +1,4 @@
-"""A BasicSR dataset of HR images for networks of any scale: LR is made at scales drawn while training."""
+"""A BasicSR dataset of HR images for any-scale networks: LR is made at scales sampled while training."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ DEFAULT_SCALES = (1.0, 4.0)
 class ArbitraryScaleDataset(Dataset[dict[str, Any]]):
     """HR images with LR made by MATLAB's bicubic resizing, at a scale that differs from batch to batch.
 
-    In the train phase a scale is drawn for each batch, uniformly; all images of the batch, on all processes,
-    have it, so that they are one tensor (arXiv 2111.08918 draws it likewise). An item is a random square of
-    ``round(lq_size * scale)`` pixels, flipped and transposed at random, and the same resized to ``lq_size``.
+    In the train phase a scale is sampled for each batch, uniformly; all images of the batch, on all
+    processes, have it, so that they are one tensor (as in arXiv 2111.08918). An item is a random square of
+    `round(lq_size * scale)` pixels, flipped and transposed at random, and the same resized to `lq_size`.
     An image smaller than the square is extended by reflection.
 
     In any other phase it is the whole image, cropped at the bottom and right to the size that the scale
-    ``at_scale`` makes of a whole number of LR pixels; for whole scales these are the pairs of benchmarks.
+    `at_scale` makes of a whole number of LR pixels; for whole scales these are the pairs of benchmarks.
 
     Args:
         opt: BasicSR's options of a dataset:
 
-            - ``dataroot_gt``, ``io_backend``, ``meta_info_file``: as for ``DownsampleImageDataset``.
-            - ``phase``: ``train`` or anything else.
-            - ``lq_size``: side of the LR crops (train; default: 64).
-            - ``scales``: smallest and largest scale (train; default: [1, 4]).
-            - ``non_square``: share of the batches in which the horizontal scale is drawn apart from the
+            - `dataroot_gt`, `io_backend`, `meta_info_file`: as for `DownsampleImageDataset`.
+            - `phase`: `train` or anything else.
+            - `lq_size`: side of the LR crops (train; default: 64).
+            - `scales`: smallest and largest scale (train; default: [1, 4]).
+            - `non_square`: share of the batches in which the horizontal scale is sampled apart from the
               vertical one (train; default: 0, as published).
-            - ``at_scale``: one number, or the vertical and the horizontal one (other phases; default: the
-              option file's ``scale``).
-            - ``use_hflip``, ``use_rot``: flips and transposition (train; default: false).
+            - `at_scale`: one number, or the vertical and the horizontal one (other phases; default: the
+              option file's `scale`).
+            - `use_hflip`, `use_rot`: flips and transposition (train; default: false).
 
     Raises:
-        ValueError: If an option is missing or makes no sense, or there are no images.
-        FileNotFoundError: If a root does not exist.
+        ValueError: an option is missing or makes no sense, or there are no images.
+        FileNotFoundError: a root does not exist.
 
-    An item has ``lq`` of shape (3, h, w) and ``gt`` of shape (3, H, W), RGB float32 in 0..1, and the strings
-    ``lq_path`` and ``gt_path``, which are equal. Damaged images raise
-    :class:`~lmlt_arch.data.images.ImageError` with their name.
+    An item has `lq` of shape (3, h, w) and `gt` of shape (3, H, W), RGB float32 in 0..1, and the strings
+    `lq_path` and `gt_path`, which are equal. Damaged images raise
+    an `ImageError` with their name.
 
     Attributes:
-        batch_seed: from which the scale is drawn; set for each sample by ``SeededDataset``.
+        batch_seed: seed of the scale; set for each sample by `SeededDataset`.
         at_scale: vertical and horizontal scale outside of the train phase.
     """
 
@@ -82,22 +82,22 @@ class ArbitraryScaleDataset(Dataset[dict[str, Any]]):
         return {"lq": _tensor(lq), "gt": _tensor(gt), "lq_path": path, "gt_path": path}
 
     def _training_pair(self, pixels: Pixels) -> tuple[Pixels, Pixels]:
-        height, width = (round(self.lq_size * scale) for scale in self._drawn_scales())
+        height, width = (round(self.lq_size * scale) for scale in self._sampled_scales())
         hflip, rotate = bool(self.opt.get("use_hflip")), bool(self.opt.get("use_rot"))
         square = random_patch(pixels, max(height, width), hflip=hflip, rotate=rotate)
         gt = np.ascontiguousarray(square[:height, :width])
         return gt, imresize(gt, size=(self.lq_size, self.lq_size))
 
-    def _drawn_scales(self) -> tuple[float, float]:
+    def _sampled_scales(self) -> tuple[float, float]:
         """The vertical and the horizontal scale of the batch."""
         low, high = self.scales
-        # Without a seed (a batch drawn for `lmlt check`) all samples have the middle of the range.
+        # Without a seed (the batch that `lmlt check` shows) all samples have the middle of the range.
         if self.batch_seed is None:
             return (low + high) / 2, (low + high) / 2
-        draws = random.Random(self.batch_seed)
-        down = across = draws.uniform(low, high)
-        if draws.random() < self.non_square:
-            across = draws.uniform(low, high)
+        generator = random.Random(self.batch_seed)
+        down = across = generator.uniform(low, high)
+        if generator.random() < self.non_square:
+            across = generator.uniform(low, high)
         return down, across
 
     def _pair(self, pixels: Pixels, name: str) -> tuple[Pixels, Pixels]:

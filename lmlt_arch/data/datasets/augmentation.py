@@ -1,4 +1,4 @@
-"""Random flips and rotations, drawn as BasicSR's ``augment`` draws them."""
+"""Random flips and rotations, sampled as in BasicSR's `augment`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Turn(NamedTuple):
         return pixels.transpose(1, 0, 2) if self.transpose else pixels
 
     def undone(self, pixels: Pixels) -> Pixels:
-        """A view of a turned image (h, w, c), as it was before."""
+        """A view of a turned image (h, w, c), turned back."""
         if self.transpose:
             pixels = pixels.transpose(1, 0, 2)
         if self.upside_down:
@@ -36,11 +36,11 @@ class Turn(NamedTuple):
 
 
 def random_turn(*, hflip: bool, rotate: bool) -> Turn:
-    """Draw from Python's ``random`` as often and in the order in which BasicSR does.
+    """Sample from Python's `random` as often as BasicSR, and in its order.
 
     Args:
-        hflip: Flip every other image horizontally.
-        rotate: Flip every other one vertically, and transpose every other one.
+        hflip: flip every other image horizontally.
+        rotate: flip every other one vertically, and transpose every other one.
     """
     return Turn(
         mirror=hflip and random.random() < 0.5,

@@ -1,4 +1,4 @@
-"""What datasets have in common: reading their options, and making floats of bytes."""
+"""Shared by the datasets: reading of options, and conversion of bytes to floats."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 
 
 def required(opt: Mapping[str, Any], key: str, *, owner: str) -> Any:
-    """The value of an option that a dataset cannot do without.
+    """The value of an option that a dataset needs.
 
     Args:
-        opt: The options.
-        key: The option's name.
-        owner: The dataset's registered name, for the error.
+        opt: the options.
+        key: the option's name.
+        owner: the dataset's registered name, for the error.
 
     Raises:
-        ValueError: If it is missing.
+        ValueError: it is missing.
     """
     value = opt.get(key)
     if value is None:
@@ -32,8 +32,8 @@ def channels(value: float | Sequence[float] | None, *, default: float) -> Tensor
 
 
 def unit_range(images: Tensor) -> Tensor:
-    """Images of uint8 as floats in 0..1, the same on every device.
+    """Images of uint8 as floats in 0..1, equal on every device.
 
-    A tensor as the divisor: by a number, CUDA would multiply by its inverse, which rounds differently.
+    The divisor is a tensor: for a number, CUDA would multiply by its inverse, which rounds differently.
     """
     return images.float().div_(torch.full((), 255.0, device=images.device))

@@ -1,4 +1,4 @@
-"""A BasicSR dataset of HR images alone, whose LR images are made while training."""
+"""A BasicSR dataset of HR images, whose LR images are made while training."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from lmlt_arch.data.images import ImageError
 class DownsampleImageDataset(Dataset[dict[str, Any]]):
     """HR images with LR made by antialiased bicubic resizing of each crop (the ESC DFLIP training set).
 
-    In the train phase an item is a random crop, flipped and rotated at random as BasicSR's ``augment`` does;
+    In the train phase an item is a random crop, flipped and rotated at random as BasicSR's `augment` does;
     in any other phase it is the whole image, cropped at the bottom and right to a multiple of the scale. An
-    image smaller than the crop is extended by reflection. Random choices come from Python's ``random``, which
+    image smaller than the crop is extended by reflection. Random choices come from Python's `random`, which
     BasicSR seeds in its workers.
 
-    LR is the crop resized by ``torch.nn.functional.interpolate(mode="bicubic", antialias=True)`` (kernel with
+    LR is the crop resized by `torch.nn.functional.interpolate(mode="bicubic", antialias=True)` (kernel with
     a = -0.5, as MATLAB's), clamped to 0..1 and rounded to 8 bits like the LR files of benchmarks; with
-    ``quantize_lq: false`` it is not rounded.
+    `quantize_lq: false` it is not rounded.
 
     Args:
         opt: BasicSR's options of a dataset:
 
-            - ``dataroot_gt``: a folder, searched at any depth, or an LMDB folder, or a list of them.
-            - ``io_backend``: ``{type: disk}`` (default) or ``{type: lmdb}``.
-            - ``meta_info_file``: for ``disk``, a text file with an image's relative path at the start of each
+            - `dataroot_gt`: a folder, searched at any depth, or an LMDB folder, or a list of them.
+            - `io_backend`: `{type: disk}` (default) or `{type: lmdb}`.
+            - `meta_info_file`: for `disk`, a text file with an image's relative path at the start of each
               line, or a list with one for each root; default: every image found.
-            - ``phase``: ``train`` or anything else.
-            - ``scale``: the downsampling factor.
-            - ``gt_size``: side of the crop, a multiple of the scale (train).
-            - ``use_hflip``, ``use_rot``: flips and rotation (train; default: false).
-            - ``quantize_lq``: default: true.
-            - ``mean``, ``std``: per channel, to normalize both images.
+            - `phase`: `train` or anything else.
+            - `scale`: the downsampling factor.
+            - `gt_size`: side of the crop, a multiple of the scale (train).
+            - `use_hflip`, `use_rot`: flips and rotation (train; default: false).
+            - `quantize_lq`: default: true.
+            - `mean`, `std`: per channel, to normalize both images.
 
     Raises:
-        ValueError: If an option is missing or makes no sense, or there are no images.
-        FileNotFoundError: If a root does not exist.
+        ValueError: an option is missing or makes no sense, or there are no images.
+        FileNotFoundError: a root does not exist.
 
-    An item has ``lq`` of shape (3, h, w) and ``gt`` of shape (3, h * scale, w * scale), RGB float32 in 0..1,
-    and the strings ``lq_path`` and ``gt_path``, which are equal. Damaged images raise
-    :class:`~lmlt_arch.data.images.ImageError` with their name.
+    An item has `lq` of shape (3, h, w) and `gt` of shape (3, h * scale, w * scale), RGB float32 in 0..1,
+    and the strings `lq_path` and `gt_path`, which are equal. Damaged images raise
+    an `ImageError` with their name.
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Reading training samples so that a damaged image is named, and skipped if that is wanted."""
+"""Reading of training samples: a damaged image is named in the error, or skipped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lmlt_arch.data.datasets.hr_images import HRImages
 from lmlt_arch.data.images import ImageError, decode_image, look, reason_of
 from lmlt_arch.errors import LmltError
 
-# In a row: then it is not a few images that are damaged.
+# In a row: then more than a few images are damaged.
 _MOST_SKIPPED = 100
 _END_MARKERS = {
     b"\xff\xd8": b"\xff\xd9",  # JPEG
@@ -26,7 +26,7 @@ class TrainingDataError(LmltError, RuntimeError):
     """A sample that cannot be trained on; the message names its files, the cause and the fix."""
 
     def __init__(self, message: str) -> None:
-        # PyTorch's loader makes the error of a worker anew from the text of its whole traceback.
+        # PyTorch's loader builds the error of a worker again, from the text of its whole traceback.
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
@@ -34,38 +34,38 @@ class GuardedReading:
     """Reads samples of a dataset of BasicSR.
 
     Args:
-        dataset: with BasicSR's `paths` (or `images`, as in this package).
+        dataset: has BasicSR's `paths` (or `images`, as in this package).
         skip_damaged: take the next sample instead of a damaged one, and name it once in the log.
     """
 
     def __init__(self, dataset: Any, *, skip_damaged: bool) -> None:
         self.dataset = dataset
         self._skip = skip_damaged
-        # Shared with the loader's workers, so that an image is looked at and named once, not once for each.
-        self._looked_at = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
+        # Shared with the loader's workers, so that an image is checked and named once, not once in each.
+        self._checked = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
         self._named = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
 
     def get(self, index: int) -> Any:
         """The sample, or the next one that can be read.
 
         Raises:
-            TrainingDataError: it is damaged and not to be skipped; or something else is wrong with it.
+            TrainingDataError: it is damaged and not to be skipped, or fails for another reason.
         """
         for step in range(min(_MOST_SKIPPED, len(self.dataset))):
             place = (index + step) % len(self.dataset)
             try:
-                self._look_at_files(place)
+                self._check_files(place)
                 sample = self.dataset[place]
-                self._look_at_stored(place)
+                self._check_stored(place)
                 return sample
             except Exception as error:
-                self._deal_with(place, error)
+                self._handle(place, error)
         raise TrainingDataError(
             f"{step + 1} images in a row are damaged, the last one {', '.join(self._files(place)) or place}: "
             "look at the data before training on it"
         )
 
-    def _deal_with(self, place: int, error: Exception) -> None:
+    def _handle(self, place: int, error: Exception) -> None:
         files = ", ".join(self._files(place)) or f"sample {place}"
         damage = str(error) if isinstance(error, ImageError) else self._damage(place)
         if damage is None:
@@ -81,7 +81,7 @@ class GuardedReading:
             get_root_logger().warning(f"Skipped: {damage}")
 
     def _files(self, place: int) -> list[str]:
-        """Paths, or keys in an LMDB; none of a dataset that has no list of them as BasicSR's have."""
+        """Paths, or keys in an LMDB; empty for a dataset without BasicSR's list of them."""
         images = getattr(self.dataset, "images", None)
         if isinstance(images, HRImages):
             return [str(images.path(place))]
@@ -91,13 +91,13 @@ class GuardedReading:
             return [str(entry[key]) for key in ("gt_path", "lq_path") if key in entry]
         return [str(entry)] if isinstance(entry, str | PurePath) else []
 
-    def _look_at_files(self, place: int) -> None:
-        """Once: at files on the disk. OpenCV reads those without an end, and colors of other kinds, silently.
+    def _check_files(self, place: int) -> None:
+        """Check files on the disk, once: OpenCV silently reads files that are cut off, and other colors.
 
         Raises:
             ImageError: one of them cannot be trained on.
         """
-        if self._looked_at[place]:
+        if self._checked[place]:
             return
         for name in self._files(place):
             path = Path(name)
@@ -107,9 +107,9 @@ class GuardedReading:
                 raise ImageError(f"{name} is damaged: {damage}")
             _refuse_other_colors(path, name)
 
-    def _look_at_stored(self, place: int) -> None:
-        """Once: at the colors of what an LMDB stores as files; the dataset has opened it by now."""
-        if self._looked_at[place]:
+    def _check_stored(self, place: int) -> None:
+        """Check the colors of files in an LMDB, once; the dataset has opened it by now."""
+        if self._checked[place]:
             return
         is_stock = type(self.dataset).__module__.startswith("basicsr.")
         client = self.dataset.file_client if is_stock else None
@@ -117,10 +117,10 @@ class GuardedReading:
             for name, kind in zip(self._files(place), ("gt", "lq"), strict=False):
                 if kind in client.client._client:
                     _refuse_other_colors(bytes(client.get(name, kind)), name)
-        self._looked_at[place] = True
+        self._checked[place] = True
 
     def _damage(self, place: int) -> str | None:
-        """What is wrong with the files of a sample that cannot be loaded, if it is they."""
+        """Why the files of a sample cannot be loaded; None if they can."""
         client = getattr(self.dataset, "file_client", None)
         for name, kind in zip(self._files(place), ("gt", "lq"), strict=False):
             try:
@@ -135,7 +135,7 @@ class GuardedReading:
 
 
 def _refuse_other_colors(source: Path | bytes, name: str) -> None:
-    """Refuse what would lose bits, transparency or its color model on the way to the network."""
+    """Refuse images whose bit depth, transparency or color model BasicSR would drop."""
     refusal, may_be_transparent = look(source)
     if refusal is not None:
         raise ImageError(f"{name} {refusal}")
@@ -144,7 +144,7 @@ def _refuse_other_colors(source: Path | bytes, name: str) -> None:
 
 
 def _has_end(path: Path) -> bool:
-    """Whether a file ends as its kind does; true for kinds that have no such mark."""
+    """Whether a file has the end marker of its format; true for formats without one."""
     with path.open("rb") as file:
         marker = _END_MARKERS.get(file.read(2))
         if marker is None:

@@ -1,4 +1,4 @@
-"""HR images for training: where they lie, their bytes, and random patches of them."""
+"""HR images for training, in folders or LMDBs, and random patches of them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class HRImages:
 
     Args:
         dataroot: a folder, searched at any depth, or an LMDB folder, or a list of them.
-        io_backend: ``{type: disk}`` (default) or ``{type: lmdb}``, with further arguments for the LMDB.
-        meta_info: for ``disk``, a text file with an image's relative path at the start of each line, or a
+        io_backend: `{type: disk}` (default) or `{type: lmdb}`, with further arguments for the LMDB.
+        meta_info: for `disk`, a text file with an image's relative path at the start of each line, or a
             list with one for each root; default: every image found.
 
     Raises:
-        ValueError: If an option makes no sense.
-        DatasetError: If a root or a list of images does not exist, or has no images, or a listed one is not
+        ValueError: an option makes no sense.
+        DatasetError: a root or a list of images does not exist, or has no images, or a listed one is not
             there.
     """
 
@@ -62,9 +62,9 @@ class HRImages:
         """The image as RGB of shape (h, w, 3), values 0..255.
 
         Raises:
-            ImageError: If it is damaged or of a kind that cannot be used; see `decode_image`.
-            OSError: If it cannot be read.
-            KeyError: If an LMDB lacks it.
+            ImageError: it is damaged or of a kind that cannot be used; see `decode_image`.
+            OSError: it cannot be read.
+            KeyError: an LMDB lacks it.
         """
         return decode_image(self._bytes(*self._paths[index]), name=self.name(index))
 
@@ -104,16 +104,16 @@ class HRImages:
 
 
 def random_patch(pixels: Pixels, size: int, *, hflip: bool, rotate: bool) -> Pixels:
-    """A random square of an image, flipped and rotated at random as BasicSR's ``augment`` does.
+    """A random square of an image, flipped and rotated at random as BasicSR's `augment` does.
 
     An image smaller than that is extended by reflection, at the bottom and right. Random choices come from
-    Python's ``random``.
+    Python's `random`.
 
     Args:
-        pixels: Shape (h, w, c).
-        size: Side of the square.
-        hflip: Flip every other one horizontally.
-        rotate: Flip and transpose every other one.
+        pixels: shape (h, w, c).
+        size: side of the square.
+        hflip: flip every other one horizontally.
+        rotate: flip and transpose every other one.
 
     Returns:
         Shape (size, size, c); a view.
@@ -134,6 +134,6 @@ def _files_of(root: Path, info: str | Path | None) -> list[str]:
         raise DatasetError(f"{root} is an LMDB: write io_backend: type: lmdb")
     if info is None:
         return [str(name) for name in list_images(root)]
-    # Lines are `path` or `path (h,w,c)`; whether each is there comes out when it is read.
+    # Lines are `path` or `path (h,w,c)`; a missing image raises when it is read.
     names = [line.rsplit(" (", 1)[0] for line in image_list(Path(info))]
     return [name for name in names if not name.startswith("#") or (root / name).is_file()]

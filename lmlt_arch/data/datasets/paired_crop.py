@@ -1,4 +1,4 @@
-"""A BasicSR dataset of pairs in raw LMDBs, from which a crop is read without the rest of its images."""
+"""A BasicSR dataset of pairs in raw LMDBs, from which crops are read without the rest of the images."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ _UNTURNED = Turn(mirror=False, upside_down=False, transpose=False)
 
 
 class PairedCropDataset(Dataset[dict[str, Any]]):
-    """BasicSR's ``PairedImageDataset`` on LMDBs of raw pixels: the same samples, many times as fast.
+    """BasicSR's `PairedImageDataset` on LMDBs of raw pixels: the same samples, many times as fast.
 
     In the train phase an item is a random crop, flipped and rotated at random; in any other phase it is the
-    whole image. For equal draws of Python's ``random`` it equals that of ``PairedImageDataset``, bit for bit.
+    whole image. For the same state of Python's `random` it equals that of `PairedImageDataset`, bit for bit.
 
     Args:
         opt: BasicSR's options of a dataset:
 
-            - ``dataroot_gt``, ``dataroot_lq``: the LMDB folders, made by ``lmlt raw`` or
-              ``lmlt prepare --raw``.
-            - ``io_backend``: ``{type: lmdb}``.
-            - ``phase``: ``train`` or anything else.
-            - ``scale``: how much larger ground truth is.
-            - ``gt_size``: side of the crop of ground truth, a multiple of the scale (train).
-            - ``use_hflip``, ``use_rot``: flips and rotation (train; default: false).
-            - ``mean``, ``std``: per channel, to normalize both images.
+            - `dataroot_gt`, `dataroot_lq`: the LMDB folders, made by `lmlt raw` or
+              `lmlt prepare --raw`.
+            - `io_backend`: `{type: lmdb}`.
+            - `phase`: `train` or anything else.
+            - `scale`: how much larger ground truth is.
+            - `gt_size`: side of the crop of ground truth, a multiple of the scale (train).
+            - `use_hflip`, `use_rot`: flips and rotation (train; default: false).
+            - `mean`, `std`: per channel, to normalize both images.
 
     Raises:
-        ValueError: If an option is missing or makes no sense.
-        FileNotFoundError: If an LMDB does not exist.
-        StoreError: If an LMDB is of PNG files or cut off, or the two have not the same images.
-        ImageError: If the sizes of a pair do not match, or an image is smaller than the crop.
+        ValueError: an option is missing or makes no sense.
+        FileNotFoundError: an LMDB does not exist.
+        StoreError: an LMDB is of PNG files or cut off, or the two do not have the same images.
+        ImageError: the sizes of a pair do not match, or an image is smaller than the crop.
 
-    An item has ``lq`` of shape (3, h, w) and ``gt`` of shape (3, h * scale, w * scale), RGB float32 in 0..1,
-    and the strings ``lq_path`` and ``gt_path``: the image's key.
+    An item has `lq` of shape (3, h, w) and `gt` of shape (3, h * scale, w * scale), RGB float32 in 0..1,
+    and the strings `lq_path` and `gt_path`: the image's key.
 
     Attributes:
-        as_bytes: Give uint8 in 0..255 instead, a quarter of the memory to be passed on; not with ``mean`` and
-            ``std``. Our models, which turn them into floats on their device, ask for it.
+        as_bytes: give uint8 in 0..255 instead, a quarter of the memory to transfer; not with `mean` and
+            `std`. Our models set it, and convert to floats on their device.
     """
 
     as_bytes = False
@@ -101,7 +101,7 @@ class PairedCropDataset(Dataset[dict[str, Any]]):
         }
 
     def _crop(self, store: RawLmdb, key: str, window: Iterable[int], turn: Turn) -> Tensor:
-        """A copy (3, h, w): one of the pixels, turned, and one pass over it to make floats in 0..1."""
+        """A turned copy of a window, (3, h, w), as floats in 0..1 unless `as_bytes`."""
         top, left, height, width = window
         planes = np.empty((3, width, height) if turn.transpose else (3, height, width), np.uint8)
         store.copy(key, top, left, turn.undone(planes.transpose(1, 2, 0)))

@@ -1,8 +1,7 @@
 """Training samples that depend on seed, epoch and place in the epoch alone: a resumed run repeats them.
 
-A sampler gives each index a seed; `SeededDataset` draws what a sample needs (crop, flips) from that seed.
-Neither the number of data workers nor the number of processes matters, and there is no state of workers to
-save.
+A sampler gives each index a seed, from which `SeededDataset` samples the crop, flips and so on. The result
+depends neither on the number of data workers nor on that of processes, and workers have no state to save.
 """
 
 # mypy: allow-subclassing-any
@@ -27,14 +26,14 @@ from torch.utils.data import Dataset, get_worker_info
 
 from lmlt_arch.data.datasets.guarded_reading import GuardedReading
 
-# BasicSR's `prefetch_mode: cpu` reads in threads, of which two may live at the beginning of an epoch.
-_drawing = threading.Lock()
+# BasicSR's `prefetch_mode: cpu` reads in threads, of which two may run at the beginning of an epoch.
+_sampling = threading.Lock()
 # Keeps the seeds of steps apart from those of samples.
 _OF_STEPS = 1
 
 
 class SeededIndex(int):
-    """The index of a sample, and the seeds of what is drawn for it and for the step that it is part of."""
+    """The index of a sample, with a seed of its own and one of its optimizer step."""
 
     seed: int
     batch_seed: int
@@ -48,20 +47,20 @@ class SeededIndex(int):
 
 
 class TrainingOrder(EnlargedSampler):
-    """BasicSR's order of the training data, with seeds, and with a place to go on from.
+    """BasicSR's order of the training data, with seeds, and resumable at any place.
 
     Args:
         dataset: the training data.
-        num_replicas: processes that share an epoch.
-        rank: which of them this is.
+        num_replicas: number of processes that share an epoch.
+        rank: number of this process.
         ratio: how often an epoch goes through the data.
-        seed: of everything drawn for samples.
+        seed: of everything sampled for the data.
         batch: samples of a step on this process.
 
     Attributes:
-        epoch: the present one.
-        consumed: this process's samples of the epoch that were trained on; the model counts them, since
-            loaders read ahead.
+        epoch: the current one.
+        consumed: samples of the epoch that this process was trained on; counted by the model, since loaders
+            read ahead.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class TrainingOrder(EnlargedSampler):
         start = self._start()
         for number in range(start, len(indices)):
             place = number * self.num_replicas + self.rank
-            # Counted over all processes: these have the samples of a step in common.
+            # Counted over all processes, which share a step.
             step = start // self.batch + (number - start) // self.batch
             yield SeededIndex.of(
                 indices[number],
@@ -92,11 +91,11 @@ class TrainingOrder(EnlargedSampler):
             )
 
     def last_epoch(self, epoch: int, steps: int) -> int:
-        """The epoch in which the last of so many steps is made; `epoch - 1` if there is none to make.
+        """The epoch of the last of `steps` steps; `epoch - 1` if there are none.
 
         Args:
-            epoch: the one to begin with, at the place of `resume` if it is the resumed one.
-            steps: of the optimizer. An epoch has whole batches only: the loader drops what is left.
+            epoch: the first one; the resumed one begins at the place of `resume`.
+            steps: optimizer steps. An epoch has whole batches only: the loader drops the rest.
 
         Raises:
             ValueError: an epoch has fewer samples than a batch.
@@ -122,11 +121,11 @@ class TrainingOrder(EnlargedSampler):
         }
 
     def resume(self, state: Mapping[str, int]) -> bool:
-        """Begin that epoch at that place, with the seed of then: without `manual_seed` each start draws one.
+        """Continue at the epoch, place and seed of a state; without `manual_seed` each run has its own seed.
 
         Returns:
-            False, changing nothing, if the place has lost its meaning: there are other data, or the epoch is
-            dealt to other processes so that its order is another.
+            False, changing nothing, if the place is not valid any more: the data have changed, or so has the
+            number of processes, and with it the order of the epoch.
         """
         if state.get("total_size") != self.total_size:
             return False
@@ -141,11 +140,11 @@ class TrainingOrder(EnlargedSampler):
 
 
 class SeededDataset(Dataset[Any]):
-    """Training data, each sample drawn from the seed that its index carries, damaged images dealt with.
+    """Training data, each sample by the seed of its index; damaged images are named or skipped.
 
     Args:
-        dataset: of BasicSR, or like those.
-        skip_damaged: go on without images that are damaged; otherwise they are errors.
+        dataset: of BasicSR, or with the same interface.
+        skip_damaged: skip damaged images; otherwise they are errors.
     """
 
     def __init__(self, dataset: Any, *, skip_damaged: bool = False) -> None:
@@ -166,13 +165,13 @@ class SeededDataset(Dataset[Any]):
 
 
 class PrepareWorker:
-    """For a loader's `worker_init_fn`: each worker keeps to one thread, and outlasts a SIGTERM to its group.
+    """A `worker_init_fn` of loaders: one thread in each worker, and no SIGTERM until the main process exits.
 
     PyTorch limits its own threads in workers; OpenCV would start one for each core in every worker.
 
     A SIGTERM to the whole process group leaves the data workers alive: the main process has to save, and may
-    need them for the iteration it is in. Once it exits, SIGTERM ends them again: that is how Python gets rid
-    of daemon processes, and it waits for them without limit.
+    need them for its current iteration. Once it exits, SIGTERM ends them again: Python ends daemon processes
+    by it, and waits for them without limit.
     """
 
     def __init__(self) -> None:
@@ -192,7 +191,7 @@ class PrepareWorker:
 
 
 def _drop_blank_lines(dataset: Any) -> None:
-    """RealESRGANDataset takes blank lines of its list for images, and a byte order mark for a name's part."""
+    """Correct the list of RealESRGANDataset, which keeps blank lines and a byte order mark."""
     paths = getattr(dataset, "paths", None)
     is_stock = type(dataset).__module__ == "basicsr.data.realesrgan_dataset"
     if is_stock and isinstance(paths, list):
@@ -200,14 +199,14 @@ def _drop_blank_lines(dataset: Any) -> None:
 
 
 def _mixed(*numbers: int) -> int:
-    """One number of 32 bits that depends on all of several."""
+    """A number of 32 bits that depends on all of `numbers`."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators, which datasets draw from."""
-    with _drawing, nullcontext() if get_worker_info() else _generators_kept():
+    """Seed the global generators, from which datasets sample."""
+    with _sampling, nullcontext() if get_worker_info() else _generators_kept():
         random.seed(seed)
         np.random.seed(seed)
         # Not `torch.manual_seed`, which would seed the GPUs too.
@@ -217,7 +216,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _generators_kept() -> Iterator[None]:
-    """Put the global generators back; not needed in data workers, which draw for samples alone."""
+    """Restore the global generators; not needed in data workers, which only make samples."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield

@@ -1,4 +1,4 @@
-"""The LMDBs that a process has open: lmdb refuses to open a path twice."""
+"""The open LMDBs of a process: lmdb refuses to open a path twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from lmlt_arch.data.lmdb.store import check_is_whole
 
 READING = {"readonly": True, "lock": False, "readahead": False}
-"""How BasicSR opens an LMDB, and we: random reads of something that nobody changes."""
+"""Options with which BasicSR and we open an LMDB: random reads of a file that does not change."""
 
 
 class Environments:
@@ -21,14 +21,14 @@ class Environments:
         self._homes: dict[str, str] = {}
 
     def get(self, path: str, options: dict[str, Any]) -> Any:
-        """The environment of a folder, opened with these options unless it is open already.
+        """The environment of a folder, opened with `options` unless it is open already.
 
         Raises:
-            StoreError: it was not copied whole.
+            StoreError: it was not copied completely.
         """
         import lmdb
 
-        if self._process != os.getpid():  # after a fork: inherited handles are not to be used
+        if self._process != os.getpid():  # after a fork: inherited handles must not be used
             for environment in self._open.values():
                 environment.close()
             self._open, self._process = {}, os.getpid()
@@ -42,13 +42,13 @@ class Environments:
 
 
 environments = Environments()
-"""Those of everything in this process that reads an LMDB."""
+"""The open LMDBs of this process."""
 
 
 class SharedEnvironment:
-    """An LMDB for those who want one of their own: opened once in a process, and again where it is sent to.
+    """An LMDB that the readers of a process share; where it is unpickled, it is opened again.
 
-    It has what lmdb's own `Environment` has (`begin`, `stat`, ...), and can be pickled.
+    It has the methods of lmdb's own `Environment` (`begin`, `stat`, ...).
     """
 
     def __init__(self, path: str, options: dict[str, Any]) -> None:

@@ -2,8 +2,8 @@
 
 A value is a band of 32 rows of an image as it lies in memory: RGB, 8 bits per channel, no header and no
 compression. (The Python binding of LMDB touches all of a value that it looks up, so images are cut.) Its key
-is that of the image, a zero, and the number of the band in two bytes. ``meta_info.txt`` has one line per
-image, with shape, type and rows of a band: ``0001_s001.raw (480,480,3) uint8 32``.
+is that of the image, a zero, and the number of the band in two bytes. `meta_info.txt` has one line per
+image, with shape, type and rows of a band: `0001_s001.raw (480,480,3) uint8 32`.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Pixels = NDArray[np.uint8]
 
 
 class RawLmdb:
-    """The images of a raw LMDB. Workers that it is copied to, forked or spawned, open it for themselves.
+    """The images of a raw LMDB. Forked or spawned workers open it themselves.
 
     Args:
         folder: the LMDB folder.
 
     Attributes:
-        shapes: Height, width and channels of each image, by its key.
+        shapes: height, width and channels of each image, by its key.
 
     Raises:
         FileNotFoundError: there is no such LMDB.
-        StoreError: it holds PNG files, or it was not copied whole.
+        StoreError: it holds PNG files, or it was not copied completely.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,23 +48,23 @@ class RawLmdb:
         self.shapes = info.shapes
         if not (folder / "data.mdb").is_file():
             raise FileNotFoundError(f"{folder} has no data.mdb: it was not copied whole")
-        check_is_whole(folder)  # also one that is open by now
+        check_is_whole(folder)  # also if it is open already
         try:
             environments.get(str(folder), READING)
         except lmdb.Error as error:
             raise StoreError(f"{folder} cannot be read as LMDB ({error}): make it anew") from error
 
     def copy(self, key: str, top: int, left: int, target: Pixels) -> None:
-        """Copy a part of an image; of the rest, nothing but the other columns of its bands is read.
+        """Copy a part of an image; besides it, only the other columns of its bands are read.
 
         Args:
             key: the image's key.
             top: its first row.
             left: its first column.
-            target: where to put it, of the shape of the part, (h, w, 3).
+            target: the destination, of the shape of the part, (h, w, 3).
 
         Raises:
-            ImageError: the image is not there, or its bytes are not as many as its shape needs.
+            ImageError: the image is missing, or the number of its bytes does not fit its shape.
         """
         import lmdb
 
@@ -85,7 +85,7 @@ class RawLmdb:
         """A whole image, (h, w, 3).
 
         Raises:
-            ImageError: as of `copy`.
+            ImageError: see `copy`.
         """
         pixels = np.empty(self.shapes[key], np.uint8)
         self.copy(key, 0, 0, pixels)

@@ -1,4 +1,4 @@
-"""Turn folders and LMDBs of images into LMDBs of raw pixels (see :mod:`lmlt_arch.data.lmdb.raw`)."""
+"""Conversion of folders and LMDBs of images to LMDBs of raw pixels (see `lmlt_arch.data.lmdb.raw`)."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class EncodedImage:
     """An image to be stored as pixels.
 
     Attributes:
-        key: Its key in the LMDB.
-        name: What errors call it.
-        read: Gives the bytes of its file.
+        key: its key in the LMDB.
+        name: its name in errors.
+        read: returns the bytes of its file.
     """
 
     key: str
@@ -44,7 +44,7 @@ def find_images(source: Path, *, filename_tmpl: str = "{}") -> list[EncodedImage
     Args:
         source: the folder.
         filename_tmpl: as in BasicSR's options: how low quality images are named after their ground truth,
-            such as ``{}x4``. They get the key of their ground truth.
+            such as `{}x4`. They get the key of their ground truth.
 
     Raises:
         UsageError: there are none, two would get one key, or a name is not as the template says.
@@ -87,18 +87,18 @@ def write_raw_lmdb(
     advance: Callable[[], object],
     replace: bool = True,
 ) -> None:
-    """Decode images into a new raw LMDB, which takes the place of an older one once it is complete.
+    """Decode images into a new raw LMDB, which replaces an older one once it is complete.
 
     Args:
-        folder: The folder to make; its name ends with ``.lmdb``.
-        images: The images, with distinct keys.
-        workers: Threads that decode.
-        advance: Called after each image, for a progress bar.
-        replace: Whether there may be an older one.
+        folder: the folder to make; its name ends with `.lmdb`.
+        images: the images, with distinct keys.
+        workers: threads that decode.
+        advance: called after each image, for a progress bar.
+        replace: whether there may be an older one.
 
     Raises:
-        ImageError: An image cannot be used.
-        OutputError: The LMDB cannot be written. In both cases nothing of the new folder remains.
+        ImageError: an image cannot be used.
+        OutputError: the LMDB cannot be written. In both cases nothing of the new folder remains.
     """
     images = sorted(images, key=attrgetter("key"))
     sizes = [size for image in images for size in raw_sizes(*_sides(image))]
@@ -107,7 +107,7 @@ def write_raw_lmdb(
 
 
 def _sides(image: EncodedImage) -> tuple[int, int]:
-    """Height and width by the header, the larger one first: a photograph may have to be turned."""
+    """Both sides by the header, the longer one first: the orientation may swap them."""
     try:
         with Image.open(io.BytesIO(image.read())) as file:
             return max(file.size), min(file.size)
@@ -117,7 +117,7 @@ def _sides(image: EncodedImage) -> tuple[int, int]:
 
 
 def _decoded(images: Iterable[EncodedImage], workers: int) -> Generator[Entry, None, None]:
-    """The entries, in order; some images are decoded ahead, and no more than that are in memory."""
+    """The entries, in order; at most `2 * workers` images are decoded ahead and in memory."""
     with closing(in_pool(ThreadPoolExecutor(workers), _decode, images, 2 * workers)) as decoded:
         for key, pixels in decoded:
             yield raw_entry(key, pixels)

@@ -1,4 +1,4 @@
-"""A folder that takes the place of another, so that a whole one has the name at every moment."""
+"""Replacing a folder by another one, so that a complete one has the name at every moment."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import shutil
 import sys
 from pathlib import Path
 
-# Of `renameat2` in the C library of Linux: paths seen from the working directory; two names are exchanged.
+# Of `renameat2` in the C library of Linux: paths relative to the working directory; exchange of two names.
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
 def take_place(new: Path, folder: Path) -> None:
-    """Give a finished folder its name; one that had it goes away.
+    """Give a finished folder its name, and remove the one that had it.
 
-    Where the system cannot exchange two names at once, the older one is put aside first: a process that is
-    killed there leaves it for `put_back`.
+    Where the system cannot exchange two names at once, the older folder is renamed first: a process that is
+    killed then leaves it for `put_back`.
 
     Args:
-        new: the finished folder; beside the other.
+        new: the finished folder, in the same parent folder.
         folder: its name.
 
     Raises:
-        OSError: that is not possible.
+        OSError: renaming or removing fails.
     """
     if not folder.exists():
         new.rename(folder)
@@ -38,10 +38,10 @@ def take_place(new: Path, folder: Path) -> None:
 
 
 def put_back(folder: Path) -> None:
-    """Give a folder back its name if a killed process took it away and did not come to the new one.
+    """Give a folder back the name that a killed process took from it.
 
     Raises:
-        OSError: that is not possible.
+        OSError: renaming or removing fails.
     """
     aside = _aside(folder)
     if not aside.exists():

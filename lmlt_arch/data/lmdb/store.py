@@ -1,4 +1,4 @@
-"""LMDB folders as BasicSR reads them: ``data.mdb``, ``lock.mdb`` and ``meta_info.txt``."""
+"""LMDB folders as BasicSR reads them: `data.mdb`, `lock.mdb` and `meta_info.txt`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from lmlt_arch.data.listing import IMAGE_SUFFIXES, DatasetError, image_list
 from lmlt_arch.data.lmdb.replacing import put_back, take_place
 from lmlt_arch.files import OutputError, exclusive, lock_beside, make_folder
 
-# What one commit may hold: its pages stay in memory until it is done.
+# Largest commit: its pages stay in memory until it is done.
 COMMIT_BYTES = 64 << 20
 # Room for the tree's root, the list of free pages and the pages that commits leave behind.
 SPARE_BYTES = 4 << 20
 BAND_ROWS = 32
-"""Rows of an image that an LMDB of raw pixels keeps together (see :mod:`lmlt_arch.data.lmdb.raw`)."""
+"""Rows of an image that an LMDB of raw pixels keeps together (see `lmlt_arch.data.lmdb.raw`)."""
 _RAW = f"uint8 {BAND_ROWS}"
 # As numbers in keys have two bytes.
 _MOST_BANDS = 2**16
 _SIDE = re.compile(r"\s*[0-9]{1,7}\s*")
-# What stands behind keys in `meta_info.txt`.
+# Suffixes of names in `meta_info.txt`.
 _STORED = IMAGE_SUFFIXES | {".raw"}
 # One of the two records at the start of a data file (`MDB_meta` after a page's header of 16 bytes): magic
 # number, version, address, size of the map, tree of free pages (which begins with the size of a page), tree
@@ -39,7 +39,7 @@ _MAGIC = 0xBEEFC0DE
 
 
 class StoreError(DatasetError):
-    """An LMDB that cannot be used; the message names it and says why."""
+    """An LMDB that cannot be used; the message names it and the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +47,10 @@ class LmdbImage:
     """One PNG file to be stored.
 
     Attributes:
-        key: Name without suffix: ASCII, no dot, no space (see :func:`lmlt_arch.data.listing.flat_name`).
-        path: The PNG file, whose bytes are stored as they are.
-        shape: Height, width and channels.
-        size: The file's length in bytes.
+        key: name without suffix: ASCII, no dot, no space (see `lmlt_arch.data.listing.flat_name`).
+        path: the PNG file, whose bytes are stored as they are.
+        shape: height, width and channels.
+        size: the file's length in bytes.
     """
 
     key: str
@@ -61,7 +61,7 @@ class LmdbImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """The rows of an LMDB that are an image, sorted by key, and its line in ``meta_info.txt``."""
+    """The rows of one image in an LMDB, sorted by key, and its line in `meta_info.txt`."""
 
     rows: list[tuple[bytes, bytes]]
     line: str
@@ -69,12 +69,12 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class LmdbInfo:
-    """What ``meta_info.txt`` says.
+    """The content of `meta_info.txt`.
 
     Attributes:
-        layout: PNG files as BasicSR has them, or raw pixels (see :mod:`lmlt_arch.data.lmdb.raw`).
-        keys: The keys of all images, in the order of the file.
-        shapes: Height, width and channels of the images whose line has them, by key.
+        layout: PNG files as BasicSR has them, or raw pixels (see `lmlt_arch.data.lmdb.raw`).
+        keys: the keys of all images, in the order of the file.
+        shapes: height, width and channels of the images whose line has them, by key.
     """
 
     layout: Literal["png", "raw"]
@@ -85,16 +85,16 @@ class LmdbInfo:
 def write_lmdb(
     folder: Path, images: Sequence[LmdbImage], *, compression_level: int, advance: Callable[[], object]
 ) -> None:
-    """Copy PNG files into a new LMDB folder, which takes the place of an older one once it is complete.
+    """Copy PNG files into a new LMDB folder, which replaces an older one once it is complete.
 
     Args:
-        folder: The folder to make; BasicSR insists on a name that ends with ``.lmdb``.
-        images: The files, with distinct keys.
-        compression_level: The PNG level to record in ``meta_info.txt``.
-        advance: Called after each image, for a progress bar.
+        folder: the folder to make; BasicSR insists on a name that ends with `.lmdb`.
+        images: the files, with distinct keys.
+        compression_level: the PNG level to record in `meta_info.txt`.
+        advance: called after each image, for a progress bar.
 
     Raises:
-        OutputError: If that fails; nothing of the new folder remains then.
+        OutputError: writing fails; nothing of the new folder remains then.
     """
     images = sorted(images, key=attrgetter("key"))
     entries = (
@@ -108,7 +108,7 @@ def write_lmdb(
 
 
 def raw_entry(key: str, pixels: NDArray[np.uint8]) -> Entry:
-    """An image of shape (h, w, 3) as an LMDB of raw pixels has it."""
+    """The entry of an image of shape (h, w, 3) in an LMDB of raw pixels."""
     starts = range(0, len(pixels), BAND_ROWS)
     return Entry(
         rows=[(band_key(key, n), pixels[top : top + BAND_ROWS].tobytes()) for n, top in enumerate(starts)],
@@ -117,12 +117,12 @@ def raw_entry(key: str, pixels: NDArray[np.uint8]) -> Entry:
 
 
 def raw_sizes(height: int, width: int) -> list[int]:
-    """The lengths of the values of such an image."""
+    """The lengths in bytes of the values of an image in an LMDB of raw pixels."""
     return [min(BAND_ROWS, height - top) * width * 3 for top in range(0, height, BAND_ROWS)]
 
 
 def band_key(key: str, number: int) -> bytes:
-    """Under which a band of an image lies; keys sort as those of their images."""
+    """The key of a band of an image; these keys sort as those of the images."""
     return struct.pack(f">{len(key)}sxH", key.encode("ascii"), number)
 
 
@@ -134,19 +134,20 @@ def write_entries(
     advance: Callable[[], object],
     replace: bool = True,
 ) -> None:
-    """Write a new LMDB folder, which takes the place of an older one once it is complete.
+    """Write a new LMDB folder, which replaces an older one once it is complete.
 
-    At every moment the older one or the new one is there, whole.
+    At every moment the older or the new folder exists, complete.
 
     Args:
-        folder: The folder to make.
-        entries: Its content, sorted by key.
-        sizes: The length of each value.
-        advance: Called after each entry, for a progress bar.
-        replace: Whether there may be an older one.
+        folder: the folder to make.
+        entries: its content, sorted by key.
+        sizes: the length of each value.
+        advance: called after each entry, for a progress bar.
+        replace: whether there may be an older one.
 
     Raises:
-        OutputError: If that fails, or another process is writing it; nothing of the new folder remains then.
+        OutputError: writing fails, or another process is writing the folder; nothing of the new one remains
+            then.
     """
     import lmdb
 
@@ -172,7 +173,7 @@ def write_entries(
 
 
 def _check_space(folder: Path, needed: int) -> None:
-    """Tell beforehand what LMDB would call an input/output error."""
+    """Refuse a full disk beforehand: LMDB would report an input/output error."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(f"it needs {needed >> 20} MiB, but {free >> 20} MiB are free")
@@ -210,14 +211,14 @@ def _map_size(sizes: Sequence[int]) -> int:
 def check_is_whole(folder: Path) -> None:
     """Refuse an LMDB whose data file is shorter than its header says.
 
-    LMDB reads through a memory map, and behind the end of the file the system kills the process. So this is
-    to be asked before one is opened. What is no LMDB is left to LMDB to refuse.
+    To be called before opening: LMDB reads through a memory map, and behind the end of the file the system
+    kills the process. A file that is no LMDB passes; LMDB itself refuses it.
 
     Args:
         folder: the LMDB folder, or the data file itself.
 
     Raises:
-        StoreError: it was not copied whole.
+        StoreError: it was not copied completely.
     """
     file = folder / "data.mdb" if folder.is_dir() else folder
     if not file.is_file():
@@ -232,7 +233,7 @@ def check_is_whole(folder: Path) -> None:
             return
         data.seek(page)
         records.append(data.read(_META.size))
-    # The two take turns; the one of the later transaction holds.
+    # The two records alternate; the one of the later transaction is valid.
     ends = (_META.unpack(record)[-2:] for record in records if len(record) == _META.size)
     last, _ = max(ends, key=itemgetter(1))
     whole = (last + 1) * page
@@ -241,13 +242,13 @@ def check_is_whole(folder: Path) -> None:
 
 
 def read_lmdb_info(folder: Path) -> LmdbInfo:
-    """What an LMDB folder holds.
+    """Read the `meta_info.txt` of an LMDB folder.
 
-    Unlike BasicSR, which cuts at the first dot, this keeps the dots inside a key.
+    Dots inside a key are kept; BasicSR cuts it at the first one.
 
     Raises:
-        FileNotFoundError: If the folder has no ``meta_info.txt``.
-        StoreError: If it is no text, or the raw pixels are not as they should be.
+        FileNotFoundError: the folder has no `meta_info.txt`.
+        StoreError: it is no text, or its lines of raw pixels are damaged.
     """
     info = folder / "meta_info.txt"
     if not info.is_file():
@@ -277,7 +278,7 @@ def read_lmdb_info(folder: Path) -> LmdbInfo:
 
 
 def _fits(shape: tuple[int, int, int], stored: int | None) -> bool:
-    """Whether raw pixels of a shape can lie in a file of so many bytes, if its size is known."""
+    """Whether raw pixels of a shape fit into a file of `stored` bytes, if its size is known."""
     height, width, channels = shape
     size = height * width * channels
     return channels == 3 and 0 < size <= (stored or size) and height <= _MOST_BANDS * BAND_ROWS
@@ -291,11 +292,11 @@ def _lines(info: Path) -> list[str]:
 
 
 def read_lmdb_keys(folder: Path) -> list[str]:
-    """The keys of an LMDB folder of PNG files, in the order of its ``meta_info.txt``.
+    """The keys of an LMDB folder of PNG files, in the order of its `meta_info.txt`.
 
     Raises:
-        FileNotFoundError: If the folder has no ``meta_info.txt``.
-        StoreError: If it holds raw pixels, or was not copied whole.
+        FileNotFoundError: the folder has no `meta_info.txt`.
+        StoreError: it holds raw pixels, or was not copied completely.
     """
     info = read_lmdb_info(folder)
     if info.layout == "raw":

@@ -1,1 +1,1 @@
-"""What `lmlt prepare` does, resumable at every file."""
+"""Preparation of training data by `lmlt prepare`, resumable at every file."""

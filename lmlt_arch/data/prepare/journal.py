@@ -1,4 +1,4 @@
-"""The record that makes ``lmlt prepare`` resumable: what was made, from which files, with which options."""
+"""The journal by which `lmlt prepare` resumes: finished images, their source files, and the options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from lmlt_arch.files import OutputError, make_folder, output_error, write_atomic
 
-# Raised when the same options would give other files than before.
+# Increased when equal options would give other files than before.
 FORMAT = 1
 
 
@@ -19,11 +19,11 @@ class Entry:
     """One finished source image.
 
     Attributes:
-        source: Path of the HR image, relative to the input folder.
-        stamp: Sizes and modification times of the files it was made from.
-        name: Name of its outputs, before any sub-image number.
+        source: path of the HR image, relative to the input folder.
+        stamp: sizes and modification times of the files it was made from.
+        name: name of its outputs, before any sub-image number.
         shapes: (height, width) of each HR output, in order.
-        sizes: For each output folder, the lengths in bytes of this image's files there, in the same order.
+        sizes: for each output folder, the lengths in bytes of this image's files there, in the same order.
     """
 
     source: str
@@ -40,11 +40,11 @@ class Journal:
     Lines are only ever appended, by one process, and a last line cut short by a crash is ignored when read.
 
     Attributes:
-        path: The file.
-        options: What the outputs depend on, besides the input files.
-        folders: Output folders of images by key, relative to the dataset's output.
-        entries: The finished images, by source.
-        lmdbs: For each LMDB folder made here, a digest of what is in it, or "" while it is being made.
+        path: the file.
+        options: all that determines the outputs, besides the input files.
+        folders: output folders of images by key, relative to the dataset's output.
+        entries: the finished images, by source.
+        lmdbs: for each LMDB folder made here, a digest of what is in it, or "" while it is being made.
     """
 
     path: Path
@@ -55,10 +55,10 @@ class Journal:
 
     @classmethod
     def read(cls, path: Path) -> Journal | None:
-        """The journal at a path, or None where there is none yet.
+        """Read the journal at a path; None if there is none.
 
         Raises:
-            OutputError: It was written by another version, or a line of it is none of ours.
+            OutputError: it was written by another version, or a line of it is none of ours.
         """
         if not path.exists():
             return None
@@ -87,7 +87,7 @@ class Journal:
         return journal
 
     def _take(self, record: object) -> bool:
-        """Remember what a line says; False if it is none of ours."""
+        """Add the record of a line; False if it is not valid."""
         if not isinstance(record, dict):
             return False
         if "lmdb" in record:
@@ -107,7 +107,7 @@ class Journal:
         return good
 
     def save(self) -> None:
-        """Write the whole journal anew."""
+        """Write the whole journal again."""
         make_folder(self.path.parent)
         records: list[Mapping[str, Any]] = [
             {"format": FORMAT, "options": self.options, "folders": self.folders}
@@ -153,7 +153,7 @@ def _is_folders(folders: object) -> bool:
 
 
 def _is_entry(entry: Entry, folders: Mapping[str, str]) -> bool:
-    """Whether a line has the types and lengths that are counted on, for each folder."""
+    """Whether a record has valid types, and the right lengths for each folder."""
     return (
         isinstance(entry.source, str)
         and _is_name(entry.name)

@@ -1,4 +1,4 @@
-"""Bookkeeping of ``lmlt prepare``: what is finished, what is out of date, what does not belong there."""
+"""The state of the output folders of `lmlt prepare`: finished, outdated and foreign files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ from lmlt_arch.files import TEMPORARY_SUFFIX, make_folder
 
 
 def open_journal(plan: Plan, *, overwrite: bool, lmdbs: Collection[Path]) -> Journal:
-    """Continue an earlier run's journal, or start one in folders that hold nothing else.
+    """Continue the journal of an earlier run, or start one in empty folders.
 
-    `lmdbs` are the LMDB folders to be made: earlier ones stay until the new ones take their places.
+    Args:
+        plan: the options and folders.
+        overwrite: delete what an earlier run recorded.
+        lmdbs: LMDB folders that will be written; earlier ones stay until the new ones replace them.
+
+    Raises:
+        UsageError: the options differ from those of the earlier run, or a folder was not made by one.
     """
     options = plan.fingerprint()
     journal = Journal.read(plan.journal)
@@ -61,7 +67,7 @@ def open_journal(plan: Plan, *, overwrite: bool, lmdbs: Collection[Path]) -> Jou
 
 
 def _remove_all(plan: Plan, journal: Journal, keep: Container[str]) -> None:
-    """Delete everything that a journal records but these LMDB folders; the next journal replaces it."""
+    """Delete everything that a journal records except the LMDB folders `keep`."""
     for entry in journal.entries.values():
         _remove_outputs(plan, journal, entry)
     for name in journal.lmdbs:
@@ -77,19 +83,23 @@ def _remove_outputs(plan: Plan, journal: Journal, entry: Entry) -> None:
 
 
 def _stems(plan: Plan, entry: Entry, key: str) -> list[str]:
-    """Names without suffix of an entry's outputs in the folder ``key``."""
+    """Names without suffix of an entry's outputs in the folder `key`."""
     return [plan.file_stem(key, name) for name in plan.piece_names(entry.name, len(entry.shapes))]
 
 
 def remove_temporaries(plan: Plan) -> None:
-    """Clear away what a killed run was writing."""
+    """Remove the temporary files of a killed run."""
     for folder in plan.folders.values():
         for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
             path.unlink(missing_ok=True)
 
 
 def remove_stale(plan: Plan, journal: Journal, sources: Iterable[Source]) -> int:
-    """Forget finished images that are gone, changed or incomplete, and delete their outputs."""
+    """Drop finished images that are missing, changed or incomplete, and delete their outputs.
+
+    Returns:
+        How many there were.
+    """
     present = {key: _file_sizes(folder) for key, folder in plan.folders.items()}
     by_name = {source.relative: source for source in sources}
     stale = []
@@ -116,7 +126,7 @@ def _file_sizes(folder: Path) -> dict[str, int]:
 
 
 def outputs(plan: Plan, entries: Iterable[Entry]) -> dict[str, list[LmdbImage]]:
-    """Every image written, by output folder, sorted by name."""
+    """All written images, by output folder, sorted by name."""
     images: dict[str, list[LmdbImage]] = {key: [] for key in plan.folders}
     for entry in sorted(entries, key=attrgetter("name")):
         names = plan.piece_names(entry.name, len(entry.shapes))
@@ -137,7 +147,7 @@ def outputs(plan: Plan, entries: Iterable[Entry]) -> dict[str, list[LmdbImage]]:
 
 
 def find_strangers(plan: Plan, images: Mapping[str, Iterable[LmdbImage]]) -> list[Failure]:
-    """Files in the output folders that belong to no source: BasicSR would take them for images."""
+    """Files in the output folders that belong to no source: BasicSR would train on them."""
     return [
         Failure(source=str(plan.folders[key] / name), reason="belongs to no source image: remove it")
         for key, known in images.items()

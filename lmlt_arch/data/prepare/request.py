@@ -1,4 +1,4 @@
-"""What ``lmlt prepare`` is asked to do, and where its outputs go."""
+"""The options of `lmlt prepare`, their checks, and the folders of its outputs."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ HR_SUFFIXES = ("_HR", "_GT")
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions:
-    """A request to :func:`lmlt_arch.data.prepare.run.prepare`.
+    """A request to `lmlt_arch.data.prepare.run.prepare`.
 
     Attributes:
-        source: Folder of HR images, searched at any depth.
-        output: Folder below which everything is written.
-        scales: Downsampling factors, each at least 1.
-        name: First part of the output folders' names; ``None`` takes it from ``source``.
-        lq: Folders of existing LQ images, one for each scale; empty to make LR images.
-        lq_name: Middle part of the LQ folders' names.
-        crop_size: Side of the HR sub-images in pixels, or ``None`` for whole images.
-        step: Distance in pixels between HR sub-images; ``None`` for half of ``crop_size``.
-        threshold: A last row or column of sub-images is added where more than this many pixels are left over.
-        mod_crop: HR height and width are cropped to multiples of this; ``None`` for the least common multiple
+        source: folder of HR images, searched at any depth.
+        output: folder below which everything is written.
+        scales: downsampling factors, each at least 1.
+        name: first part of the output folders' names; `None` takes it from `source`.
+        lq: folders of existing LQ images, one for each scale; empty to make LR images.
+        lq_name: middle part of the LQ folders' names.
+        crop_size: side of the HR sub-images in pixels, or `None` for whole images.
+        step: distance in pixels between HR sub-images; `None` for half of `crop_size`.
+        threshold: a last row or column of sub-images is added where more than this many pixels are left over.
+        mod_crop: HR height and width are cropped to multiples of this; `None` for the least common multiple
             of the scales.
         compression_level: zlib level of the PNG files, 0 to 9.
-        lmdb: Whether to make LMDB folders as well.
-        raw: Whether to make LMDB folders of raw pixels as well.
-        workers: Number of processes; 0 works in this one.
-        overwrite: Delete what an earlier run recorded for this dataset, and start anew.
+        lmdb: whether to make LMDB folders as well.
+        raw: whether to make LMDB folders of raw pixels as well.
+        workers: number of processes; 0 works in this one.
+        overwrite: delete what an earlier run recorded for this dataset, and start anew.
     """
 
     source: Path
@@ -76,18 +76,18 @@ class LqFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Checked options with every default and path worked out.
+    """Checked options, with all defaults and paths.
 
     Attributes:
-        source: Folder of HR images.
-        output: Folder of everything that is written.
-        hr_folder: Where HR outputs go.
-        hr_lmdb: The LMDB folder of the HR outputs.
-        lq_folders: One for each scale.
+        source: folder of HR images.
+        output: folder of everything that is written.
+        hr_folder: where HR outputs go.
+        hr_lmdb: the LMDB folder of the HR outputs.
+        lq_folders: one for each scale.
         meta_info: BasicSR's list of HR names and shapes.
-        journal: The record for resuming.
+        journal: the record for resuming.
         mod: HR sides are multiples of this.
-        grid: Sub-image cutting, or ``None`` for whole images.
+        grid: sub-image cutting, or `None` for whole images.
         compression_level: zlib level of PNG files.
     """
 
@@ -119,22 +119,22 @@ class Plan:
 
     @staticmethod
     def scale(key: str) -> int:
-        """How much smaller than HR the images in the folder ``key`` are."""
+        """How much smaller than HR the images in the folder `key` are."""
         return 1 if key == "HR" else int(key[1:])
 
     def piece_names(self, name: str, count: int) -> list[str]:
-        """Names of the ``count`` pieces of an image: numbered sub-images, or the image itself."""
+        """Names of the `count` pieces of an image: numbered sub-images, or the image itself."""
         return [f"{name}_s{number:03d}" for number in range(1, count + 1)] if self.grid else [name]
 
     def file_stem(self, key: str, name: str) -> str:
-        """Name without suffix of an output in the folder ``key``.
+        """Name without suffix of an output in the folder `key`.
 
-        Whole LQ images carry their scale (``0801x4``), as in DIV2K; sub-images have their HR's name.
+        Whole LQ images carry their scale (`0801x4`), as in DIV2K; sub-images have their HR's name.
         """
         return name if key == "HR" or self.grid else f"{name}{key.lower()}"
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the outputs depend on besides the files, as JSON values; paths are relative to the output."""
+        """All that determines the outputs besides the files, as JSON values; paths relative to the output."""
         grid = self.grid
         return {
             "input": _relative(self.source, self.output),
@@ -150,10 +150,10 @@ class Plan:
 
 
 def make_plan(options: PrepareOptions) -> Plan:
-    """Check a request and work out its defaults and output folders.
+    """Check options, and derive their defaults and output folders.
 
     Raises:
-        UsageError: If the request makes no sense.
+        UsageError: the request makes no sense.
     """
     scales = tuple(options.scales)
     if not scales or min(scales) < 1 or len(set(scales)) < len(scales):

@@ -1,6 +1,6 @@
-"""Turn folders of images into what BasicSR trains on: sub-images, bicubic LR, meta info and LMDB.
+"""Preparation of training data for BasicSR: sub-images, bicubic LR, meta info and LMDBs.
 
-From ``datasets/DF2K/DF2K_train_HR`` with output ``datasets/DF2K``, scales 2 and 4 and a crop size::
+From `datasets/DF2K/DF2K_train_HR` with output `datasets/DF2K`, scales 2 and 4 and a crop size::
 
     datasets/DF2K/DF2K_train_HR_sub/0001_s001.png               HR sub-images
     datasets/DF2K/DF2K_train_LR_bicubic/X2_sub/0001_s001.png    LR of the same places
@@ -11,13 +11,13 @@ From ``datasets/DF2K/DF2K_train_HR`` with output ``datasets/DF2K``, scales 2 and
     datasets/DF2K/DF2K_train_LR_bicubic_X4_sub.lmdb
     datasets/DF2K/DF2K_train_HR_sub_raw.lmdb                    with raw=True, and so on
 
-Without a crop size whole images are written: ``…_HR_mod4/0001.png`` and ``…_LR_bicubic/X4/0001x4.png``, as
-DIV2K names them (``filename_tmpl: '{}x4'``); in LMDB both have the same key.
+Without a crop size whole images are written: `…_HR_mod4/0001.png` and `…_LR_bicubic/X4/0001x4.png`, as
+DIV2K names them (`filename_tmpl: '{}x4'`); in LMDB both have the same key.
 
 One HR folder serves all scales, so HR is first cropped, at the bottom and the right, to multiples of the
 scales' least common multiple (12 for 2, 3 and 4). LR is made from that whole image and cut afterwards, so
 sub-images have no border of their own. A run that was interrupted continues where it stopped: a record of
-finished images, and of the options, lies in the output's folder ``.lmlt_prepare``.
+finished images, and of the options, lies in the output's folder `.lmlt_prepare`.
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ QUEUE_PER_WORKER = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a run did.
+    """The result of a run.
 
     Attributes:
-        plan: Where everything lies.
-        made: Images worked on by this run.
-        kept: Images that an earlier run had finished.
+        plan: options and folders.
+        made: images finished by this run.
+        kept: images that an earlier run had finished.
         outputs: HR images or sub-images that there are now.
-        stale: Images finished earlier whose outputs were deleted: a source or an output had changed or gone.
-        short: Sub-images smaller than the crop size, because their image is.
-        failures: Files that could not be used. If there are any, meta info and LMDB were not written.
+        stale: images finished earlier whose outputs were deleted: a source or an output had changed or gone.
+        short: sub-images smaller than the crop size, because their image is.
+        failures: files that could not be used. If there are any, meta info and LMDB were not written.
     """
 
     plan: Plan
@@ -84,11 +84,11 @@ class Report:
 def prepare(options: PrepareOptions) -> Report:
     """Prepare a dataset, showing progress on standard error.
 
-    Worker processes are spawned: a script that calls this needs the usual ``if __name__ == "__main__":``.
+    Worker processes are spawned: a script that calls this needs the usual `if __name__ == "__main__":`.
 
     Raises:
-        UsageError: If the request makes no sense or contradicts an earlier run's; nothing was written.
-        OutputError: If outputs cannot be written (disk full, no permission) or a worker process died. What
+        UsageError: the request makes no sense or contradicts an earlier run's; nothing was written.
+        OutputError: outputs cannot be written (disk full, no permission) or a worker process died. What
             was finished is kept, and the same call continues.
     """
     plan = make_plan(options)
@@ -124,7 +124,11 @@ def prepare(options: PrepareOptions) -> Report:
 
 
 def _process(plan: Plan, journal: Journal, todo: list[Source], workers: int) -> list[Failure]:
-    """Work on the sources, recording each that is finished; returns the others."""
+    """Process the sources, and record each finished one.
+
+    Returns:
+        The failures, sorted by source.
+    """
     failures = []
     work = partial(process_source, plan)
     done = len(journal.entries)
@@ -150,7 +154,7 @@ def _bar(title: str, *, total: int, initial: int = 0) -> tqdm[NoReturn]:
 def _results(
     work: Callable[[Source], Entry | Failure], sources: Iterable[Source], workers: int
 ) -> Generator[Entry | Failure, None, None]:
-    """Results of this process or, in the order in which they finish, of spawned worker processes."""
+    """Results from this process, or from spawned worker processes in the order in which they finish."""
     if not workers:
         yield from map(work, sources)
         return
@@ -172,7 +176,7 @@ def _make_lmdbs(
     wanted: Container[Path],
     workers: int,
 ) -> None:
-    """Make the wanted LMDB folders that are missing or out of date."""
+    """Write the wanted LMDB folders that are missing or outdated."""
     stamps = sorted((entry.source, entry.stamp) for entry in journal.entries.values())
     for key, found in images.items():
         contents = [(image.key, image.shape, image.size) for image in found]

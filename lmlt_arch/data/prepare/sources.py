@@ -1,4 +1,4 @@
-"""The images that ``lmlt prepare`` works on: HR files, and the existing LQ file of each."""
+"""The input images of `lmlt prepare`: HR files, and the existing LQ files of each."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lmlt_arch.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """An HR image to be worked on.
+    """An HR image to process.
 
     Attributes:
-        relative: Its path in the input folder.
-        path: The file.
-        lq: Its existing LQ images, one for each scale; empty where LR is to be made.
-        name: The name of its outputs.
+        relative: its path in the input folder.
+        path: the file.
+        lq: its existing LQ images, one for each scale; empty where LR is to be made.
+        name: the name of its outputs.
     """
 
     relative: str
@@ -47,7 +47,7 @@ def find_sources(plan: Plan) -> tuple[list[Source], list[Failure]]:
     """The source images with their existing LQ partners, and every file without a partner.
 
     Raises:
-        UsageError: If there are no images, or two would get the same output name.
+        UsageError: there are no images, or two would get the same output name.
     """
     names: dict[str, str] = {}
     found = list_images(plan.source)
@@ -55,7 +55,7 @@ def find_sources(plan: Plan) -> tuple[list[Source], list[Failure]]:
         raise UsageError(f"no PNG, JPEG, BMP, TIFF or WebP images in {plan.source}")
     for relative in found:
         name = flat_name(relative)
-        # Some file systems do not tell case apart.
+        # Some file systems ignore case.
         other = names.setdefault(name.casefold(), str(relative))
         if other != str(relative):
             raise UsageError(
@@ -104,7 +104,7 @@ def find_sources(plan: Plan) -> tuple[list[Source], list[Failure]]:
 
 
 def _index_lq(lq: LqFolder, folder: Path) -> dict[str, Path]:
-    """LQ files by the relative path, without suffix, of their HR image (``0801`` for ``0801x4``)."""
+    """LQ files by the relative path, without suffix, of their HR image (`0801` for `0801x4`)."""
     index: dict[str, Path] = {}
     for relative in list_images(folder):
         stem = str(relative.with_suffix("")).removesuffix(f"x{lq.scale}")

@@ -1,4 +1,4 @@
-"""The work on one source image: crop, downsample, cut, write. Runs in worker processes."""
+"""Processing of one source image in a worker process: crop, downsample, cut, write."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lmlt_arch.files import write_atomic
 
 
 def start_worker() -> None:
-    """Prepare a worker process: Ctrl-C is its parent's business, and it ends when its parent is killed."""
+    """Prepare a worker process: it ignores Ctrl-C, and ends when its parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:
@@ -35,7 +35,7 @@ def process_source(plan: Plan, source: Source) -> Entry | Failure:
     """Write every output of one source image.
 
     Raises:
-        OutputError: If an output cannot be written.
+        OutputError: an output cannot be written.
     """
     try:
         stamp = source.stamp()
@@ -100,7 +100,7 @@ def _windows(grid: Grid | None, shape: tuple[int, ...]) -> list[tuple[slice, sli
 
 
 def crop_starts(length: int, grid: Grid) -> list[int]:
-    """Where sub-images start along a side, as BasicSR's ``extract_subimages.py`` places them.
+    """Where sub-images start along a side, as BasicSR's `extract_subimages.py` places them.
 
     A side shorter than the crop, at which BasicSR's script fails, is kept whole.
     """
