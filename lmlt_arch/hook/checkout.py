@@ -31,7 +31,7 @@ def see_as_torchrun() -> None:
 
 
 def look_up() -> ModuleSpec | None:
-    """Spec of what is called `basicsr` here; brings out what `see_as_torchrun` hides."""
+    """Spec of the package called `basicsr`, also of one that `see_as_torchrun` hides."""
     if sys.modules.get("basicsr", sys) is None:
         del sys.modules["basicsr"]
     with suppress(ImportError, ValueError):
@@ -42,17 +42,17 @@ def look_up() -> ModuleSpec | None:
 def folder_of(spec: ModuleSpec | None) -> Path | None:
     """Folder of BasicSR's package, which has registries since 1.3; None if the spec is of something else.
 
-    The folder of our launchers is none. It is on the path where the plugin is installed as editable.
+    The folder of our launchers is not BasicSR's. It is on the path where the plugin is installed as editable.
     """
     for folder in _folders(spec):
-        # What lies in an archive is believed.
+        # The content of an archive is not looked at.
         if any((folder / "utils").glob("registry.*")) or not folder.is_dir():
             return folder
     return None
 
 
 def what_is_wrong(spec: ModuleSpec | None) -> str:
-    """A sentence about what is called `basicsr` here; '' if it is BasicSR."""
+    """Why the package called `basicsr` is not BasicSR, in a sentence; '' if it is."""
     launchers = Path(__file__).resolve().parents[2] / "basicsr"
     places = [path for path in _folders(spec) if path.resolve() != launchers]
     if spec is None or not (places or spec.origin):
@@ -74,7 +74,7 @@ def _folders(spec: ModuleSpec | None) -> list[Path]:
 def own_folder() -> ModuleSpec | None:
     """`torchrun basicsr/train.py` in a checkout of BasicSR does not find the package that the script lies in.
 
-    The folder `basicsr` is on the path then, and not the one that holds it. Returns where the package is.
+    The folder `basicsr` is then on the path instead of its parent. Returns the spec of the package.
     """
     if patching.skipped("own-folder"):
         return None
@@ -91,7 +91,7 @@ def own_folder() -> ModuleSpec | None:
 
 
 def _folders_of_script() -> Iterator[Path]:
-    """Where the running script lies, and the one that `torchrun basicsr/train.py` would run."""
+    """The folder of the running script, and that of the one that `torchrun basicsr/train.py` would run."""
     yield from map(Path, sys.path[:1])
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     if script:
@@ -104,8 +104,8 @@ def _folders_of_script() -> Iterator[Path]:
 def missing_version(package: str) -> ModuleSpec | None:
     """A checkout of BasicSR that was never built lacks `version.py`, which its `__init__.py` imports.
 
-    `package` is the folder of the package. Returns what stands in for the file, made of the `VERSION` that
-    setup.py reads. A fork without that may have a way of its own to do without.
+    `package` is the folder of the package. Returns a spec of the module, made from the file `VERSION` that
+    setup.py reads. Without that file, as in some forks, nothing is done.
     """
     source = Path(package).parent / "VERSION"
     if patching.skipped("missing-version") or not source.is_file():
@@ -119,7 +119,7 @@ def missing_version(package: str) -> ModuleSpec | None:
 
 
 class _VersionLoader(Loader):
-    """Makes what the generated file holds from the text file `VERSION` at the root of the checkout."""
+    """Defines the names of `version.py` from the text file `VERSION` at the root of the checkout."""
 
     def __init__(self, version: str) -> None:
         self._version = version

@@ -1,8 +1,8 @@
 """The import hook: finds the real BasicSR and runs patches and registration around its modules.
 
-The one-line `lmlt_basicsr_hook.pth` asks `find_spec` for names below `basicsr` and nothing else, so an
-interpreter that never imports BasicSR reads no file of this package. Nothing here imports torch: a mere
-look-up (`importlib.util.find_spec("basicsr")`) must stay cheap, so the work waits until a module runs.
+The one-line `lmlt_basicsr_hook.pth` calls `find_spec` for names below `basicsr` only, so an interpreter that
+never imports BasicSR reads no file of this package. Nothing here imports torch: a mere look-up
+(`importlib.util.find_spec("basicsr")`) must stay cheap, so the work waits until a module runs.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from types import ModuleType
 from typing import Any
 
 from lmlt_arch.hook import checkout, patching, registration
-from lmlt_arch.hook.telling import tell_once
+from lmlt_arch.hook.warn import warn_once
 
 OWNER = "basicsr-lmlt"
 
 
 class Hook:
-    """The finder that `install` puts first, with the same duty as the one in the `.pth` file."""
+    """The finder that `install` puts first; it does the same as the one in the `.pth` file."""
 
     owner = OWNER
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Spec of a BasicSR module with our work attached; None for every other name."""
+        """Spec of a BasicSR module whose loader also applies patches; None for every other name."""
         return find_spec(name, path, target) if name.partition(".")[0] == "basicsr" else None
 
 
 def install() -> None:
-    """Put the hook into this interpreter unless it is there already (for a plugin that is not installed)."""
+    """Add the hook to this interpreter unless it is there already (for a plugin that is not installed)."""
     if not is_installed():
         sys.meta_path.insert(0, Hook())
 
@@ -48,17 +48,18 @@ def is_installed() -> bool:
 def find_spec(
     name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
 ) -> ModuleSpec | None:
-    """Spec of a `basicsr` module as the other finders give it, its loader set to run our work as well.
+    """Spec of a `basicsr` module as the other finders give it, its loader set to apply patches as well.
 
-    None, so that the import goes on as if we were not there, for what is not BasicSR or cannot be followed.
+    Returns:
+        None for a module that is not found or cannot be patched: the import then goes on without the hook.
     """
     spec = _real_spec(name, path, target)
     try:
         if spec is None:
             spec = _spec_of_checkout(name, path)
-        return _with_our_work(spec) if spec is not None else None
+        return _with_patches(spec) if spec is not None else None
     except Exception as error:
-        tell_once(f"{name} cannot be followed ({error!r}).")
+        warn_once(f"{name} cannot be patched ({error!r}).")
         return None
 
 
@@ -70,12 +71,12 @@ def _spec_of_checkout(name: str, path: Sequence[str] | None) -> ModuleSpec | Non
     return None
 
 
-def _with_our_work(spec: ModuleSpec) -> ModuleSpec | None:
+def _with_patches(spec: ModuleSpec) -> ModuleSpec | None:
     is_package = spec.submodule_search_locations is not None
     if not hasattr(spec.loader, "exec_module") or (spec.name == "basicsr" and not is_package):
         return None
-    # A copy: some loaders serve many modules. An attribute of the instance and no proxy: everything else
-    # about the loader (its type, get_code for `python -m`, resources, pickling) stays what it was.
+    # A copy, since some loaders serve many modules. An attribute of the instance instead of a proxy keeps
+    # everything else about the loader (its type, get_code for `python -m`, resources, pickling).
     loader: Any = copy.copy(spec.loader)
     vars(loader)["exec_module"] = partial(_exec_module, loader)
     spec.loader = loader
@@ -84,7 +85,7 @@ def _with_our_work(spec: ModuleSpec) -> ModuleSpec | None:
 
 def _exec_module(loader: Loader, module: ModuleType) -> None:
     vars(loader).pop("exec_module", None)
-    # Asked before it runs: a module may delete its own name.
+    # Read before it runs: a module may delete its own name.
     name, names = module.__name__, vars(module)
     patching.before("basicsr")
     with patching.during(name, names):

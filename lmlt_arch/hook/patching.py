@@ -1,9 +1,11 @@
-"""The table of patches, and what runs them around BasicSR's modules.
+"""The table of patches, and the functions that apply them around BasicSR's modules.
 
-A patch is one small function with the reason for it in its docstring. It names the module it concerns, what
-it replaces there and a probe, and it runs only where all of that is there and the probe says that this
-BasicSR on these libraries needs it: a name that is absent means that the patch is not for this BasicSR.
-A patch that fails leaves BasicSR as it was. Nothing here raises, whatever the name `basicsr` stands for.
+A patch is one small function whose docstring gives the reason for it. Its decorator names the modules that it
+changes, the functions and classes that it replaces there (`changes`) and a probe (`needed`). It is applied
+where all of these exist and the probe finds the fault in this BasicSR on these libraries: in a fork that
+lacks one of the names, or has corrected the fault, nothing is done.
+
+A patch that fails leaves BasicSR as it was. Nothing here raises an error.
 """
 
 from __future__ import annotations
@@ -18,19 +20,19 @@ from functools import cache, partial, wraps
 from importlib import import_module
 from typing import Any, TypeVar
 
-from lmlt_arch.hook import telling
-from lmlt_arch.hook.telling import tell_once
+from lmlt_arch.hook import warn
+from lmlt_arch.hook.warn import warn_once
 from lmlt_arch.names import patch_names, runs_ours
 
 Names = dict[str, Any]
-"""What a module defines (its `__dict__`): probes look into it, patches replace entries of it."""
+"""The namespace of a module (its `__dict__`): probes look into it, patches replace entries of it."""
 
 SKIP = "LMLT_SKIP_MENDS"
 """Environment variable with names of patches to leave out, comma separated."""
 
 ASK = "LMLT_MENDS"
 """Environment variable with names of patches that change results, comma separated, or `all`: they then act
-for models that are not ours as well. The same as `lmlt: mends` in an option file."""
+for models that are not ours as well. The option file's `lmlt: mends` has the same effect."""
 
 HOMES = (
     "checkout",
@@ -45,20 +47,22 @@ HOMES = (
 )
 
 applied: dict[str, str] = {}
-"""Patches at work in this process: name and reason."""
+"""Patches that were applied in this process: name and reason."""
 
 _APPLIED_HERE = "_lmlt_patches"
 _prepared: set[str] = set()
+
 EVERYWHERE = "all, where stock code stops"
-"""Nothing that stock code can do is changed."""
+"""Acts for all models: stock code fails here, so nothing that it can do is changed."""
 
 OURS = "our models"
+"""Acts in runs of our models, and of models derived from them; see `names.runs_ours`."""
 
 ON_REQUEST = "our models; others that ask"
-"""Stock code runs without it and computes something else: `wanted` says whether it acts."""
+"""Acts for other models on request only: stock code works and computes something else; see `wanted`."""
 
 NO_CODE = "all, in place of running code"
-"""Stock code runs as a program what it was given; what is plain data means what it meant."""
+"""Acts for all models: stock code runs a text as a program; here it is data with the same meaning."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -68,13 +72,13 @@ class Patch:
     """One patch.
 
     Attributes:
-        name: for people, and for the environment variables.
-        reason: what goes wrong without it.
-        modules: it concerns these.
-        changes: functions and classes that must be there and may be replaced, such as `BaseModel.validation`.
-        needed: whether this BasicSR needs it, by what the module defines.
-        run: a context manager held while the module runs, or a function of the names that it defined.
-        acts: for whom: `EVERYWHERE`, `OURS`, `ON_REQUEST` or `NO_CODE`.
+        name: In messages, option files and the environment variables.
+        reason: The fault that it corrects.
+        modules: The modules that it changes.
+        needed: The probe: whether a module has the fault, given its namespace.
+        run: Applies the patch: a function of the module's namespace, or a context manager around its import.
+        changes: Functions and classes that must exist and may be replaced, such as `BaseModel.validation`.
+        acts: For which models: `EVERYWHERE`, `OURS`, `ON_REQUEST` or `NO_CODE`.
     """
 
     name: str
@@ -93,19 +97,19 @@ _after: list[Patch] = []
 
 
 def always(names: Names) -> bool:
-    """The probe of a patch for something that no version of BasicSR or its libraries gets right."""
+    """The probe of a patch for a fault that every version of BasicSR and its libraries has."""
     return True
 
 
 def patch_finding(*modules: str) -> Callable[[_F], _F]:
-    """Enter the decorated function, which tells where each of `modules` is; the finder calls it."""
+    """Enter the decorated function, which returns the spec of each of `modules`; the finder calls it."""
     return partial(_enter, _finding, modules, needed=always)
 
 
 def patch_libraries(*packages: str, needed: Callable[[Names], bool] = always) -> Callable[[_F], _F]:
     """Call the decorated function, without arguments, before the first module of these packages runs.
 
-    For what depends on the libraries alone; `needed` gets no names.
+    For patches that depend on the libraries alone; `needed` gets an empty namespace.
     """
     return partial(_enter, _before, packages, needed=needed)
 
@@ -121,12 +125,12 @@ def patch_after(
     needed: Callable[[Names], bool] = always,
     acts: str = EVERYWHERE,
 ) -> Callable[[_F], _F]:
-    """Call the decorated function with the names of each of `modules` once it is imported; see `Patch`."""
+    """Call the decorated function with the namespace of each of `modules` after its import; see `Patch`."""
     return partial(_enter, _after, modules, needed=needed, changes=changes, acts=acts)
 
 
 def all_patches() -> list[Patch]:
-    """Every patch there is."""
+    """All patches."""
     _load()
     return [*_finding, *_before, *_during, *_after]
 
@@ -138,7 +142,7 @@ def before(package: str) -> None:
     _prepared.add(package)
     _load()
     for variable in (SKIP, ASK):
-        _tell_unknown(variable, _listed(os.environ.get(variable, "")))
+        _warn_of_unknown(variable, _listed(os.environ.get(variable, "")))
     for patch in _due(_before, package, {}):
         with _guarded(patch.name):
             patch.run()
@@ -168,19 +172,19 @@ def after(module: str, names: Names) -> None:
 
 
 def skipped(name: str) -> bool:
-    """Whether the environment says to leave this patch out."""
+    """Whether the environment variable `SKIP` names this patch."""
     return name in _listed(os.environ.get(SKIP, ""))
 
 
 def wanted(name: str, opt: Mapping[str, Any]) -> bool:
-    """Whether a patch that changes results acts in a run: for our models, and for others that ask for it.
+    """Whether a patch that acts `ON_REQUEST` acts in a run: for our models, and for others that ask for it.
 
     Args:
-        name: of the patch.
-        opt: the options of the run.
+        name: Of the patch.
+        opt: The options of the run.
     """
     in_file = _asked_in(opt.get("lmlt"))
-    _tell_unknown("lmlt: mends", in_file)
+    _warn_of_unknown("lmlt: mends", in_file)
     asked = [*_listed(os.environ.get(ASK, "")), *in_file]
     return name in asked or "all" in asked or runs_ours(opt)
 
@@ -197,6 +201,19 @@ def after_parsing(names: Names, act: Callable[[dict[str, Any]], None]) -> None:
         return parsed
 
     names["parse_options"] = parse_options
+
+
+def caller() -> Names:
+    """Namespace of the module that called a patched function, past the functions of this package."""
+    frame = sys._getframe(1)
+    while str(frame.f_globals.get("__package__")).startswith(__package__) and frame.f_back:
+        frame = frame.f_back
+    return frame.f_globals
+
+
+def starts_a_run() -> bool:
+    """Whether a pipeline of BasicSR called, which then makes folders and loads the files of its options."""
+    return "make_exp_dirs" in caller()
 
 
 def summary(function: Callable[..., Any]) -> str:
@@ -232,7 +249,7 @@ def _load() -> None:
             try:
                 import_module(f"lmlt_arch.hook.{home}")
             except ModuleNotFoundError as error:
-                # A library that BasicSR needs is missing: there is nothing to patch, and BasicSR will say so.
+                # A library that BasicSR needs is missing, which BasicSR will report.
                 if (error.name or "").startswith("lmlt_arch"):
                     raise
 
@@ -249,7 +266,7 @@ def _due(patches: list[Patch], module: str, names: Names) -> Iterator[Patch]:
 
 
 def _find(names: Names, path: str) -> Any:
-    """What a module defines at a place such as `SRModel.test`, or None."""
+    """What a module defines under a path such as `SRModel.test`, or None."""
     first, *rest = path.split(".")
     found = names.get(first)
     for attribute in rest:
@@ -259,7 +276,7 @@ def _find(names: Names, path: str) -> Any:
 
 @contextmanager
 def _restoring(paths: tuple[str, ...], names: Names) -> Iterator[None]:
-    """Put everything at these places back if there is an error."""
+    """Restore what was at these paths if there is an error."""
     stock = {path: _find(names, path) for path in paths}
     try:
         yield
@@ -293,26 +310,26 @@ def _guarded(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        tell_once(f"{name} could not be applied ({error!r}); BasicSR goes on without it.")
+        warn_once(f"{name} could not be applied ({error!r}); BasicSR goes on without it.")
 
 
 def _asked_in(section: Any) -> list[Any]:
-    """The names that the section `lmlt` of an option file gives, whatever it holds."""
+    """The names of patches in the section `lmlt` of an option file, which may hold anything."""
     if section is None:
         return []
     names = section.get("mends", []) if isinstance(section, Mapping) else section
     return names if isinstance(names, list) else [names]
 
 
-def _tell_unknown(where: str, names: list[Any]) -> None:
-    """Say which names are those of no patch."""
+def _warn_of_unknown(where: str, names: list[Any]) -> None:
+    """Warn of names that no patch has."""
     known = {"all", *(patch.name for patch in all_patches())}
     if any(f"{__package__}.{home}" not in sys.modules for home in HOMES):
-        return  # for want of a library, not all are known
+        return  # a library is missing, so that not all are known
     for name in names:
         text = f"{where} names {name!r}, which is no patch."
-        if name not in known and text not in telling.failures:
-            tell_once(text)
+        if name not in known and text not in warn.failures:
+            warn_once(text)
 
 
 def _listed(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
-from lmlt_arch.hook.telling import tell_once
+from lmlt_arch.hook.warn import warn_once
 from lmlt_arch.names import PROVIDED, REGISTRIES
 
 
@@ -32,7 +32,7 @@ def after(module: str, names: dict[str, Any]) -> None:
                 if isinstance(table, _Yielding):
                     table.keys()
     except Exception as error:
-        tell_once(f"our names could not be registered ({error!r}); BasicSR goes on without them.")
+        warn_once(f"our names could not be registered ({error!r}); BasicSR goes on without them.")
 
 
 def _plugin_is_mid_import() -> bool:
@@ -99,4 +99,4 @@ class _Yielding:
                     failed[name] = error
         if failed:
             causes = "; ".join(dict.fromkeys(repr(error) for error in failed.values()))
-            tell_once(f"BasicSR goes on without {', '.join(failed)} ({causes}).")
+            warn_once(f"BasicSR goes on without {', '.join(failed)} ({causes}).")

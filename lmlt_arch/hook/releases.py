@@ -1,4 +1,4 @@
-"""Which BasicSR a folder holds: a release as it was published, the project's own checkout, or a fork."""
+"""Identification of a BasicSR by its files: a published release, the project's own checkout, or a fork."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def digest(package: Path) -> str:
 
 
 def _version(package: Path) -> str:
-    """What version.py says, or the file it is built from; '' without either."""
+    """The version in version.py, or in the file it is built from; '' without either."""
     if (built := package / "version.py").is_file():
         found = re.search(r"^__version__\s*=\s*['\"]([^'\"]+)", _text(built), re.MULTILINE)
         return found[1] if found else ""

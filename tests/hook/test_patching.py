@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from lmlt_arch.hook import patching, telling
+from lmlt_arch.hook import patching, warn
 
 
 def test_every_patch_gives_a_reason_and_has_a_test() -> None:
-    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    files = [path for path in Path(__file__).parent.rglob("test_*.py") if path != Path(__file__)]
+    tests = "".join(path.read_text() for path in files)
     for each in patching.all_patches():
         assert len(each.reason) > 40, each.name
         assert f'"{each.name}"' in tests, each.name
@@ -32,14 +33,14 @@ def test_a_failing_patch_warns_and_lets_go(monkeypatch: pytest.MonkeyPatch) -> N
 
     broken = patching.Patch("broken", "", ("basicsr.printer",), patching.always, fails)
     monkeypatch.setattr(patching, "_after", [broken])
-    monkeypatch.setattr(telling, "failures", [])
+    monkeypatch.setattr(warn, "failures", [])
     with pytest.warns(RuntimeWarning, match="broken could not be applied .*out of paper"):
         patching.after("basicsr.printer", {})
     assert "broken" not in patching.applied
 
 
-def test_names_of_no_patch_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telling, "failures", [])
+def test_unknown_names_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warn, "failures", [])
     monkeypatch.setattr(patching, "_prepared", set())
     monkeypatch.setenv(patching.SKIP, "own-folder, own-foldr")
     with pytest.warns(RuntimeWarning, match="LMLT_SKIP_MENDS names 'own-foldr', which is no patch"):
@@ -53,7 +54,7 @@ def test_names_of_no_patch_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         patching.wanted("seeds-of-data-workers", {"model_type": "SRModel", "lmlt": section})
         patching.wanted("seeds-of-data-workers", {"model_type": "SRModel", "lmlt": section})
-    assert [text.split("'")[1] for text in telling.failures] == [
+    assert [text.split("'")[1] for text in warn.failures] == [
         "own-foldr",
         "seeds-of-data-worker",
         "al",

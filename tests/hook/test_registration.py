@@ -9,7 +9,7 @@ import pytest
 from helpers.throwaway import stock_basicsr
 
 from lmlt_arch.archs import LMLT
-from lmlt_arch.hook import registration, telling
+from lmlt_arch.hook import registration, warn
 from lmlt_arch.names import PROVIDED
 
 
@@ -77,7 +77,7 @@ def test_suffix_is_another_name(archs: Any) -> None:
 def test_one_that_cannot_load_warns_once(names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     provided = {"ARCH_REGISTRY": {"Broken": "lmlt_arch.no_such_module", "LMLT": "lmlt_arch.archs"}}
     monkeypatch.setattr(registration, "PROVIDED", provided)
-    monkeypatch.setattr(telling, "failures", [])
+    monkeypatch.setattr(warn, "failures", [])
     registration.after("basicsr.utils.registry", names)
     archs = names["ARCH_REGISTRY"]
     with pytest.warns(RuntimeWarning, match=r"goes on without Broken .*no_such_module") as caught:

@@ -1,1 +1,1 @@
-"""The patches, by what they concern."""
+"""The patches, one module for each subject."""

@@ -1,4 +1,4 @@
-"""Patches for reading images and for making degraded ones."""
+"""Patches for reading images and for degrading them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def lmdb_opened_once(names: Names) -> None:
     """Lmdb opens a path once per process only, and its handles can be neither pickled nor used after a fork.
 
     So two datasets on one LMDB failed, as did one read in the parent and then sent to a spawned worker. All
-    backends share one environment per path and process, and what they hold of it can be pickled.
+    backends share one environment per path and process, and their handles can be pickled.
     """
 
     def __init__(

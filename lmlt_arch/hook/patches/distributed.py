@@ -72,7 +72,7 @@ def dist_params_for_the_pytorch_launcher(names: Names) -> None:
         opt = sys._getframe(1).f_locals.get("opt") or {}
         if launcher == "pytorch" and not args and not params and wanted(name, opt):
             params = {**(opt.get("dist_params") or {})}
-            params.pop("port", None)  # torchrun's own affair
+            params.pop("port", None)  # set by torchrun
             if isinstance(params.get("timeout"), int | float):
                 params["timeout"] = timedelta(seconds=params["timeout"])
         stock(launcher, *args, **params)
@@ -88,7 +88,7 @@ def dist_params_for_the_pytorch_launcher(names: Names) -> None:
 def process_group_on_this_machine(names: Names) -> None:
     """Starting two processes divides by the number of GPUs, none of which need be there, and asks for NCCL.
 
-    Without a GPU the backend is gloo; with some, torchrun's LOCAL_RANK says which is ours.
+    Without a GPU the backend is gloo; otherwise torchrun's LOCAL_RANK is the number of this process's GPU.
     """
 
     def _init_dist_pytorch(backend: str = "nccl", **kwargs: Any) -> None:
@@ -130,8 +130,8 @@ def data_parallel_on_cpu(names: Names) -> None:
 def validation_on_rank_zero(names: Names) -> None:
     """Rank 0 alone runs the DDP-wrapped network in validation: gloo breaks, NCCL may hang (BasicSR #635).
 
-    It gets the bare network, and the other ranks wait for it. A class that upscales or validates in a way of
-    its own may reach for the wrapped one, and is left alone.
+    It gets the bare network, and the other ranks wait for it. A class with its own `test` or
+    `nondist_validation` may need the wrapped network, and is left alone.
     """
     model = names["SRModel"]
     stock, own = model.dist_validation, (model.test, model.nondist_validation)

@@ -1,4 +1,4 @@
-"""Patches without which `import basicsr` fails on today's libraries, and one for what it loads."""
+"""Patches for `import basicsr` on current libraries, and for loading older checkpoints."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def torchvision_library() -> None:
 
 
 def _imports_gone(word: str, module: str, names: Names) -> bool:
-    """Whether the module about to run still imports `module`, which nothing provides."""
+    """Whether the module about to run still imports `module`, which no longer exists."""
     source = Path(names.get("__file__") or "")
     return source.is_file() and word in source.read_text(encoding="utf-8") and not _found(module)
 
@@ -45,7 +45,7 @@ def _found(module: str) -> bool:
 
 @contextmanager
 def _stand_in(module: str, **contents: Any) -> Iterator[None]:
-    """Provide `module` for a while only: other packages probe for these and must not find a torso."""
+    """Provide `module` in this context only: other packages probe for it and must not find a part of it."""
     sys.modules[module] = ModuleType(module)
     vars(sys.modules[module]).update(contents)
     try:
@@ -71,7 +71,7 @@ def functional_tensor() -> Iterator[None]:
 
 @total_ordering
 class LooseVersion:
-    """As much of `distutils.version.LooseVersion` as BasicSR uses: the order of dotted numbers."""
+    """The part of `distutils.version.LooseVersion` that BasicSR uses: the order of dotted numbers."""
 
     def __init__(self, text: str) -> None:
         self._numbers = [int(number) for number in findall(r"\d+", text.partition("+")[0])]

@@ -56,7 +56,7 @@ def vgg_weights_offline(names: Names) -> None:
 
     @wraps(stock)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        # Who chooses weights has loaded that module; for others nothing of it is needed.
+        # Only a model of ours chooses weights, and it has imported that module.
         if (ours := sys.modules.get("lmlt_arch.losses.vgg_weights")) and ours.are_chosen():
             usual_place = names["VGG_PRETRAIN_PATH"]
             from_file = {**stock.__globals__, "VGG_PRETRAIN_PATH": "", "vgg": ours.VGGFromFile(usual_place)}

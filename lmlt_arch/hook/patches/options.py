@@ -1,4 +1,4 @@
-"""Patches for option files: every mistake is named before anything is created, and defaults are filled in."""
+"""Patches for option files: checks before anything is created, defaults, and values that are data."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from typing import Any
 
 import torch
 
-from lmlt_arch.hook.patching import NO_CODE, OURS, Names, after_parsing, patch_after, uses
-from lmlt_arch.hook.pipelines import starts_a_run
+from lmlt_arch.hook.patching import NO_CODE, OURS, Names, after_parsing, patch_after, starts_a_run, uses
 from lmlt_arch.names import registered_class, runs_ours
 
 
@@ -40,7 +39,7 @@ def defaults_that_basicsr_lacks(names: Names) -> None:
 def prefetch_without_a_gpu(names: Names) -> None:
     """`prefetch_mode: cuda` stops on a machine without a GPU: batches are prefetched on the CPU there.
 
-    Our models do without it under `num_gpu: 0` too.
+    For our models, so they are under `num_gpu: 0`.
     """
 
     def prefetch_here(opt: dict[str, Any]) -> None:
@@ -49,8 +48,8 @@ def prefetch_without_a_gpu(names: Names) -> None:
         if train.get("prefetch_mode") == "cuda" and not gpu:
             train["prefetch_mode"] = "cpu"
             if opt.get("rank", 0) == 0:
-                said = "prefetch_mode: cuda needs a GPU, and this run has none: prefetching on the CPU."
-                warnings.warn(said, stacklevel=3)
+                text = "prefetch_mode: cuda needs a GPU, and this run has none: prefetching on the CPU."
+                warnings.warn(text, stacklevel=3)
 
     after_parsing(names, prefetch_here)
 
@@ -77,14 +76,14 @@ def _runs_code(names: Names) -> bool:
 def forced_values_are_data(names: Names) -> None:
     """What `--force_yml` gives, `key=[...]` and the key itself, is run as Python code by BasicSR.
 
-    A list of Python's plain values means what it meant, another one is read as YAML. What would have to be
-    computed is refused.
+    A list of Python's plain values keeps its meaning, another list is read as YAML. An expression that would
+    have to be computed is an error.
     """
     names["eval"], names["exec"] = _plain_list, _plain_assignment
 
 
 def _plain_list(text: str, *namespaces: object) -> Any:
-    """Stands for `eval` where BasicSR reads `[...]`."""
+    """Replacement of `eval` where BasicSR reads `[...]`."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -104,20 +103,20 @@ def _plain_list(text: str, *namespaces: object) -> Any:
 
 
 def _computes(text: str) -> bool:
-    """Whether a text is an expression of Python that calls something, or reckons with values alone."""
+    """Whether a text is a Python expression with a call, or one that calculates with values only."""
     try:
         parts = [*ast.walk(ast.parse(text, mode="eval"))]
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return False
     calls = (ast.Call, ast.Lambda, ast.comprehension, ast.JoinedStr, ast.NamedExpr, ast.Subscript)
-    reckons = any(isinstance(part, ast.operator) for part in parts)
+    calculates = any(isinstance(part, ast.operator) for part in parts)
     return any(isinstance(part, calls) for part in parts) or (
-        reckons and not any(isinstance(part, ast.Name) for part in parts)
+        calculates and not any(isinstance(part, ast.Name) for part in parts)
     )
 
 
 def _plain_assignment(statement: str, *namespaces: object) -> None:
-    """Stands for `exec` where BasicSR assigns `opt["section"]["key"]=value` in its own function."""
+    """Replacement of `exec` where BasicSR assigns `opt["section"]["key"]=value` in its own function."""
     caller = sys._getframe(1)
     try:
         parsed = ast.parse(statement)
@@ -157,7 +156,7 @@ def option_files_checked_first(names: Names) -> None:
 
 
 def _is_foreign(file: Path) -> bool:
-    """Whether a file names a registered model of somebody else: what else it holds is not ours to read."""
+    """Whether a file names a registered model that is not ours; the rest of such a file is not checked."""
     from lmlt_arch.options.reading import MOST_BYTES
 
     if not file.is_file():
@@ -187,7 +186,7 @@ def _check(given: argparse.Namespace, value_of: Any, *, is_train: bool) -> None:
     from lmlt_arch.options.mistakes import warn_of
 
     content, lines, mistakes = read_option_file(given.opt)
-    # Anybody else's models have keys of their own. What is no name is nobody's.
+    # Models that are not ours have keys of their own. A model type that is no name is a mistake for all.
     if isinstance(content.get("model_type"), str) and not is_ours(content):
         return
     for entry in given.force_yml:
@@ -213,7 +212,7 @@ def _check(given: argparse.Namespace, value_of: Any, *, is_train: bool) -> None:
         raise OptionError(mistakes, given.opt, lines)
     if _is_first_process():
         notes = option_notes(content, is_train=is_train, launch=launch)
-        # What becomes of prefetching is said where it is done.
+        # The patch `prefetch_without_a_gpu` warns of prefetching.
         warn_of([note for note in notes if note.place[-1] != "prefetch_mode"], given.opt, lines)
 
 

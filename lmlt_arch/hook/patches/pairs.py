@@ -1,8 +1,8 @@
-"""Patches for finding the images of BasicSR's datasets: names that stock code trips over.
+"""Patches for finding the images of BasicSR's datasets.
 
-Each first does what stock code does, and acts where that fails or holds what can never be read, so that a
-training that stock code can run is not touched. BasicSR's datasets import these functions by name; those in
-`basicsr.data.data_util` stay as they are for whoever else uses them.
+Each first calls stock code, and acts where that fails or lists files that are no images, so that a training
+that stock code can run is not changed. BasicSR's datasets import these functions by name; those in
+`basicsr.data.data_util` stay as they are for other users.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PAIRED = ("basicsr.data.paired_image_dataset", "basicsr.data.realesrgan_paired_
 def pairs_found_in_folders(names: Names) -> None:
     """A stray file, a subfolder or another suffix made BasicSR refuse a folder of pairs, or read no image.
 
-    Where stock code fails, names are matched as a person would match them.
+    Where stock code fails, names are matched by the rules of `lmlt_arch.data.pairs`.
     """
     stock = names["paired_paths_from_folder"]
 
@@ -54,8 +54,8 @@ def pairs_found_in_folders(names: Names) -> None:
             return _under(keys, pairs_of_folders(gt, lq, filename_tmpl))
         images = [pair for pair in found if all(map(is_image, pair.values()))]
         if found and not images and (gt / "data.mdb").is_file():
-            images_in(gt)  # says so
-        # Whoever reads something else than images by this class has nothing but that.
+            images_in(gt)  # raises the error
+        # A folder without images may hold other files that a derived class reads.
         return images or found
 
     names["paired_paths_from_folder"] = paired_paths_from_folder
@@ -65,7 +65,7 @@ def pairs_found_in_folders(names: Names) -> None:
 def pairs_found_by_lists(names: Names) -> None:
     """A blank line, a byte order mark or another suffix in a list of pairs gave paths of no file.
 
-    Where one of stock code's paths is no file, lines are read and matched as a person would do it.
+    Where one of stock code's paths is no file, lines are matched by the rules of `lmlt_arch.data.pairs`.
     """
     stock = names["paired_paths_from_meta_info_file"]
 
@@ -89,7 +89,7 @@ def pairs_found_by_lists(names: Names) -> None:
 def pairs_found_in_lmdbs(names: Names) -> None:
     """LMDBs whose low quality keys carry `x4`, or a blank line in their list, made BasicSR refuse them.
 
-    Where stock code fails, keys are matched as a person would match them.
+    Where stock code fails, keys are matched by the rules of `lmlt_arch.data.pairs`.
     """
     stock = names["paired_paths_from_lmdb"]
 
@@ -127,7 +127,7 @@ def images_found_alone(names: Names) -> None:
         try:
             found = [*stock_scan(dir_path, *args, **kwargs)]
         except OSError:
-            images_in(folder)  # says what is wrong
+            images_in(folder)  # raises an error that names the cause
             raise
         images = [path for path in found if is_image(str(folder / path))]
         if found and not images and (folder / "data.mdb").is_file():
@@ -156,7 +156,7 @@ def lists_of_real_pairs(names: Names) -> None:
 def lists_of_photographs(names: Names) -> None:
     """RealESRGANDataset took blank lines for images, and drew a place past the end in place of one.
 
-    The list of an LMDB loses its blank lines; those of a folder are passed over by its own retries.
+    Blank lines are removed from the list of an LMDB; in a folder, the dataset's own retries skip them.
     """
     dataset = names["RealESRGANDataset"]
     stock = dataset.__init__
@@ -165,7 +165,7 @@ def lists_of_photographs(names: Names) -> None:
     def __init__(self: Any, opt: dict[str, Any]) -> None:
         folder, lmdb = Path(opt["dataroot_gt"]), opt["io_backend"]["type"] == "lmdb"
         if not lmdb and (folder / "data.mdb").is_file():
-            images_in(folder)  # says what is wrong
+            images_in(folder)  # raises an error that names the cause
         try:
             stock(self, opt)
         except (OSError, ValueError):
@@ -246,26 +246,26 @@ def errors_while_prefetching(names: Names) -> None:
 
 
 class MissingOptionError(DatasetError, KeyError):
-    """An option that a dataset cannot do without; still a KeyError, as in BasicSR."""
+    """A dataset lacks an option that it needs; also a KeyError, as in BasicSR."""
 
     __str__ = Exception.__str__
 
 
 class _Circle(list[str]):
-    """Paths of which the one past the end is the first: BasicSR draws that place too, and would stop."""
+    """Paths whose index one past the end is the first: BasicSR's random index may take that value."""
 
     def __getitem__(self, index: Any) -> Any:
         return super().__getitem__(0 if index == len(self) > 0 else index)
 
 
 def _place(dataset_opt: dict[str, Any]) -> str:
-    """Which dataset of an option file it is."""
+    """The dataset's section and name in the option file."""
     return f"datasets: {dataset_opt.get('phase', '')} ({dataset_opt.get('name', 'without a name')})"
 
 
 def _open_list(file: str, *args: Any, **kwargs: Any) -> Any:
-    """What BasicSR reads a list of images from: its lines without blank ones and a byte order mark."""
-    if args not in ((), ("r",)) or kwargs:  # not as BasicSR opens its lists
+    """Replacement of `open` for lists of images: without blank lines and byte order mark."""
+    if args not in ((), ("r",)) or kwargs:  # BasicSR opens lists without arguments
         return Path(file).open(*args, **kwargs)
     return io.StringIO("".join(f"{line}\n" for line in image_list(Path(file))))
 
@@ -293,7 +293,7 @@ def _files(folder: Path) -> Iterator[str]:
 
 
 def _all_stored(folder: Path, keys: list[str]) -> bool:
-    """Whether an LMDB has all of these keys; where its list says so already, it is not opened."""
+    """Whether an LMDB has all of these keys; if they are exactly those of its list, it is not opened."""
     if {*keys} == {*read_lmdb_keys(folder)}:
         return True
     check_is_lmdb(folder)

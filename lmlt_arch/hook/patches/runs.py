@@ -1,4 +1,4 @@
-"""Patches that keep one process of two from destroying what the other writes."""
+"""Patches against two runs of one name, which would destroy each other's files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from typing import Any
 import torch
 
 from lmlt_arch.files import TEMPORARY_SUFFIX, OutputError, exclusive, lock_beside, sweep
-from lmlt_arch.hook.patching import OURS, Names, after_parsing, patch_after
-from lmlt_arch.hook.pipelines import starts_a_run
+from lmlt_arch.hook.patching import OURS, Names, after_parsing, patch_after, starts_a_run
 from lmlt_arch.names import runs_ours
 
 PATIENCE_S = 120
-"""How long a run that goes on by itself waits for one on another machine, as a requeued job's may be dead."""
+"""How long a run with `--auto_resume` waits for one on another machine: a requeued job's may be dead."""
 
 _ROOTS = ("experiments_root", "results_root")
 # A process runs one pipeline at a time.
@@ -53,7 +52,7 @@ def name_of_a_test_that_ended(names: Names) -> None:
 
 
 def _refusal(opt: dict[str, Any]) -> str:
-    """Take the name of a run; why that is impossible, or nothing."""
+    """Lock the name of a run; returns why that is impossible, or ''."""
     _running.close()
     path = opt.get("path") or {}
     folder = next((Path(path[key]) for key in _ROOTS if path.get(key)), None)
@@ -71,12 +70,12 @@ def _refusal(opt: dict[str, Any]) -> str:
 
 
 def _agreed(opt: dict[str, Any], refusal: str) -> str:
-    """What the first process has to say: the others wait for it, and leave with it."""
+    """The first process's refusal on all processes, which wait for it."""
     if not opt.get("dist") or not torch.distributed.is_initialized():
         return refusal
-    said = [refusal]
-    torch.distributed.broadcast_object_list(said, src=0)
-    return said[0]
+    refusals = [refusal]
+    torch.distributed.broadcast_object_list(refusals, src=0)
+    return refusals[0]
 
 
 def _released(pipeline: Callable[..., Any]) -> Callable[..., Any]:

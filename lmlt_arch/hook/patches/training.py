@@ -1,4 +1,4 @@
-"""Patches for training: options, resuming, the seeds of workers, the labels of validations."""
+"""Patches for training: resuming, the order and seeds of samples, the labels of validations."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ import numpy as np
 import torch
 
 from lmlt_arch.hook import patching
-from lmlt_arch.hook.patching import ON_REQUEST, OURS, Names, patch_after, uses, wanted
-from lmlt_arch.hook.pipelines import caller
+from lmlt_arch.hook.patching import ON_REQUEST, OURS, Names, caller, patch_after, uses, wanted
 from lmlt_arch.names import effective_model, holds_ours, runs_ours, sr_model_reads
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def resume_without_gpu(names: Names) -> None:
 
 
 class _TorchOnCpu:
-    """PyTorch for a function that takes a GPU for granted."""
+    """PyTorch for a function that expects a GPU."""
 
     cuda = SimpleNamespace(**{**vars(torch.cuda), "current_device": lambda: 0})
 
@@ -81,8 +80,8 @@ class _TorchOnCpu:
 def auto_resume_where_runs_are_written(names: Names) -> None:
     """`--auto_resume` looks below the working directory, while runs are written below the package's root.
 
-    It then starts over in silence and renames the old run. Here it takes the newest checkpoint of which every
-    file is there and as it was written, and says what is wrong with newer ones.
+    It then starts over in silence and renames the old run. Here it takes the newest checkpoint that is
+    complete and undamaged, and warns of newer ones.
     """
     stock = names["load_resume_state"]
 
@@ -105,7 +104,7 @@ def auto_resume_where_runs_are_written(names: Names) -> None:
 def damaged_checkpoints_to_resume_from(names: Names) -> None:
     """A damaged `resume_state`, or one whose networks are damaged, goes on with wrong numbers or a traceback.
 
-    PyTorch does not compare the checksums of the files that it reads.
+    PyTorch does not verify the checksums of the files that it reads.
     """
     stock = names["load_resume_state"]
 
@@ -143,8 +142,8 @@ def label_of_last_validation(names: Names) -> None:
 def seeds_of_data_workers(names: Names) -> None:
     """Data workers get the same seeds in every epoch, so that crops and flips repeat.
 
-    PyTorch draws fresh ones for each epoch, from the manual seed of the run. Trainings of our models give
-    each sample a seed of its own instead.
+    Here they depend on the epoch and on the manual seed of the run. Trainings of our models seed each sample
+    instead.
     """
     stock = names["create_train_val_dataloader"]
 
@@ -178,8 +177,8 @@ def worker_init_fn(worker_id: int) -> None:
 def order_that_a_resume_can_repeat(names: Names) -> None:
     """A resumed epoch starts anew and with other crops: nothing remembers its place and its random numbers.
 
-    Our models are given samples that depend on seed, epoch and place alone, and know the place. They also get
-    every iteration that was asked for: BasicSR counts batches that its loader drops, and ends too early.
+    The samples of our models depend on seed, epoch and place alone, and the place is saved. A run also has
+    all iterations of its options: BasicSR counts batches that its loader drops, and ends too early.
     """
     stock_load, stock_build = names["load_resume_state"], names["build_model"]
     stock_create = names["create_train_val_dataloader"]
@@ -204,12 +203,12 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
         with _ordered_data(names, opt, batch.per_process if batch is not None else 1):
             created = stock_create(opt, logger)
         loader, order, validation, _, total = created
-        # So that beginning an epoch takes nothing from the global generator.
+        # So that the start of an epoch does not advance the global generator.
         loader.generator = torch.Generator().manual_seed(opt["manual_seed"])
         # In place of BasicSR's seeds, which samples with seeds of their own do not need.
         loader.worker_init_fn = PrepareWorker()
         if torch.cuda.is_available() and opt["num_gpu"] and "pin_memory" not in opt["datasets"]["train"]:
-            loader.pin_memory = True  # copies to the GPU then go on beside everything else
+            loader.pin_memory = True  # copies to the GPU then overlap with other work
         orders.append(order)
         logger.info(batch)
         return loader, order, validation, _last_epoch(order, total, *resumed), total
@@ -227,7 +226,7 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
 
 @contextmanager
 def _ordered_data(names: Names, opt: dict[str, Any], batch: int) -> Iterator[None]:
-    """Let the pipeline make datasets that follow a `TrainingOrder`, for steps of so many samples."""
+    """Let the pipeline make datasets that follow a `TrainingOrder`, in steps of `batch` samples."""
     from lmlt_arch.data.datasets.paired_crop import PairedCropDataset
     from lmlt_arch.data.datasets.training_order import SeededDataset, TrainingOrder
 
@@ -238,7 +237,7 @@ def _ordered_data(names: Names, opt: dict[str, Any], batch: int) -> Iterator[Non
         if section["phase"] != "train":
             return dataset
         if isinstance(dataset, PairedCropDataset) and holds_ours("MODEL_REGISTRY", effective_model(opt)):
-            dataset.as_bytes = True  # our models make floats of them on their device
+            dataset.as_bytes = True  # our models convert them to floats on their device
         return SeededDataset(dataset, skip_damaged=section.get("damaged_images") == "skip")
 
     names["EnlargedSampler"] = partial(TrainingOrder, seed=opt["manual_seed"], batch=batch)
@@ -250,7 +249,7 @@ def _ordered_data(names: Names, opt: dict[str, Any], batch: int) -> Iterator[Non
 
 
 def _last_epoch(order: TrainingOrder, total: int, resumed: dict[str, Any] | None = None) -> int:
-    """The epoch in which a run of so many iterations ends, perhaps one that is resumed."""
+    """The epoch in which a run of `total` iterations ends, which may be a resumed one."""
     epoch, done = (resumed["epoch"], resumed["iter"]) if resumed is not None else (0, 0)
     place = ((resumed or {}).get("plugin") or {}).get("sampler")
     if place:
