@@ -39,7 +39,7 @@ from realsr.contact_sheet import Tile, draw_sheet, make_tile
 from realsr.degradation.filters import sharpen
 from realsr.degradation.log import Row, caption, rows
 from realsr.degradation.process import Degradation, needed_side
-from realsr.degradation.seeds import image_seed
+from realsr.degradation.sampling import image_seed
 
 SHEET_NAME = "contact_sheet.png"
 TABLE_NAME = "draws.csv"
@@ -48,7 +48,7 @@ LQ_FOLDER = "lq"
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to degrade, and how.
+    """A folder to degrade, and the settings.
 
     Attributes:
         source: Folder of images, searched at any depth.
@@ -69,7 +69,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a run did: images written, images on the contact sheet, and why others could not be used."""
+    """The result of a run: images written, images on the contact sheet, and messages about the others."""
 
     written: int
     tiles: int
@@ -169,7 +169,7 @@ def _find_images(request: Request) -> tuple[list[PurePosixPath], list[str]]:
         raise UsageError(f"no PNG, JPEG, BMP, TIFF or WebP images in {request.source}")
     targets: defaultdict[str, list[PurePosixPath]] = defaultdict(list)
     for name in names:
-        # Some file systems do not tell case apart.
+        # Some file systems ignore case.
         targets[str(name.with_suffix("")).casefold()].append(name)
     clashing = [together for together in targets.values() if len(together) > 1]
     failures = [

@@ -1,4 +1,4 @@
-"""Option files: what may stand in them, as typed structures, and what is said where something is wrong."""
+"""Option files: their schema as typed structures, reading, and checks with messages that name the fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The schema's defaults, written into the options where BasicSR reads a key and has no default for it."""
+"""Defaults of the schema, written into the options where BasicSR reads a key without a default."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pydantic import BaseModel
 
 from lmlt_arch.options.sections import Dataset, IoBackend, Logger, Val
 
-# What BasicSR's own code reads by `opt['...']` and the schema lets one leave out.
+# Keys that BasicSR's own code reads by `opt['...']` and that are optional in the schema.
 _OF_LOGGER = ("use_tb_logger",)
 _OF_VAL = ("suffix",)
 _FLIPS = ("use_hflip", "use_rot")
 _SETS_WITH_FLIPS = ("PairedImageDataset", "RealESRGANDataset", "RealESRGANPairedDataset")
 
-# The arguments of each kind of storage; BasicSR hands it everything that stands in `io_backend`.
+# The arguments of each kind of storage; BasicSR passes it all keys of `io_backend`.
 _STORAGE = {
     "disk": (),
     "lmdb": ("db_paths", "client_keys", "readonly", "lock", "readahead"),

@@ -79,7 +79,7 @@ def _annotation(kind: Any, described: Described) -> Any:
 
 
 def _definition(name: str, kind: Any, described: Described) -> _Definition:
-    """What `create_model` needs for a key that may be left out."""
+    """The definition of an optional key, as `create_model` takes it."""
     annotation = _annotation(kind, described)
     if name in _CHECKS:
         annotation = Annotated[annotation, AfterValidator(_CHECKS[name])]

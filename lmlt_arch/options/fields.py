@@ -1,4 +1,4 @@
-"""What the sections of an option file are made of."""
+"""Types of the values in option files, and the base classes of sections."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _MOST_GPUS = 1024
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 LONGEST = 2**53
-"""Of iterations and other counts that cost nothing: larger ones are no longer exact as numbers of JSON."""
+"""The largest number of iterations and other counts: larger ones are not exact as numbers of JSON."""
 
 LARGEST_SIDE = 65536
-"""Of crops to train on."""
+"""The largest side of crops to train on."""
 
 
 class Section(BaseModel):

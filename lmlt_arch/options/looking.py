@@ -1,4 +1,4 @@
-"""Looking into options that may still hold any mistake."""
+"""Access to values of options that may still have any mistake."""
 
 from __future__ import annotations
 

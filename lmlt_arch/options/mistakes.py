@@ -1,4 +1,4 @@
-"""What is said of mistakes in option files."""
+"""Mistakes in option files, and the messages about them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Lines = Mapping[Place, int]
 _LISTED = 12
 
 NOTE = "note"
-"""The kind of what is worth saying of an option file, but keeps nobody from training with it."""
+"""The kind of a note: a training with the option file is possible."""
 
 
 class Mistake(NamedTuple):
-    """What is wrong at a place of an option file; `kind` is pydantic's, or `NOTE`, or empty."""
+    """A mistake at a place of an option file; `kind` is pydantic's, or `NOTE`, or empty."""
 
     place: Place
     text: str
@@ -32,7 +32,7 @@ class Mistake(NamedTuple):
 
     @property
     def is_note(self) -> bool:
-        """Whether nothing is wrong: it is only said."""
+        """Whether it is only a note."""
         return self.kind == NOTE
 
 
@@ -52,7 +52,7 @@ class OptionError(LmltError, ValueError):
 
 
 def warn_of(notes: Iterable[Mistake], file: Path, lines: Lines) -> None:
-    """Log what training will make of an option file."""
+    """Log notes about an option file as warnings."""
     for note in sorted(notes, key=lambda note: line_of(note.place, lines) or 0):
         logging.getLogger(__package__).warning(shown(note, file, lines))
 
@@ -72,7 +72,7 @@ def nearest(name: object, known: Collection[str], *, likeness: float = 0.6) -> s
 
 
 def _core(name: str) -> str:
-    """A name without what all names of its kind begin or end with, which says nothing about likeness."""
+    """A name without the parts that all names of its kind share, so that only the rest is compared."""
     core = name.lower().removeprefix("calculate_")
     for ending in ("dataset", "loss", "model"):
         core = core.removesuffix(ending) or core

@@ -82,7 +82,7 @@ def parse_value(text: str) -> Any:
 
 
 class _UnfitError(Exception):
-    """What no option file holds."""
+    """YAML that no option file needs: too deep, too large or endless."""
 
     def __init__(self, line: int, text: str) -> None:
         super().__init__(text)
@@ -136,7 +136,7 @@ def _loader() -> Any:
                 return super().construct_object(node, deep)
             except (yaml.YAMLError, _UnfitError):
                 raise
-            except Exception as error:  # whatever Python raises for an empty integer or a 13th month
+            except Exception as error:  # such as for an empty integer or a 13th month
                 line, kind = node.start_mark.line + 1, node.tag.rpartition(":")[2]
                 raise _UnfitError(line, f"is no YAML: {node.value!r:.120} is no {kind}") from error
 

@@ -1,4 +1,4 @@
-"""What names in option files stand for: networks, losses, optimizers, schedules, datasets, measures."""
+"""The classes and functions that names in option files stand for, and their signatures."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def missing_arguments(
     Args:
         function: what is called.
         given: the keys that an option file has.
-        supplied: what whoever calls it gives besides.
+        supplied: arguments that the caller adds.
     """
     there = {*given, *supplied}
     return [
@@ -83,6 +83,6 @@ def missing_arguments(
 
 
 def needs_ground_truth(metric: Callable[..., Any]) -> bool:
-    """Whether a measure cannot do without a second image."""
+    """Whether a metric needs a second image."""
     second = parameters_of(metric).get("img2")
     return second is not None and second.default is inspect.Parameter.empty

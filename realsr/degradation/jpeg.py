@@ -74,7 +74,7 @@ def diff_jpeg(
 
 
 def quality_factor(quality: Tensor) -> Tensor:
-    """What the tables are multiplied by at a quality: libjpeg's formula, without its rounding."""
+    """The factor of the quantization tables at a quality: libjpeg's formula, without its rounding."""
     return torch.where(quality < 50, 5000 / quality, 200 - quality * 2) / 100
 
 

@@ -31,7 +31,7 @@ FINAL_SINC_CANVAS = 21
 
 
 class Limits(NamedTuple):
-    """What a number, or both numbers of a range, may be.
+    """The values that a number, or both numbers of a range, may have.
 
     Attributes:
         least: The smallest value.
@@ -47,10 +47,10 @@ class Limits(NamedTuple):
 
 
 class Described(NamedTuple):
-    """What an option file may give for a field.
+    """Description of a key of an option file.
 
     Attributes:
-        text: One sentence about the field.
+        text: One sentence about the key.
         limits: Of its numbers.
         one_each: It needs one number for each of these.
     """

@@ -44,7 +44,7 @@ def _lanczos(images: Tensor, size: tuple[int, int], factors: tuple[float, float]
 
 
 def _lanczos_weights(side: int, target: int, factor: float) -> Tensor:
-    """What each pixel takes from each one before; (target, side), with sums of 1."""
+    """Weight of each input pixel in each output pixel; shape (target, side), with sums of 1."""
     centers = (torch.arange(target, dtype=torch.float64) + 0.5) / factor - 0.5
     distance = (torch.arange(side, dtype=torch.float64) - centers[:, None]) * min(1.0, factor)
     weights = torch.sinc(distance) * torch.sinc(distance / _LANCZOS_LOBES)

@@ -6,6 +6,7 @@ the images' device from a seed that is sampled here.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -102,6 +103,20 @@ class DegradationSample:
 
     def __len__(self) -> int:
         return len(self.sinc.kinds)
+
+
+def image_seed(seed: int, name: str) -> int:
+    """The seed of one image of a set, which does not depend on the other images.
+
+    Args:
+        seed: Of the set.
+        name: Of the image.
+
+    Returns:
+        56 bits, equal on all machines.
+    """
+    digest = hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:7], "big")
 
 
 def sample_degradation(options: DegradationOptions, batch: int, generator: Generator) -> DegradationSample:

@@ -18,7 +18,7 @@ from realsr.degradation import sharpen
 from realsr.models.gradient_penalty import r1_penalty, wgan_gp_penalty
 from realsr.models.real_model import RealWorldModel
 
-# Which targets are sharpened where the option file does not say, as in the official files.
+# Which targets are sharpened by default, as in the official files.
 USM_KEYS = {"l1_gt_usm": True, "percep_gt_usm": True, "gan_gt_usm": False}
 
 
@@ -98,7 +98,7 @@ class ESCRealGANModel(RealWorldModel):
         if current_iter % options.net_d_iters == 0 and current_iter > options.net_d_init_iters:
             self._step_of_network(losses)
         else:
-            self._look()
+            self._only_upscale()
         self.net_d.requires_grad_(True)
         self._step_of_discriminator(losses, current_iter)
         self.precision.update()
@@ -110,7 +110,7 @@ class ESCRealGANModel(RealWorldModel):
     def _step_of_network(self, losses: Losses) -> None:
         self.optimizer_g.zero_grad()
         # The bare discriminator: its gradients are not wanted, so there is nothing for DDP to exchange.
-        judge = self.get_bare_model(self.net_d)
+        bare_discriminator = self.get_bare_model(self.net_d)
         targets = self._target("l1_gt_usm"), self._target("percep_gt_usm")
         outputs = []
         for last, lq, l1_gt, percep_gt in self.micro_batches(self.lq, *targets):
@@ -123,15 +123,15 @@ class ESCRealGANModel(RealWorldModel):
                     for name, term in self.generator_terms(output, l1_gt, percep_gt).items()
                 )
                 with self.precision.autocast():
-                    verdict = judge(output)
-                terms["l_g_gan"] = self.cri_gan(self.precision.full(verdict), True, is_disc=False)
+                    prediction = bare_discriminator(output)
+                terms["l_g_gan"] = self.cri_gan(self.precision.full(prediction), True, is_disc=False)
                 self.backward(terms, losses)
             outputs.append(output.detach())
         self.output = torch.cat(outputs)
         self.step(self.optimizer_g, self.net_g)
 
     @torch.no_grad()
-    def _look(self) -> None:
+    def _only_upscale(self) -> None:
         """Only the output, for an iteration that is the discriminator's alone."""
         bare = self.get_bare_model(self.net_g)
         outputs = []
@@ -148,33 +148,33 @@ class ESCRealGANModel(RealWorldModel):
         for last, real, fake in self.micro_batches(self._target("gan_gt_usm"), self.output):
             # One exchange of gradients for all that is added up here: with the last backward pass.
             with self.syncing(self.net_d, False):
-                self._judge(real, True, losses)
+                self._discriminator_loss(real, True, losses)
                 if penalty is not None:
                     term = self._penalty(penalty, real, fake)
                     self.backward(OrderedDict(l_d_penalty=term), losses)
             with self.syncing(self.net_d, last):
-                self._judge(fake, False, losses)
+                self._discriminator_loss(fake, False, losses)
         self.step(self.optimizer_d, self.net_d)
 
-    def _judge(self, images: Tensor, is_real: bool, losses: Losses) -> None:
+    def _discriminator_loss(self, images: Tensor, is_real: bool, losses: Losses) -> None:
         """The discriminator's loss on real or fake images."""
         name = "real" if is_real else "fake"
         with self.precision.autocast():
-            verdict = self.net_d(images)
-        verdict = self.precision.full(verdict)
-        loss = self.cri_gan(verdict, is_real, is_disc=True)
+            prediction = self.net_d(images)
+        prediction = self.precision.full(prediction)
+        loss = self.cri_gan(prediction, is_real, is_disc=True)
         self.backward(OrderedDict([(f"l_d_{name}", loss)]), losses)
-        share = verdict.detach().mean() / self.train_options.accumulation_steps
+        share = prediction.detach().mean() / self.train_options.accumulation_steps
         losses[f"out_d_{name}"] = losses.get(f"out_d_{name}", 0) + share
 
     def _penalty(self, penalty: GradientPenalty, real: Tensor, fake: Tensor) -> Tensor:
         """The weighted gradient penalty, in full precision."""
         # What is differentiated twice can be neither compiled nor wrapped.
-        judge = self.get_bare_model(self.net_d).forward
+        discriminator = self.get_bare_model(self.net_d).forward
         if penalty.type == "r1":
-            value = r1_penalty(judge, real) / 2
+            value = r1_penalty(discriminator, real) / 2
         else:
-            value = wgan_gp_penalty(judge, real, fake, self._generator)
+            value = wgan_gp_penalty(discriminator, real, fake, self._generator)
         return value * (penalty.weight * penalty.every)
 
     # Saving

@@ -18,7 +18,7 @@ class ESCRealMSEModel(RealWorldModel):
     """
 
     def sources(self, gt: Tensor) -> tuple[Tensor, Tensor]:
-        """Ground truth, sharpened if the options say so, for both."""
+        """Ground truth, sharpened if `gt_usm` is true, for both."""
         gt = sharpen(gt) if read_gt_usm(self.opt) else gt
         return gt, gt
 

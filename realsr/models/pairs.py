@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from realsr.degradation import Degradation, sharpen
 from realsr.degradation.process import needed_side
-from realsr.degradation.seeds import image_seed
+from realsr.degradation.sampling import image_seed
 
 
 def degraded_crops(

@@ -1,4 +1,4 @@
-"""What both stages of real-world training have in common: LQ images are made from ground truth."""
+"""The base of both stages of real-world training: LQ images are made from ground truth."""
 
 # mypy: allow-subclassing-any
 from __future__ import annotations
@@ -36,7 +36,7 @@ class RealWorldModel(ESCModel):
 
         gt_size: side of the crops.
         queue_size: pairs in the pool of each process; default 180, 0 for none.
-        high_order_degradation: false says that the training data are pairs.
+        high_order_degradation: false: the training data are pairs.
 
     Raises:
         ValueError: An option is missing, misspelt or impossible.

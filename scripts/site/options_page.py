@@ -68,7 +68,7 @@ def _sections(schema: Mapping[str, Any], known: Mapping[str, Any], place: str) -
     for key, value in sorted(schema["properties"].items(), key=lambda item: item[0] not in required):
         kind, inner, many = _kind(value, known)
         default = "*required*" if key in required else _default(value.get("default"))
-        # A section whose key says no more than the section itself has the description there alone.
+        # A key without a description of its own has that of its section.
         meaning = value.get("description") or known.get(inner, {}).get("description", "")
         rows.append((f"`{key}`", kind, default, meaning))
         if inner in known and inner != "Part":

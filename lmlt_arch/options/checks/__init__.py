@@ -1,1 +1,1 @@
-"""What is checked of an option file, part by part; `run` calls all of it."""
+"""Checks of an option file, one subject a module; `run` calls all of them."""

@@ -135,7 +135,7 @@ def _losses(opt: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _any_scale(opt: Mapping[str, Any]) -> Iterator[Mistake]:
-    """What goes with scales that change from batch to batch, and what does not."""
+    """Keys that contradict scales which change from batch to batch."""
     ours = getattr(our_base(model_class(opt)), "__name__", None) == "ArbitraryScaleModel"
     data = known_set(section(opt, "datasets", "train"))
     if data == "ArbitraryScaleDataset" and not ours:

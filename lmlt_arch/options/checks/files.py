@@ -1,4 +1,4 @@
-"""The files that an option file names: whether checkpoints are there and fit, and how LMDBs are laid out."""
+"""Checks of the files that an option file names: checkpoints and the layouts of LMDBs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def file_mistakes(opt: Mapping[str, Any]) -> list[Mistake]:
 
 
 def file_findings(opt: Mapping[str, Any]) -> list[Mistake]:
-    """The same with notes."""
+    """The mistakes of `file_mistakes`, and notes."""
     found = [*_missing(opt)]
     found += [] if found else [*_unfit(opt), *resume_findings(opt)]
     for phase in section(opt, "datasets"):
@@ -83,7 +83,7 @@ def _unfit_network(opt: Mapping[str, Any], short: str, name: str) -> Iterator[Mi
 
 
 def _unread_by_stock(name: str, key: str | None) -> str | None:
-    """What to say of weights that ours find in a checkpoint and BasicSR's own model does not."""
+    """The mistake if our models find the weights in a checkpoint and BasicSR's own model does not."""
     from lmlt_arch.checkpoints.load import state_keys
 
     if name.lower().endswith(".safetensors"):
@@ -97,7 +97,7 @@ def _unread_by_stock(name: str, key: str | None) -> str | None:
 
 
 def _of_another_network(opt: Mapping[str, Any], network: str, name: str) -> str | None:
-    """What to say of a checkpoint of one of our networks that is for another one of ours, or for none."""
+    """The mistake if a checkpoint is of one of our networks, but of another one than the options name."""
     from lmlt_arch.checkpoints.load import CheckpointError, describe_state, load_state
 
     kind = at(opt, network, "type")

@@ -1,4 +1,4 @@
-"""Which model type of ours is for a network, and what is said of a model type that nobody knows."""
+"""Our model type for a network, and the message about an unknown model type."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def model_for(opt: Mapping[str, Any]) -> str:
 
 
 def unknown_model(opt: Mapping[str, Any], given: str, known: Collection[str]) -> str:
-    """What is said of a model type that is in no registry.
+    """The message about a model type that is in no registry.
 
-    The hint is a slip's correction, or the model of ours that the network is for, or a near spelling, or
-    nothing: another name would lead astray.
+    The hint is the corrected spelling, or our model for the network, or nothing: another name would
+    mislead.
     """
     suited, network = _for_our_network(opt), at(opt, "network_g", "type")
     foreign = suited is None and isinstance(network, str) and network in (registered("ARCH_REGISTRY") or {})
@@ -53,7 +53,7 @@ def _for_our_network(opt: Mapping[str, Any]) -> str | None:
 
 
 def _slips(a: str, b: str) -> int:
-    """How many letters are missing, too many, wrong or swapped with the next one."""
+    """The number of letters that are missing, too many, wrong or swapped with the next one."""
     before: list[int] = []
     row = [*range(len(b) + 1)]
     for i, letter in enumerate(a, 1):

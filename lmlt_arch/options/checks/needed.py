@@ -1,4 +1,4 @@
-"""Keys that may be left out of some option files, but not of this one."""
+"""Keys that are optional in the schema, but needed in this option file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def degradation_mistakes(opt: object) -> list[Mistake]:
 
 
 def needed_mistakes(opt: Mapping[str, Any], *, is_train: bool) -> list[Mistake]:
-    """What is missing for training or for testing."""
+    """Keys that are missing for training or for testing."""
     needed: list[Place] = [("train",), ("logger",), ("datasets", "train")] if is_train else [("val",)]
     if is_train:
         needed += [("val", "val_freq")] if isinstance(opt.get("val"), Mapping) else []

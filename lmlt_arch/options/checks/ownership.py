@@ -1,4 +1,4 @@
-"""Whose class a name in an option file stands for, and so which keys can be judged.
+"""Whose class a name in an option file stands for, and so which keys can be checked.
 
 The class that BasicSR's registry holds decides, never the name: users and forks register classes of their own
 under any name, with keys of their own.
@@ -72,7 +72,7 @@ def is_of_basicsr(opt: Mapping[str, Any]) -> bool:
 
 
 def is_understood(opt: Mapping[str, Any]) -> bool:
-    """Whether the keys that we know mean to the model what they mean here: also to a class made from ours."""
+    """Whether the model reads our keys as our schema defines them: also a class made from ours."""
     return keys_are_known(opt) or our_base(model_class(opt)) is not None
 
 
@@ -82,7 +82,7 @@ def converts_numbers(opt: Mapping[str, Any]) -> bool:
 
 
 def calls_are_known(opt: Mapping[str, Any], method: str) -> bool:
-    """Whether it is known how a method of the model calls losses or measures: as ours do, or BasicSR's."""
+    """Whether a method of the model is known to call losses or metrics as ours do, or BasicSR's."""
     if keys_are_known(opt):
         return True
     found = model_class(opt)
@@ -100,13 +100,13 @@ def has_stock_schedules(opt: Mapping[str, Any]) -> bool:
 
 
 def concerns(opt: Mapping[str, Any], mistake: Mistake) -> bool:
-    """Whether what `Options` finds wrong at a place is wrong for the classes that read it."""
+    """Whether a mistake that `Options` finds at a place is one for the classes that read it."""
     place, unknown_key = mistake.place, mistake.kind == "extra_forbidden"
     if place[:1] == ("datasets",):
         return len(place) < 3 or _concerns_set(opt, section(opt, *place[:2]), place[2], unknown_key)
     if keys_are_known(opt):
-        taught = unknown_key and is_stock_sr_model(opt) and mentions(model_class(opt), place[-1])
-        return not taught
+        read_by_fork = unknown_key and is_stock_sr_model(opt) and mentions(model_class(opt), place[-1])
+        return not read_by_fork
     if unknown_key or our_base(model_class(opt)) is not None:
         return not unknown_key
     return place[:1] in _OF_PIPELINE if len(place) < 2 else place[:2] in _OF_PIPELINE
@@ -141,7 +141,7 @@ def known_set(data: object) -> str:
 def mentions(found: object, key: object) -> bool:
     """Whether the modules of a class and of its bases have a key as text in them; True if that is not known.
 
-    Forks teach BasicSR's classes more keys than the released ones read.
+    In forks, BasicSR's classes read more keys than the released ones.
     """
     if found is None:
         return False
@@ -158,7 +158,7 @@ def source_of(found: object) -> str:
 def stock_optimizers(opt: Mapping[str, Any], known: Mapping[str, Callable[..., Any]]) -> list[str] | None:
     """Those of PyTorch's optimizers that the model's `get_optimizer` makes; None if it is not BasicSR's own.
 
-    It is asked by calling it, since releases differ.
+    The method is called to find out, since releases differ.
     """
     found = model_class(opt)
     makers = [getattr(found, name, None) for name in ("setup_optimizers", "get_optimizer")]

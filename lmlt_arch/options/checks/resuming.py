@@ -1,4 +1,4 @@
-"""The training state that an option file goes on from: what it is, whose, and of which network."""
+"""Checks of `path: resume_state`: a training state of this run, network and optimizer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ADDED_LATER = (
 
 
 def resume_findings(opt: Mapping[str, Any]) -> Iterator[Mistake]:
-    """What is wrong with `path: resume_state`, whose file is there; notes included.
+    """Mistakes and notes about `path: resume_state`, whose file exists.
 
     Training goes on in the folder of `name`, and takes the networks from there. Nothing that belongs to the
     state may be damaged.
@@ -35,7 +35,7 @@ def resume_findings(opt: Mapping[str, Any]) -> Iterator[Mistake]:
 
     given = at(opt, *_PLACE)
     if not isinstance(given, str) or opt.get("auto_resume"):
-        return  # `--auto_resume` looks for one itself, whatever the file says
+        return  # `--auto_resume` looks for one itself and ignores the key
     path = path_of(given)
     # Noted where a training starts; the check looks at the files of all ranks.
     rank = opt["rank"] if isinstance(opt.get("rank"), int) else None
@@ -103,7 +103,7 @@ def _name_of(home: Path) -> str:
 
 
 def _settings_lacking(opt: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
-    """What the first optimizer's class asks for and its state does not have: that stops its first step."""
+    """Settings that the first optimizer's class needs and its state lacks, which stops its first step."""
     kind = (optimizers() or {}).get(str(at(opt, "train", "optim_g", "type")))
     groups = section(state["optimizers"][0] if state["optimizers"] else {}).get("param_groups", ())
     if kind is None or not groups:

@@ -28,7 +28,7 @@ _BUILT = ("network_g", "network_d", "train", "tile", "degradation")
 # Where our models make numbers of those that YAML left as text, such as 1e300.
 _CONVERTED = ("network_g", "network_d", "train")
 
-# Of a text: values of files, and what constructors say of them, may be of any length.
+# Of a text: values of files, and messages of constructors, may be of any length.
 _LONGEST = 600
 
 # Keeps the degradation from being built to look for notes.
@@ -108,7 +108,7 @@ def option_mistakes(
 def option_notes(
     opt: Mapping[str, Any], *, is_train: bool | None = None, launch: Launch | None = None
 ) -> list[Mistake]:
-    """What is worth saying of the options, though a training goes on with it; each once.
+    """Notes about the options, which do not keep a training from starting; each once.
 
     Args:
         opt: the content of an option file.

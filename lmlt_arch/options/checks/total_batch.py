@@ -1,4 +1,4 @@
-"""How many images a step takes, over all processes, and with how many its recipe was published."""
+"""Images per step over all processes, compared with those that the recipe was published with."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TotalBatch(NamedTuple):
         per_process: what the loader of a process takes.
         processes: how many there are.
         total: over all of them.
-        recipe: what the recipe of the file was published with; None if the file does not say.
+        recipe: what the recipe of the file was published with; None if the file does not give it.
     """
 
     per_process: int
@@ -59,7 +59,7 @@ def launch_of(launcher: str, environment: Mapping[str, str]) -> Launch:
 
     Args:
         launcher: the value of `--launcher`: none, pytorch or slurm.
-        environment: where launchers say how many processes there are.
+        environment: variables in which launchers give the number of processes.
     """
     if launcher == "none":
         return Launch()
@@ -80,7 +80,7 @@ def total_batch(opt: Mapping[str, Any], *, launched: bool, processes: int) -> To
 
     Args:
         opt: the options as they stand in the file. In what `parse_options` returns, `num_gpu` is that of the
-            machine, so that only `lmlt: total_batch` tells the recipe's.
+            machine, so that the recipe's batch is known from `lmlt: total_batch` only.
         launched: whether a launcher starts the processes.
         processes: how many; one without a launcher.
     """
@@ -93,7 +93,7 @@ def total_batch(opt: Mapping[str, Any], *, launched: bool, processes: int) -> To
 
 
 def batch_notes(opt: Mapping[str, Any], launch: Launch) -> Iterator[Mistake]:
-    """Says so if the batch in total is not that of the recipe."""
+    """A note if the batch in total is not that of the recipe."""
     batch = total_batch(opt, launched=launch.launched, processes=launch.processes)
     if batch is None or batch.recipe in (None, batch.total):
         return
@@ -128,7 +128,7 @@ def _of_recipe(opt: Mapping[str, Any], each: int) -> int | None:
 
 
 def gpus_of_process(opt: Mapping[str, Any]) -> int:
-    """GPUs of one process without a launcher; none on a machine that has none, whatever the file says."""
+    """GPUs of one process without a launcher; none on a machine without GPUs."""
     import torch
 
     given = opt.get("num_gpu")
@@ -147,7 +147,7 @@ class Epoch(NamedTuple):
 
 
 def epoch_of(opt: Mapping[str, Any], images: int, launch: Launch) -> Epoch | None:
-    """Samples that each process sees in an epoch, and its batch; None if the file does not say.
+    """Samples that each process sees in an epoch, and its batch; None if the file does not give them.
 
     Args:
         opt: the options.

@@ -1,7 +1,7 @@
-"""Losses and measures of an option file, each run once on noise before anything starts.
+"""Trials of losses and metrics of an option file: each runs once on noise before training starts.
 
-They are given what the model would give them. What cannot be told here, because weights would be fetched from
-a network or a GPU is missing, is no mistake.
+They are called as the model calls them. What cannot be tried here, because weights would be fetched from a
+network or a GPU is missing, is no mistake.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class _Fetches(BaseException):
 def loss_trial(
     build: Callable[[], Any], name: str, *, sides: Sequence[int], batch: int = 2, channels: int = 3
 ) -> str | None:
-    """What is wrong with a loss as models call it, or None.
+    """The mistake in a loss as models call it, or None.
 
     Args:
         build: makes the loss.
-        name: of its section, such as `pixel_opt`, which tells how it is called.
+        name: of its section, such as `pixel_opt`, which decides how it is called.
         sides: of the crops; where the first one fails, the next one counts.
         batch: crops at once.
         channels: of the crops.
@@ -66,10 +66,10 @@ def metric_trial(
     finite: bool = False,
     turned: bool = False,
 ) -> str | None:
-    """What is wrong with a measure as models call it, or None.
+    """The mistake in a metric as models call it, or None.
 
     Args:
-        metric: the measure.
+        metric: the function.
         arguments: what the option file gives it.
         compared: whether it is given ground truth.
         finite: whether what it measures of noise is a number for certain.
@@ -119,7 +119,7 @@ def _wrong_loss(loss: Any, name: str, output: Tensor, gt: Tensor) -> str | None:
 
 
 def _first_that_works(attempt: Callable[[Any], str | None], sizes: Sequence[Any]) -> str | None:
-    """None if any of the sizes works, else what is wrong with the first one."""
+    """None if any of the sizes works, else the mistake with the first one."""
     found = []
     for size in sizes:
         text, raised = _tried(partial(attempt, size))
@@ -130,7 +130,7 @@ def _first_that_works(attempt: Callable[[Any], str | None], sizes: Sequence[Any]
 
 
 def _tried(run: Callable[[], Any]) -> tuple[Any, str | None]:
-    """What something returns and what it raises, both None where this machine cannot tell."""
+    """The result of a call and its error, both None where it cannot be tried on this machine."""
     states = random.getstate(), np.random.get_state()
     try:
         with _offline() as fetches, warnings.catch_warnings():
@@ -149,7 +149,7 @@ def _tried(run: Callable[[], Any]) -> tuple[Any, str | None]:
 
 @contextmanager
 def _offline() -> Iterator[list[str]]:
-    """While this lasts, this thread reaches no network; yields what it asked for."""
+    """Keep this thread from any network; yields the names of the calls that asked for one."""
     thread, asked = get_ident(), list[str]()
 
     def refusing(stock: Any, name: str) -> Any:

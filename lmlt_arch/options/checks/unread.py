@@ -1,4 +1,4 @@
-"""Keys that nobody reads: a mistake where something was asked for that does not happen, else a note."""
+"""Keys that no class reads: a mistake if the key asks for something that would not happen, else a note."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _REST_OF_GAN: tuple[Place, ...] = (
 )
 _ASKS_FOR_REAL: tuple[Place, ...] = (("degradation",), ("high_order_degradation",), ("gt_size",))
 _REST_OF_REAL: tuple[Place, ...] = (("queue_size",), ("gt_usm",))
-# What only our models read, of which they need nothing.
+# Optional keys that only our models read.
 _OF_OURS: tuple[tuple[Place, Any], ...] = (
     *(
         (("train", key), Train)

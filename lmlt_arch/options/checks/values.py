@@ -23,7 +23,7 @@ Bounds = Mapping[str, tuple[float, float]]
 def argument_mistakes(
     place: Place, given: Mapping[str, Any], function: Callable[..., Any]
 ) -> Iterator[Mistake]:
-    """Values of another kind than the argument's annotation, or where that says nothing, its default.
+    """Values of another kind than the argument's annotation, or without one, than its default.
 
     An argument that has neither, or whose default is None, may be anything.
 
@@ -92,7 +92,7 @@ def _wanted(value: Any, parameter: inspect.Parameter) -> str | None:
     kinds = _kinds(parameter.annotation)
     if default is None and kinds and NoneType not in kinds:
         kinds = (*kinds, NoneType)
-    # An annotation that its own default does not fit says nothing.
+    # An annotation that its own default does not fit is ignored.
     if kinds and (default is parameter.empty or _fits(default, kinds)):
         return None if _fits(value, kinds) else f"must be {' or '.join(map(_named, kinds))}"
     return _unlike(value, default)
