@@ -1,4 +1,4 @@
-"""What `parse_options` gives for keys that a file leaves out, and where there is no GPU to prefetch to."""
+"""Patches for option files: defaults, prefetching without a GPU, lists of folders."""
 
 from __future__ import annotations
 
@@ -67,3 +67,14 @@ def test_prefetch_without_a_gpu(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     left = parse(names, model_type, prefetch_mode="cuda")["datasets"]["train"]["prefetch_mode"]
     assert left == ("cuda" if model_type == "SRModel" else "cpu")
+
+
+def test_lists_of_folders(parsed: Parse, tmp_path: Path) -> None:
+    names = run_afresh("basicsr.utils.options")
+    path = tmp_path / "tiny.yml"
+    path.write_text(path.read_text().replace("datasets: {}", "datasets: {test: {dataroot_gt: [~/a, b]}}"))
+    path.write_text(path.read_text() + "scale: 2\n")
+    with pytest.raises(TypeError):
+        parsed(names)
+    patch("lists-of-folders", names)
+    assert parsed(names)["datasets"]["test"]["dataroot_gt"] == [str(Path.home() / "a"), "b"]

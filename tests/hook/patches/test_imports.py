@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from helpers.throwaway import Environment
 
 from lmlt_arch.hook import patching
@@ -129,3 +134,31 @@ def test_loose_versions_are_ordered(smaller: str, larger: str) -> None:
     assert high >= low
     assert low != high
     assert low == imports.LooseVersion(smaller)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.float64(1.5),
+        np.int64(3),
+        np.bool_(True),
+        argparse.Namespace(opt="x.yml"),
+        Path("x"),
+        collections.defaultdict(list, a=[1]),
+    ],
+)
+def test_plain_values_in_checkpoints(value: object, tmp_path: Path) -> None:
+    known = torch.serialization.get_safe_globals()
+    (patch,) = (each for each in patching.all_patches() if each.name == "plain-values-in-checkpoints")
+    torch.save({"value": value}, tmp_path / "x.state")
+    try:
+        torch.serialization.clear_safe_globals()
+        with pytest.raises(pickle.UnpicklingError, match="was not an allowed global"):
+            torch.load(tmp_path / "x.state")
+        patch.run()
+        assert torch.load(tmp_path / "x.state")["value"] == value
+        torch.save({"value": print}, tmp_path / "x.state")
+        with pytest.raises(pickle.UnpicklingError):
+            torch.load(tmp_path / "x.state")
+    finally:
+        torch.serialization.add_safe_globals(known)
