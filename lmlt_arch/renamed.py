@@ -1,4 +1,4 @@
-"""Old names of modules, which go on working until 0.3 with a warning that gives the new one."""
+"""Old names, which go on working until 0.3 with a warning that gives the new one."""
 
 from __future__ import annotations
 
@@ -62,5 +62,15 @@ class RenamedModules:
         """Put the module that is meant in the place of the empty one."""
         old = module.__name__
         new = f"lmlt_arch.{MODULES[old.partition('.')[2]]}"
-        warnings.warn(f"{old} is now {new}; the old name goes in 0.3", DeprecationWarning, stacklevel=2)
+        warn_renamed(old, new)
         sys.modules[old] = import_module(new)
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Warn whoever called the caller of this that a name has changed.
+
+    Args:
+        old: the name that was used.
+        new: the name to use.
+    """
+    warnings.warn(f"{old} is now {new}; the old name goes in 0.3", DeprecationWarning, stacklevel=3)

@@ -29,9 +29,9 @@ ROOMS = (
     ("realsr.degradation",),
     ("lmlt_arch.archs",),
     # Alone at the bottom: each is of use to many rooms.
-    ("lmlt_arch.names",),
-    ("lmlt_arch.files",),
-    ("lmlt_arch.locks", "lmlt_arch.spreadsheets", "lmlt_arch.version", "lmlt_arch.renamed", "realsr"),
+    ("lmlt_arch.names", "lmlt_arch.threads", "lmlt_arch.files"),
+    ("lmlt_arch.locks", "lmlt_arch.spreadsheets", "lmlt_arch.dtypes", "lmlt_arch.torchvision_library"),
+    ("lmlt_arch.renamed", "lmlt_arch.version", "realsr"),
     ("lmlt_arch.errors",),
 )
 MOST_LINES = 400

@@ -28,7 +28,7 @@ from lmlt_arch.checkpoints.read import (
     read_file,
     state_keys,
 )
-from lmlt_arch.deprecation import warn_renamed
+from lmlt_arch.renamed import warn_renamed
 
 __all__ = [
     "CheckpointError",

@@ -12,12 +12,12 @@ from torch.export import ExportedProgram
 
 from lmlt_arch.checkpoints.load import check_finite, load_model
 from lmlt_arch.checkpoints.metadata import NetworkMetadata
-from lmlt_arch.deprecation import warn_renamed
 from lmlt_arch.export import onnx_file, pt2_file
 from lmlt_arch.export.onnx_runner import OnnxRunner
 from lmlt_arch.export.trace import prepare, trace
 from lmlt_arch.export.verify import Agreement, Runnable, verify
 from lmlt_arch.files import TEMPORARY_SUFFIX, writing
+from lmlt_arch.renamed import warn_renamed
 
 
 @dataclass(frozen=True)

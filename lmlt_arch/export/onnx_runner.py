@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from lmlt_arch.checkpoints.metadata import NetworkMetadata
-from lmlt_arch.deprecation import warn_renamed
 from lmlt_arch.errors import MissingPackageError
 from lmlt_arch.export.errors import MISSING, ExportError
+from lmlt_arch.renamed import warn_renamed
 
 if TYPE_CHECKING:
     import onnxruntime

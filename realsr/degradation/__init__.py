@@ -5,9 +5,10 @@ Importing this package does not load torch.
 
 from __future__ import annotations
 
-import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from lmlt_arch.renamed import warn_renamed
 
 if TYPE_CHECKING:
     from realsr.degradation.filters import sharpen
@@ -41,6 +42,5 @@ def __getattr__(name: str) -> Any:
     if current not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if current != name:
-        text = f"realsr.degradation.{name} is now {current}; the old name goes with version 0.3"
-        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        warn_renamed(f"realsr.degradation.{name}", current)
     return getattr(import_module(f"{__name__}.{_MODULES[current]}"), current)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from lmlt_arch.renamed import warn_renamed
 from realsr.degradation.camera import HALO_CANVAS, add_camera_noise, add_halo
 from realsr.degradation.codecs import real_jpeg, real_webp
 from realsr.degradation.filters import USM_RADIUS, filter_images
@@ -59,11 +59,7 @@ class Degradation:
 
     def draw(self, batch: int, generator: Generator) -> DegradationSample:
         """The old name of `sample`."""
-        warnings.warn(
-            "Degradation.draw is now sample; the old name goes with version 0.3",
-            DeprecationWarning,
-            stacklevel=2,
-        )
+        warn_renamed("Degradation.draw", "sample")
         return self.sample(batch, generator)
 
     @torch.no_grad()

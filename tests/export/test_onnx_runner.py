@@ -27,7 +27,7 @@ def test_a_file_without_metadata(scale: int, batch: int | str, tmp_path: Path) -
 
 def test_old_names_warn(tmp_path: Path) -> None:
     runner = OnnxRunner(upscaling(tmp_path / "stranger.onnx"))
-    with pytest.warns(DeprecationWarning, match="metadata; the old name works until 0.3") as warned:
+    with pytest.warns(DeprecationWarning, match="metadata; the old name goes in 0.3") as warned:
         assert runner.facts is runner.metadata
     assert warned[0].filename == __file__
     with pytest.warns(DeprecationWarning, match="any_scale"):

@@ -6,7 +6,6 @@ the result shows no borders of tiles.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ from lmlt_arch.inference.engine.engines import BYTES_IN_A_ROW, NOT_IN_ROWS
 from lmlt_arch.inference.engine.memory import available_memory, is_out_of_memory
 from lmlt_arch.inference.engine.sizes import Size
 from lmlt_arch.inference.engine.tiles import Progress, Read, TiledNetwork
+from lmlt_arch.renamed import warn_renamed
 
 # Of what is free, what rendering may take; more than that makes nothing faster.
 _SHARE_OF_MEMORY = 0.25
@@ -188,5 +188,5 @@ class AnyScaleNetwork:
 def __getattr__(name: str) -> Any:
     if name != "AnySizeNetwork":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn("AnySizeNetwork is AnyScaleNetwork as of 0.3", DeprecationWarning, stacklevel=2)
+    warn_renamed("AnySizeNetwork", "AnyScaleNetwork")
     return AnyScaleNetwork

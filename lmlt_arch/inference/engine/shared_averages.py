@@ -7,7 +7,6 @@ ESC's dynamic kernels depend on the average of a feature map over the whole imag
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lmlt_arch.renamed import warn_renamed
 
 # Of a sample window, in pixels of lq.
 _SAMPLE_SIDE = 128
@@ -142,7 +143,7 @@ def _coverage(length: int, starts: list[int], side: int) -> Tensor:
 
 
 def __getattr__(name: str) -> Any:
-    if name != "SharedAverages":
+    if name != "SharedStatistics":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    warnings.warn("SharedAverages is SharedAverages as of 0.3", DeprecationWarning, stacklevel=2)
+    warn_renamed("SharedStatistics", "SharedAverages")
     return SharedAverages
