@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_inputs(paths: list[Path], *, for_page: bool) -> None:
-    from lmlt_arch.cli.inputs import check_file
+    from lmlt_arch.cli.arguments import check_file
     from lmlt_arch.data.images import ImageError
 
     for path in paths:

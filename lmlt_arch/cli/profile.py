@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Profile, print, write."""
     import torch
 
-    from lmlt_arch.cli.inputs import check_file
+    from lmlt_arch.cli.arguments import check_file
     from lmlt_arch.errors import UsageError
     from lmlt_arch.evaluation.models import describe_environment
     from lmlt_arch.evaluation.outputs import check_outputs, with_endings

@@ -1,4 +1,4 @@
-"""Bars that show progress."""
+"""Progress bars."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from tqdm import tqdm
 
 
 def progress_bar(description: str, unit: str, total: int) -> tqdm[Any]:
-    """A bar with the time that is left; seldom drawn anew where it goes to a file."""
+    """A bar with the remaining time; redrawn every 10 seconds where it goes to a file."""
     interval = 0.1 if sys.stderr.isatty() else 10
     return tqdm(total=total, desc=description, unit=unit, mininterval=interval)

@@ -1,4 +1,4 @@
-"""Decoding, network and encoding of many images at the same time."""
+"""Decoding, network and encoding of many images at the same time: the engine below `files.upscale_files`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from queue import SimpleQueue
+
+import torch
 
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.data.listing import LONGEST_NAME, why_no_file
 from lmlt_arch.export.errors import ExportError
 from lmlt_arch.files import OutputError, make_folder, write_atomic
-from lmlt_arch.inference.engine.memory import is_out_of_memory
+from lmlt_arch.inference.engine.memory import available_memory, is_out_of_memory
 from lmlt_arch.inference.engine.sizes import Size
 from lmlt_arch.inference.images.decoding import DEFAULT_MAX_PIXELS, decode_picture, read_bytes, read_header
 from lmlt_arch.inference.images.encoding import Encoding, details_for, encode_picture, prepared
@@ -36,11 +38,16 @@ from lmlt_arch.inference.upscaler import Upscaled, Upscaler, far_outside, resize
 # Pixels that may wait decoded for the network, and upscaled for their encoding.
 _WAITING = 64_000_000
 _ENCODERS = 4
+# Bytes for each pixel of a result while it is made, resized, rounded and encoded; twice, since half of the
+# memory is left to other programs.
+_BYTES_PER_RESULT_PIXEL = 2 * 64
+# Results up to this many pixels are made in memory in any case.
+_SMALL = 4e6
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job.
+    """The outcome of a job.
 
     Attributes:
         job: the job.
@@ -48,7 +55,7 @@ class Result:
         before: size of the input.
         after: size of the output.
         error: why it failed; names the file.
-        notes: what of the input is not in the output, or not as it was.
+        notes: parts of the input that the output lacks or holds in another form.
     """
 
     job: Job
@@ -59,23 +66,35 @@ class Result:
     notes: tuple[str, ...] = ()
 
 
+def fits_in_memory() -> float:
+    """Pixels of a result that can be made in memory now."""
+    return max(_SMALL, available_memory(torch.device("cpu")) / _BYTES_PER_RESULT_PIXEL)
+
+
 @dataclass(frozen=True)
 class Settings:
-    """How images are upscaled and written.
+    """How files are upscaled and written.
 
     Attributes:
-        encoding: of the outputs.
-        resize: the size that the result for an input of a size is to get; None takes the network's.
-        overwrite: replace outputs that are there.
+        encoding: of images.
+        resize: maps height and width of an input to those of its output, see `files.resize_by` and
+            `files.resize_to`; None takes the network's scale.
+        overwrite: replace existing outputs.
         max_pixels: larger inputs are refused.
-        in_memory: results of more pixels are not made in memory but given to `large`.
+        in_memory: images whose results have more pixels are upscaled in rows from file to file.
+        suffix: added to the names of outputs.
+        crf: quality of videos, lower is better.
+        codec: FFmpeg's encoder of videos; None takes the usual one of the container.
     """
 
-    encoding: Encoding
+    encoding: Encoding = field(default_factory=Encoding)
     resize: Callable[[Size], Size] | None = None
     overwrite: bool = False
     max_pixels: float = DEFAULT_MAX_PIXELS
-    in_memory: float = float("inf")
+    in_memory: float = field(default_factory=fits_in_memory)
+    suffix: str = ""
+    crf: int = 16
+    codec: str | None = None
 
     def size_after(self, before: Size, scale: int) -> Size:
         """Size of the result for an input."""
@@ -84,7 +103,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Plan:
-    """An input that can be upscaled, and what it becomes.
+    """An input that can be upscaled, and its output.
 
     Attributes:
         job: the files.
@@ -102,10 +121,10 @@ class Plan:
 
 
 Large = Callable[[Plan], tuple[str, ...]]
-"""Upscales an input that is too large for memory, and tells what to note."""
+"""Upscales an input that is too large for memory, and returns notes, see `Result`."""
 
 
-def upscale_files(
+def upscale_images(
     jobs: Iterable[Job],
     upscaler: Upscaler,
     settings: Settings,
@@ -113,14 +132,14 @@ def upscale_files(
     large: Large,
     progress: Callable[[float], object] = lambda images: None,
 ) -> Iterator[Result]:
-    """Upscale files; one that cannot be upscaled does not stop the others.
+    """Upscale images; one that cannot be upscaled does not stop the others.
 
     Args:
         jobs: the files.
         upscaler: upscales.
         settings: how to write.
         large: for results of more than `settings.in_memory` pixels.
-        progress: is told what part of an image, or how many, have been done.
+        progress: called with the part of an image, or the number of images, that are done.
 
     Yields:
         The results, more or less in the order of the jobs.
@@ -174,7 +193,7 @@ class _Work:
         self.outgoing.close()
 
     def load_all(self, jobs: Iterable[Job], put: Callable[[list[Plan] | Result | None], None]) -> None:
-        """Read files in order; put neighbors of one size together, as many as the network takes at once."""
+        """Read files in order; put neighbors of one size into a group, up to the network's batch size."""
         group: list[Plan] = []
         try:
             for job in jobs:
@@ -183,7 +202,7 @@ class _Work:
                 entry = self._plan(job)
                 joins = isinstance(entry, Plan) and group and entry.before == group[0].before
                 if group and not joins:
-                    # Before anything is waited for: what the group holds is only given back when it is done.
+                    # Before waiting for memory: the group gives its own back only when it is done.
                     put(group)
                     group = []
                 if isinstance(entry, Plan) and not self._is_large(entry):
@@ -201,7 +220,7 @@ class _Work:
             put(None)
 
     def _most(self, size: Size) -> int:
-        """Images of a size in a group: what they hold together must be there to be had."""
+        """Images of a size in a group, which wait for memory together."""
         return max(1, min(self._upscaler.batch(*size), _WAITING // 2 // (size[0] * size[1])))
 
     def _plan(self, job: Job) -> Plan | Result:
@@ -286,7 +305,7 @@ class _Work:
         return (*details.notes, *fewer, *([excess] if excess else []))
 
     def attempt(self, plan: Plan, action: Callable[[], tuple[str, ...]]) -> Result:
-        """The result of an action on a file, which gives what to note.
+        """The result of an action on a file, which returns notes.
 
         Raises:
             OutputError: the disk is full, so that all others would fail too.
@@ -305,7 +324,7 @@ class _Work:
 
 
 def settle(job: Job, *, overwrite: bool) -> Result | None:
-    """What becomes of a job without its file being read; None if it is to be read."""
+    """The result of a job that is decided without its file being read; None if the file must be read."""
     try:
         if job.target.is_dir():
             return Result(job, "failed", error=f"{job.target} is a folder")
@@ -313,7 +332,7 @@ def settle(job: Job, *, overwrite: bool) -> Result | None:
             return Result(job, "skipped")
     except OSError as error:  # a name that is too long, for instance
         return Result(job, "failed", error=f"{job.target}: {error.strerror or error}")
-    # Not every file system says so before the file is written, which may be hours of video later.
+    # Some file systems refuse the name only when the file is written, which may be hours of video later.
     if (length := len(os.fsencode(job.target.name))) > LONGEST_NAME:
         fix = f"name too long, {length} bytes and not {LONGEST_NAME}: rename the input, or shorten --suffix"
         return Result(job, "failed", error=f"{job.target}: {fix}")
@@ -322,7 +341,7 @@ def settle(job: Job, *, overwrite: bool) -> Result | None:
 
 
 def why(error: Exception) -> str:
-    """What an error of a library says, in one line."""
+    """The message of an error of a library, in one line."""
     if is_out_of_memory(error):
         return "not enough memory"
     return f"{(str(error).strip() or type(error).__name__).splitlines()[0]:.200}"
@@ -333,7 +352,7 @@ def _failed(plan: Plan, error: str) -> Result:
 
 
 class _Budget:
-    """Something of which only so much may be in use; one that is larger than all of it gets it alone."""
+    """A limit on what is in use at once; a request above the limit is granted when nothing else is in use."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -342,7 +361,7 @@ class _Budget:
         self._changed = threading.Condition()
 
     def take(self, amount: int) -> None:
-        """Wait until there is so much."""
+        """Wait until the amount is free."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._closed or not self._used or self._used + amount <= self._most
@@ -356,7 +375,7 @@ class _Budget:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Let everyone have it."""
+        """Grant every request."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

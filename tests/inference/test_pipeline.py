@@ -15,7 +15,7 @@ from lmlt_arch import Upscaler
 from lmlt_arch.inference import pipeline
 from lmlt_arch.inference.images.encoding import Encoding
 from lmlt_arch.inference.jobs import Job
-from lmlt_arch.inference.pipeline import Plan, Result, Settings, upscale_files
+from lmlt_arch.inference.pipeline import Plan, Result, Settings, upscale_images
 
 
 def jobs(folder: Path, sizes: list[tuple[int, int]]) -> list[Job]:
@@ -31,7 +31,7 @@ def run(work: list[Job], upscaler: Upscaler, settings: Settings | None = None) -
     def large(plan: Plan) -> None:
         raise AssertionError
 
-    return list(upscale_files(work, upscaler, settings or Settings(Encoding()), large=large))
+    return list(upscale_images(work, upscaler, settings or Settings(Encoding()), large=large))
 
 
 def test_neighbors_of_one_size_run_together(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     work = jobs(tmp_path, [(8, 8), (30, 30), (8, 8), (8, 8), (30, 30), (8, 8)] * 4)
     done: list[float] = []
     results = list(
-        upscale_files(
+        upscale_images(
             work,
             Upscaler(Nearest(), tile=128),
             Settings(Encoding()),
@@ -89,7 +89,7 @@ def test_a_size_that_is_asked_for_counts_as_large(tmp_path: Path) -> None:
     settings = Settings(Encoding(), resize=lambda before: (300, 400), in_memory=100_000)
     given: list[Plan] = []
     results = list(
-        upscale_files(jobs(tmp_path, [(20, 10)]), Upscaler(Nearest()), settings, large=given.append)
+        upscale_images(jobs(tmp_path, [(20, 10)]), Upscaler(Nearest()), settings, large=given.append)
     )
     assert [result.status for result in results] == ["done"]
     assert [plan.after for plan in given] == [(300, 400)]
@@ -97,7 +97,7 @@ def test_a_size_that_is_asked_for_counts_as_large(tmp_path: Path) -> None:
 
 def test_leaving_early_leaves_no_thread(tmp_path: Path) -> None:
     work = jobs(tmp_path, [(8, 8)] * 40)
-    stream = upscale_files(work, Upscaler(Nearest()), Settings(Encoding()), large=lambda plan: None)
+    stream = upscale_images(work, Upscaler(Nearest()), Settings(Encoding()), large=lambda plan: None)
     next(stream)
     stream.close()
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
