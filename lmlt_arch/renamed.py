@@ -44,6 +44,15 @@ MODULES = {
 }
 """Old and new names below `lmlt_arch`, of the modules that a program of somebody else may import."""
 
+MOVED = {
+    "realsr.degradation.Draws": "realsr.degradation.DegradationSample",
+    "realsr.degradation.OptionError": "lmlt_arch.options.OptionError",
+    "realsr.degradation.read_gt_usm": "lmlt_arch.options.read_gt_usm",
+    "realsr.degradation.read_options": "lmlt_arch.options.read_degradation",
+    "realsr.degradation.read_scale": "lmlt_arch.options.read_scale",
+}
+"""Old and new places of names that modules export."""
+
 
 class RenamedModules:
     """Finds a module of `MODULES` under its old name, as the same object as under the new one."""
@@ -74,3 +83,17 @@ def warn_renamed(old: str, new: str) -> None:
         new: the name to use.
     """
     warnings.warn(f"{old} is now {new}; the old name goes in 0.3", DeprecationWarning, stacklevel=3)
+
+
+def moved(module: str, name: str) -> Any:
+    """What a module exported as `name` before it moved; for the `__getattr__` of a module.
+
+    Raises:
+        AttributeError: the module never had such a name.
+    """
+    new = MOVED.get(f"{module}.{name}")
+    if new is None:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    warn_renamed(f"{module}.{name}", new)
+    home, _, current = new.rpartition(".")
+    return getattr(import_module(home), current)

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import pytest
 
-from lmlt_arch.renamed import MODULES
+from lmlt_arch.renamed import MODULES, MOVED
 from lmlt_arch.version import __version__
 
 
@@ -37,3 +37,17 @@ def test_other_names_are_as_unknown_as_before() -> None:
 
 def test_old_names_end_with_0_3() -> None:
     assert tuple(map(int, __version__.split(".")[:2])) < (0, 3), "remove lmlt_arch/renamed.py"
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_moved_name(old: str) -> None:
+    home, _, name = old.rpartition(".")
+    current, _, new = MOVED[old].rpartition(".")
+    with pytest.warns(DeprecationWarning, match=f"{old} is now {MOVED[old]}"):
+        found = getattr(import_module(home), name)
+    assert found is getattr(import_module(current), new)
+
+
+def test_names_that_never_were() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        import_module("realsr.degradation").nothing  # noqa: B018

@@ -120,11 +120,11 @@ def _import_basicsr(package: Path, problems: list[str]) -> bool:
 
 
 def _versions(package: Path | None, problems: list[str]) -> Rows:
-    import lmlt_arch
+    from lmlt_arch import version
     from lmlt_arch.hook import releases
 
     yield "python", f"{platform.python_version()}, {sys.executable}"
-    yield "basicsr-lmlt", f"{lmlt_arch.__version__}, {Path(lmlt_arch.__file__).parent}"
+    yield "basicsr-lmlt", f"{version.__version__}, {Path(version.__file__).parent}"
     yield "basicsr", "none" if package is None else f"{releases.describe(package)}, {package}"
     for module, distributions in NEEDED.items():
         yield module, _version(distributions)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lmlt_arch.renamed import warn_renamed
+from lmlt_arch.renamed import moved
 
 if TYPE_CHECKING:
     from realsr.degradation.filters import sharpen
@@ -34,13 +34,9 @@ _MODULES = {
     "rows": "log",
     "sharpen": "filters",
 }
-_RENAMED = {"Draws": "DegradationSample"}
 
 
 def __getattr__(name: str) -> Any:
-    current = _RENAMED.get(name, name)
-    if current not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if current != name:
-        warn_renamed(f"realsr.degradation.{name}", current)
-    return getattr(import_module(f"{__name__}.{_MODULES[current]}"), current)
+    if name not in _MODULES:
+        return moved(__name__, name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -228,7 +228,7 @@ def test_former_names_warn(checkpoint: Path) -> None:
     with pytest.warns(DeprecationWarning, match="any_scale"):
         assert upscaler.any_size is upscaler.any_scale is False
     with pytest.warns(DeprecationWarning, match="SharedAverages"):
-        assert shared_averages.SharedAverages is shared_averages.SharedAverages
+        assert shared_averages.SharedStatistics is shared_averages.SharedAverages
 
 
 def test_a_runner_of_the_former_protocol_warns() -> None:

@@ -323,7 +323,7 @@ def test_other_shapes_and_dtypes_are_refused(degradation: Degradation, images: T
 def test_old_names_keep_working_with_a_warning(degradation: Degradation) -> None:
     import realsr.degradation
 
-    with pytest.warns(DeprecationWarning, match="Draws is now DegradationSample"):
+    with pytest.warns(DeprecationWarning, match="Draws is now realsr.degradation.DegradationSample"):
         assert realsr.degradation.Draws is DegradationSample
     with pytest.warns(DeprecationWarning, match="draw is now sample"):
         old = degradation.draw(2, Generator().manual_seed(0))
