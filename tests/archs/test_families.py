@@ -38,6 +38,13 @@ def test_what_a_description_says_holds(name: str) -> None:
         assert not hasattr(network, "convert")
 
 
+def test_the_kernel_of_an_encoder_is_baked() -> None:
+    network = archs.ESCLTE(12, 4, 5, 1, 1, 8, 2, hidden_dim=16, hidden_list=[16])
+    description_of(network).bake(network)
+    kernel = network.get_parameter("encoder.plk_filter")
+    assert torch.allclose(kernel, kernel.flip(-1)) and torch.allclose(kernel, kernel.mT)
+
+
 @pytest.mark.parametrize("name", ["ESC", "ESCFP", "ESCReal", "LMLT"])
 def test_networks_resize_their_head_as_described(name: str) -> None:
     small = SMALL[name]
