@@ -26,7 +26,7 @@ class LmltError(Exception):
 
 
 class UsageError(LmltError, ValueError):
-    """A request that makes no sense; the message says what to give instead, and nothing was written."""
+    """An unusable request; the message names the fix, and nothing was written."""
 
     exit_status = USAGE
 
@@ -36,7 +36,7 @@ class MissingFileError(UsageError, FileNotFoundError):
 
 
 class MissingPackageError(UsageError, ImportError):
-    """An extra of this package that is not installed; the message says how to install it."""
+    """An extra of this package that is not installed; the message has the command that installs it."""
 
 
 class DataError(LmltError):

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> list[Result]:
-    """Everything that can be wrong with the request comes before the first image."""
+    """Check the request, then measure: all of its mistakes are found before the first image."""
     from lmlt_arch.cli.progress import progress_bar
     from lmlt_arch.errors import UsageError
     from lmlt_arch.evaluation.benchmark.datasets import find_dataset

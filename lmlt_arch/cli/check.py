@@ -13,7 +13,7 @@ DESCRIPTION = """\
 Check an option file without training: its keys and values, the checkpoints it names, and its datasets
 (folders or LMDB, pairs, sizes, damaged images); then take one batch through the dataset and, for models of
 real photographs, the degradation. Every mistake is named in a line of its own, with the place and the fix; a
-line with "note:" says what training will make of something, and is no mistake.
+line with "note:" explains how training will read something, and is no mistake.
 
   lmlt check -opt options/train_LMLT_x4.yml -o first_batch.png
 

@@ -1,4 +1,4 @@
-"""`lmlt compare IMAGE --model A --model B -o OUT.png`: what networks make of an image, side by side."""
+"""`lmlt compare IMAGE --model A --model B -o OUT.png`: results of networks for an image, side by side."""
 
 from __future__ import annotations
 

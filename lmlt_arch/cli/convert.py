@@ -68,7 +68,7 @@ def _usage_error(args: argparse.Namespace) -> str | None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert and say how the outputs compare."""
+    """Convert and print how the outputs compare."""
     if mistake := _usage_error(args):
         raise UsageError(mistake)
 

@@ -1,4 +1,4 @@
-"""`lmlt degrade FOLDER -o OUTPUT -opt FILE`: see what a network for real photographs is trained on."""
+"""`lmlt degrade FOLDER -o OUTPUT -opt FILE`: see the inputs that networks of photographs train on."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 
 DESCRIPTION = """\
 Apply the degradation of an option file (BasicSR's keys of RealESRGANModel and RealESRGANDataset) to a folder
-of images (PNG, JPEG, BMP, TIFF, WebP; at any depth), to see before training what the network will see.
+of images (PNG, JPEG, BMP, TIFF, WebP; at any depth), to see the network's inputs before training.
 
   lmlt degrade datasets/Photos_HR -o results/degraded -opt options/train_ESCReal_MSE_x4.yml --seed 1
 
 writes below results/degraded:
   lq/0001.png ...      LQ images, a scale smaller; HR is cropped to a multiple of the scale first
-  contact_sheet.png    the middle of each LQ image, upscaled twofold, with what was drawn for it
-  draws.csv            what was drawn for each image, in full
+  contact_sheet.png    the middle of each LQ image, upscaled twofold, with its sampled parameters
+  draws.csv            the sampled parameters of each image, in full
 
-Each image draws for itself, by the seed and its path: other images in the folder make no difference. Unless
-the file says `gt_usm: false`, images are sharpened first, as in training.
+The parameters of an image depend on the seed and its path: other images in the folder make no difference.
+Unless the file has `gt_usm: false`, images are sharpened first, as in training.
 
 The option file may go beyond BasicSR in a section of its own, where everything is off until it is asked for:
   degradation:
     jpeg_backend: real                    # libjpeg on the CPU; default: diff, DiffJPEG on the device
-    jpeg_subsampling: ['4:4:4', '4:2:0']  # one is drawn at each JPEG; also '4:2:2'; default: ['4:2:0']
+    jpeg_subsampling: ['4:4:4', '4:2:0']  # sampled for each JPEG; also '4:2:2'; default: ['4:2:0']
     webp_prob: 0.2                        # WebP instead of JPEG, at qualities of webp_range: [30, 95]
     resize_modes: [area, bicubic, bicubic_antialias, bilinear_antialias, lanczos, nearest]
     camera_noise_prob: 0.3                # growing with the light: camera_shot_range: [0.01, 0.1]
@@ -45,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("source", type=Path, metavar="FOLDER", help="folder of HR images")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write below")
     parser.add_argument("-opt", "--opt", type=Path, required=True, metavar="FILE", help="YAML option file")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything drawn (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the parameters (default: 0)")
     parser.add_argument("--device", choices=DEVICES, help="default: cuda where there is a GPU")
     parser.add_argument(
         "--tiles", type=int, default=60, metavar="N", help="most images on the contact sheet (default: 60)"
@@ -54,7 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Degrade a folder and name the images that could not be used."""
+    """Degrade a folder and name the images that cannot be used."""
     import torch
 
     from lmlt_arch.data.listing import look_through, passed_over

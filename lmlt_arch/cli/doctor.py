@@ -1,4 +1,4 @@
-"""`lmlt doctor`: what is installed, what was patched, and what keeps training from working."""
+"""`lmlt doctor`: the installed versions, the applied patches, and what keeps training from working."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 
 Rows = Iterator[tuple[str, str]]
-"""Names and words of a section."""
+"""Names and texts of a section."""
 
 # Modules that training through BasicSR imports, and the distributions that may bring them.
 NEEDED = {
@@ -42,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what there is and what is wrong with it; 1 if training cannot work here."""
+    """Print the installation and its problems; 1 if training cannot work here."""
     missing = [module for module in NEEDED if importlib.util.find_spec(module) is None]
     problems = [f"{NEEDED[m][0]} is missing: `pip install {NEEDED[m][0]}`." for m in missing]
     package = _find_basicsr(problems)
@@ -75,7 +75,7 @@ def _print(title: str, rows: Callable[[list[str]], Rows], problems: list[str]) -
 
 
 def _find_basicsr(problems: list[str]) -> Path | None:
-    """Folder of the BasicSR that training would use; None and what to do about it."""
+    """Folder of the BasicSR that training would use; None if there is none, which becomes a problem."""
     from lmlt_arch.hook import checkout, finder
 
     if not finder.is_installed():

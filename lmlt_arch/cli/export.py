@@ -39,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, verify, and say how well the two agree."""
+    """Export, verify, and print how well file and network agree."""
     if args.output.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{args.output}: name it .onnx or .pt2")
 

@@ -1,4 +1,4 @@
-"""`lmlt info FILE`: what a checkpoint is."""
+"""`lmlt info FILE`: the network in a checkpoint."""
 
 from __future__ import annotations
 

@@ -60,6 +60,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="PX",
         help="crop HR sides to multiples of this (default: the least common multiple of the scales)",
     )
+    _add_outputs(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lmdb", action="store_true", help="also make LMDB folders")
     parser.add_argument(
         "--raw",
@@ -91,11 +96,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="delete what an earlier run made for this dataset, and start anew",
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepare one dataset and say where it lies."""
+    """Prepare one dataset and print its folders."""
     from lmlt_arch.data.listing import look_through, passed_over
     from lmlt_arch.data.prepare.request import PrepareOptions
     from lmlt_arch.data.prepare.run import prepare

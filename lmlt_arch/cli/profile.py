@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Compare what networks cost: parameters, multiply-adds, activations, latency and peak memory. All networks run
-in turns, round after round, so that a busy moment of the machine meets all alike.
+in turns, round after round, so that a busy moment of the machine affects all alike.
 
   lmlt profile --model LMLT_tiny --model basicsr:SwinIR-light --baseline SwinIR-light -o cost
   lmlt profile --model LMLT_tiny --scale 2 3 4 --dtype fp32 bf16 --attn Naive SDPA --batch 1 8 32
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _profile(args: argparse.Namespace) -> tuple[list[Row], Setting]:
-    """Everything that can be wrong with the request comes before the first run."""
+    """Check the request, then profile: all of its mistakes are found before the first run."""
     from lmlt_arch.archs.common.attention import resolve_attn_type
     from lmlt_arch.cli.progress import progress_bar
     from lmlt_arch.errors import UsageError

@@ -50,6 +50,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--key", help="state dict in a .pth (default: params_ema, else params)")
 
+    _add_size(parser)
+    _add_files(parser)
+    _add_videos(parser)
+    _add_network(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
+    parser.set_defaults(run=run)
+
+
+def _add_size(parser: argparse.ArgumentParser) -> None:
     size = parser.add_argument_group("size").add_mutually_exclusive_group()
     size.add_argument(
         "--scale",
@@ -66,6 +75,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="upscale to this size likewise; Wx and xH keep the aspect",
     )
 
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
     files = parser.add_argument_group("files")
     files.add_argument(
         "--format", choices=("png", "jpg", "webp", "tiff", "bmp", "avif"), help="default: as input"
@@ -82,13 +93,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     files.add_argument(
         "--max-pixels", type=float, default=2**28, metavar="N", help="refuse larger inputs (default: 2^28)"
     )
+    files.add_argument(
+        "--in-memory",
+        type=float,
+        metavar="N",
+        help="largest result in pixels to make in memory (default: auto)",
+    )
 
+
+def _add_videos(parser: argparse.ArgumentParser) -> None:
     video = parser.add_argument_group("videos")
     video.add_argument("--crf", type=int, default=16, help="quality, lower is better (default: 16)")
     video.add_argument(
         "--codec", help="encoder of FFmpeg (default: libx264; in .webm, which cannot hold it, libvpx-vp9)"
     )
 
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
     network = parser.add_argument_group("network")
     network.add_argument("--device", default="auto", help="auto, cuda, cuda:1, mps, cpu")
     network.add_argument("--dtype", choices=("fp32", "fp16", "bf16"), default="fp32")
@@ -98,15 +119,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     network.add_argument("--overlap", type=int, default=64, help="of tiles, in pixels of input (default: 64)")
     network.add_argument("--ensemble", action="store_true", help="average of eight turned versions (x8)")
     network.add_argument("--compile", action="store_true", help="torch.compile; for many images of one size")
-    files.add_argument(
-        "--in-memory",
-        type=float,
-        metavar="N",
-        help="largest result in pixels to make in memory (default: auto)",
-    )
     network.add_argument("--backend", choices=("onnxruntime", "openvino"), help="what runs an .onnx file")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

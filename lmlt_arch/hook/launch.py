@@ -1,4 +1,4 @@
-"""What the launchers `basicsr/train.py` and `basicsr/test.py` of this repository do."""
+"""The program behind the launchers `basicsr/train.py` and `basicsr/test.py` of this repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files are upscaled, and where the results go."""
+"""The files to upscale, and where the results go."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Work:
-    """What is read and written.
+    """The files that are read and written.
 
     Attributes:
         jobs: each has an output of its own.
-        refused: what cannot be done, and why; that does not stop the rest.
+        refused: jobs that cannot be done, and why; they do not stop the rest.
         notes: one line for each folder that holds other files too.
     """
 
@@ -53,7 +53,7 @@ def is_video(path: Path) -> bool:
 
 
 def read_list(data: bytes) -> list[str]:
-    """The names of a list: one a line, or with zeros between them, as `find -print0` writes it.
+    """The names in a list: one a line, or with zeros between them, as `find -print0` writes it.
 
     Blanks and a carriage return at a line's end belong to a name only if there is such a file.
 
@@ -78,14 +78,14 @@ def find_jobs(
     format: str | None = None,
     ending: str = "",
 ) -> Work:
-    """Plan what is read and written.
+    """Find the files to read, and name the files to write.
 
     Args:
         inputs: files, folders (searched at any depth, their structure kept) and patterns such as
             `photos/**/*.jpg`.
         output: a folder, or a file if there is one file to write.
         format: key of `FORMATS`; None keeps each file's.
-        ending: is added to the names.
+        ending: added to the names.
 
     Raises:
         UsageError: something is missing, nothing is found, a result would replace an input, or every result
@@ -206,5 +206,5 @@ def _divide(jobs: list[Job], output: Path, work: Work) -> None:
 
 
 def _real(path: Path) -> Path:
-    """Where a path leads to; links that go round lead nowhere, of which reading them tells."""
+    """The file that a path leads to; a circle of links fails when it is read."""
     return Path(os.path.realpath(path))

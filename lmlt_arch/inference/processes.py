@@ -11,7 +11,7 @@ import torch
 
 _T = TypeVar("_T")
 
-# A process that is done waits for one with longer work: torch would give up after half an hour.
+# A process that is done waits for one with longer work; torch's default, half an hour, is too short.
 _PATIENCE = timedelta(days=365)
 
 
@@ -20,9 +20,9 @@ class Processes:
     """This process among others.
 
     Attributes:
-        rank: which one it is.
-        world_size: how many there are.
-        local_rank: which one it is on this machine.
+        rank: number of this process.
+        world_size: number of processes.
+        local_rank: number of this process among those on this machine.
     """
 
     rank: int = 0
@@ -31,7 +31,7 @@ class Processes:
 
     @classmethod
     def from_environment(cls) -> Processes:
-        """As torchrun says; alone, if it says nothing."""
+        """The process that torchrun has started; a single one without torchrun."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         return cls(
             *(int(os.environ.get(name, default)) for name, default in zip(names, (0, 1, 0), strict=True))
