@@ -1,4 +1,4 @@
-"""The networks. Nothing here knows of BasicSR or of training."""
+"""The networks; nothing here depends on BasicSR or on code for training."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class NetworkMetadata:
             scale=network.upscaling_factor,
             multiple=network.pad_multiple,
             dtype=next(network.parameters()).dtype,
-            any_scale=network.free_scale,
+            any_scale=network.any_scale,
             license=found.description.license,
         )
 

@@ -34,7 +34,7 @@ def describe_file(path: Path, key: str | None) -> dict[str, Any]:
         "file": str(path),
         "network": type(network).__name__,
         "published_as": PRESETS[preset].title if preset else None,
-        "scale": "any" if network.free_scale else scale,
+        "scale": "any" if network.any_scale else scale,
         "hyperparameters": kwargs,
         "parameters": sum(p.numel() for p in network.parameters()),
         "multiply_adds": multiply_adds(network),

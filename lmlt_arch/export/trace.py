@@ -63,7 +63,7 @@ def trace(network: SRNetwork) -> ExportedProgram:
     program: nn.Module = network
     inputs: tuple[Tensor, ...] = (example,)
     shapes: tuple[dict[int, Any] | None, ...] = (free,)
-    if network.free_scale:
+    if network.any_scale:
         program, inputs, shapes = SizedNetwork(network), (example, torch.tensor([50, 77])), (free, None)
     with warnings.catch_warnings():
         # Deprecations inside of torch.

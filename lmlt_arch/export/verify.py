@@ -76,7 +76,7 @@ def verify(exported: Runnable, network: SRNetwork, dtype: torch.dtype) -> Agreem
         lq = torch.rand(batch, 3, height, width, generator=generator).to(dtype)
         inputs: tuple[Tensor, ...] = (lq,)
         with torch.inference_mode():
-            if network.free_scale:
+            if network.any_scale:
                 down, across = next(scales)
                 size = (round(height * down), round(width * across))
                 inputs = (lq, torch.tensor(size))

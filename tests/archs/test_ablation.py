@@ -59,7 +59,7 @@ def test_defaults_are_the_official_networks(name: str, train: bool) -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
-def test_files_tell_the_variant(change: dict[str, Any], tmp_path: Path) -> None:
+def test_files_record_the_variant(change: dict[str, Any], tmp_path: Path) -> None:
     network = variant(change).eval()
     path, x = tmp_path / "variant.pth", image(9, 12, dtype=torch.float32).cpu()
     torch.save({"params": network.state_dict()}, path)

@@ -1,4 +1,4 @@
-"""Every network equals the plain reference: outputs and gradients, any size, any batch, both modes."""
+"""Every network equals the plain reference: outputs and gradients, every size and batch, both modes."""
 
 from __future__ import annotations
 

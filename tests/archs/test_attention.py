@@ -109,7 +109,7 @@ def test_layer_forward_and_backward(size: tuple[int, int], attn_type: str, dtype
 
 
 def test_backends_really_differ_in_what_runs() -> None:
-    """Else agreement would prove nothing: rounding must tell the backends apart."""
+    """Else agreement would prove nothing: rounding must differ between the backends."""
     x = features(32, 32, torch.float32)
     backends = "Naive", "SDPA", "Flex", "Flash"
     with torch.no_grad():
@@ -157,7 +157,7 @@ def test_flash_rank_follows_the_tolerance() -> None:
 
 @torch.no_grad()
 def test_flash_runs_exactly_where_the_bound_is_out_of_reach() -> None:
-    """Noise has full rank, here above the width that a kernel can take; the user is told."""
+    """Noise has full rank, here above the width that a kernel can take; a warning says so."""
     layer = WindowAttention(16, 32, 2, "Flash").to(DEVICE)
     layer.relative_position_bias.normal_(generator=None)
     layer.flash_tolerance = 1e-4

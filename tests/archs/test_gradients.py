@@ -17,7 +17,7 @@ def test_every_network_has_a_small_one() -> None:
         for name in archs.__all__
         if isinstance(getattr(archs, name), type)
         and issubclass(getattr(archs, name), archs.SRNetwork)
-        and not getattr(archs, name).free_scale
+        and not getattr(archs, name).any_scale
     }
     assert networks - {"SRNetwork"} == {small.arch for small in SMALL.values()}
 

@@ -151,7 +151,7 @@ def test_chosen_pixels() -> None:
 
 
 def test_coordinates_are_exact_in_large_images() -> None:
-    """float32 itself could not tell the pixels of such an axis apart."""
+    """float32 itself could not distinguish the pixels of such an axis."""
     pixels = torch.arange(200_000_000 - 1000, 200_000_000)
     single = Axis.of(53_333_333, 200_000_000, pixels, torch.float32)
     double = Axis.of(53_333_333, 200_000_000, pixels, torch.float64)
@@ -176,6 +176,12 @@ def test_checkpoint(name: str, tmp_path: Path) -> None:
     with torch.no_grad():
         x = image(6, 9, dtype=torch.float32).cpu()
         assert torch.equal(loaded(x), network(x))
+
+
+def test_the_old_name_of_any_scale() -> None:
+    for network, expected in ((archs.LMLTLTE(16, n_blocks=1), True), (archs.LMLT, False)):
+        with pytest.warns(DeprecationWarning, match="any_scale"):
+            assert network.free_scale is expected
 
 
 def test_refusals() -> None:

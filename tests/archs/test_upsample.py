@@ -73,7 +73,7 @@ def test_unknown_upsampler(scale: int) -> None:
 
 
 def test_a_wrong_record_is_reported() -> None:
-    """`pixelshuffle` x2 mid 8 and another of the same shapes: only the record tells them apart."""
+    """`pixelshuffle` x2 mid 8 and another of the same shapes: only the record distinguishes them."""
     ours, other = UniUpsample("nearest+conv", 2, 16), UniUpsample("nearest+conv", 3, 16)
     state = other.state_dict()
     before = {name: v.clone() for name, v in state.items()}
@@ -140,7 +140,7 @@ def test_fresh_dysample_is_bilinear_upscaling() -> None:
 
 @torch.no_grad()
 def test_dysample_in_half_precision_far_from_the_origin() -> None:
-    """float16 cannot tell half pixels apart beyond column 1024."""
+    """float16 cannot distinguish half pixels beyond column 1024."""
     layer = DySample(4, 3, 2, 4)
     fill(layer)
     x = torch.rand(1, 4, 1, 3000, generator=torch.Generator().manual_seed(0)).to(DEVICE)

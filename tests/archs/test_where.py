@@ -13,7 +13,7 @@ from lmlt_arch.archs.common import kernel_dispatch
 
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What PyTorch cannot tell without one is made up."""
+    """What PyTorch cannot answer without one is made up."""
     monkeypatch.setattr(kernel_dispatch, "interpreted", lambda: False)
     monkeypatch.setattr(kernel_dispatch, "_seen_to_agree", {})
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
@@ -57,7 +57,7 @@ def test_what_agrees_is_tried_once() -> None:
 @pytest.mark.parametrize(
     ("off", "message"), [(0.01, "off by 0.01"), (torch.nan, "off by nan"), (torch.inf, "out of resources")]
 )
-def test_what_does_not_agree_is_told_once(off: float, message: str) -> None:
+def test_what_does_not_agree_warns_once(off: float, message: str) -> None:
     trial = Trial()
     trial.off = off
     with pytest.warns(UserWarning, match=f"Conv2d: on a GPU a kernel .*{message}"):

@@ -1,1 +1,1 @@
-"""What several families of networks share."""
+"""Parts that several families of networks share."""

@@ -66,7 +66,7 @@ def has_flash_attn() -> bool:
 
 
 def available_backends() -> dict[str, str]:
-    """What each backend would run on this machine, in words."""
+    """Each backend, and in words what it runs on this machine."""
     cuda = torch.cuda.is_available()
     missing = obstacle(torch.device("cuda" if cuda else "cpu"))
     fast = "kernels of our own, for the ESC family's training SDPA" if not missing else "SDPA"

@@ -1,4 +1,4 @@
-"""When a faster path may stand in for the modules of a network, which stay the definition."""
+"""Conditions under which a faster path may replace the modules of a network, which stay the definition."""
 
 from __future__ import annotations
 

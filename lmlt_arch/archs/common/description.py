@@ -90,7 +90,7 @@ class Description:
     @property
     def any_scale(self) -> bool:
         """Whether the network takes the size of its output."""
-        return self.arch.free_scale
+        return self.arch.any_scale
 
     def bake(self, network: SRNetwork) -> None:
         """Average the large kernel in place, for all runs; without one, do nothing."""

@@ -2,8 +2,8 @@
 
 PyTorch brings oneDNN's fused kernels for its own compiler. Called by name they take a GELU or a residual sum
 into the convolution, and do 1x1 convolutions about three times as fast as the kernel that PyTorch chooses for
-them on one thread. They are no public interface, so `usable` tries them once and tells where they serve;
-everywhere else the readable networks run.
+them on one thread. They are no public interface: `usable` tries them once, and where they do not
+serve, the readable networks run.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def conv(
     groups: int = 1,
     gelu: bool = False,
 ) -> Tensor:
-    """Convolution with stride 1 and, at will, the exact GELU.
+    """Convolution with stride 1 and, if wanted, the exact GELU.
 
     Args:
         x: (B, C, H, W), channels last.
@@ -98,7 +98,7 @@ def planes(x: Tensor) -> Tensor:
 
 
 def layer_norm(norm: nn.Module, x: Tensor) -> Tensor:
-    """What a `ChannelNorm` does to (B, C, H, W), done to (B, H, W, C); an Identity does nothing."""
+    """A `ChannelNorm` on (B, H, W, C); an Identity does nothing."""
     if not isinstance(norm, nn.LayerNorm):
         return x
     return functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
@@ -140,7 +140,7 @@ class Piece(NamedTuple):
     def conv3x3(
         self, around: Tensor, weight: Tensor, bias: Tensor | None, *, groups: int = 1, gelu: bool = False
     ) -> Tensor:
-        """What a 3x3 convolution with zero padding makes of these rows.
+        """A 3x3 convolution of these rows, with zero padding where the image ends.
 
         Args:
             around: what `around` returns, or something made of it pixel by pixel.

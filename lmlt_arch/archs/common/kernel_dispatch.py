@@ -1,4 +1,4 @@
-"""Where kernels of our own run, and how exact they are; needs no Triton."""
+"""Where our Triton kernels run, and how exact they are; needs no Triton."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def usable(blocks: nn.ModuleList, x: Tensor, known: frozenset[type[nn.Module]]) 
 
 
 def countable(x: Tensor, widest: int) -> bool:
-    """Whether kernels can count what there is of (B, C, H, W), with `widest` channels between them."""
+    """Whether 32 bits can index (B, C, H, W) and maps of `widest` channels between kernels."""
     return widest * x.shape[2:].numel() < _MOST_NUMBERS and x.shape[0] < _MOST_IMAGES
 
 
@@ -141,7 +141,7 @@ def agree(
 ) -> bool:
     """Whether kernels compute what a block defines on this GPU: tried once, on noise. If not, it warns.
 
-    Kernels are compiled for each GPU, by a compiler that comes with PyTorch, of whatever version.
+    Kernels are compiled for each GPU, by the version of the compiler that comes with PyTorch.
 
     Args:
         block: one of the network's; those with parameters of the same shapes share a trial.
@@ -163,7 +163,7 @@ def agree(
         noise = torch.randn(1, x.shape[1], side, side, generator=generator).to(x)
         expected = slow(noise).float()
         if not expected.isfinite().all() or not expected.any():
-            # Such weights say nothing about kernels.
+            # With such weights nothing can be compared.
             return True
         exact = x.dtype is torch.float32 and precisions == (EXACT, EXACT)
         problem = _difference(noise, fast, expected, _EXACT_TOLERANCE if exact else _TOLERANCE[x.dtype])
@@ -178,7 +178,7 @@ def agree(
 
 
 def _difference(noise: Tensor, fast: Run, expected: Tensor, tolerance: float) -> str:
-    """What is wrong with a fast way; empty where nothing is."""
+    """The fault of a fast way, in words; empty where there is none."""
     try:
         found = fast(noise).float()
     except torch.OutOfMemoryError:
@@ -190,36 +190,36 @@ def _difference(noise: Tensor, fast: Run, expected: Tensor, tolerance: float) ->
 
 
 def padded(width: int) -> int:
-    """Channels upscaled to what products take: a power of two, 16 at least."""
+    """Channels rounded up to what products take: a power of two, 16 at least."""
     return max(16, 1 << (width - 1).bit_length())
 
 
 def pitch(width: int) -> int:
-    """Channels upscaled to what wide loads and products take a part of: a multiple of 16."""
+    """Channels rounded up to a multiple of 16, for wide loads and products."""
     return -(-width // 16) * 16
 
 
 def product_constants() -> dict[str, Any]:
-    """What a kernel is told of its products, where they are products in PyTorch, too."""
+    """Constants of a kernel whose products are matrix products in PyTorch."""
     return {"PRECISION": product_precision(), "WIDEN": interpreted()}
 
 
 def convolution_constants() -> dict[str, Any]:
-    """The same, where they are convolutions in PyTorch."""
+    """Constants of a kernel whose products are convolutions in PyTorch."""
     return {"PRECISION": convolution_precision(), "WIDEN": interpreted()}
 
 
 def product_precision() -> str:
-    """How exact PyTorch makes products of float32 on a GPU, in Triton's words."""
+    """Precision of PyTorch's float32 matrix products on a GPU, by Triton's name."""
     matmul = torch.backends.cuda.matmul
-    # Since PyTorch 2.9; who has used it may not ask in the old way any more.
+    # Since PyTorch 2.9; once it is set, the old attribute cannot be read any more.
     if hasattr(matmul, "fp32_precision"):
         return "tf32" if matmul.fp32_precision == "tf32" else EXACT
     return "tf32" if matmul.allow_tf32 else EXACT
 
 
 def convolution_precision() -> str:
-    """How exact PyTorch makes convolutions of float32 on a GPU, in Triton's words."""
+    """Precision of PyTorch's float32 convolutions on a GPU, by Triton's name."""
     cudnn = torch.backends.cudnn
     if hasattr(cudnn, "conv"):
         return "tf32" if cudnn.conv.fp32_precision == "tf32" else EXACT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -70,16 +71,25 @@ def depthwise_per_image(x: Tensor, kernels: Tensor) -> Tensor:
     return out.reshape(x.shape)
 
 
+class _FreeScale:
+    """Deprecated name of `any_scale`, for networks and their classes."""
+
+    def __get__(self, _network: SRNetwork | None, cls: type[SRNetwork]) -> bool:
+        warnings.warn("free_scale is now any_scale; this name goes in 0.3", DeprecationWarning, stacklevel=2)
+        return cls.any_scale
+
+
 class SRNetwork(nn.Module):
-    """What all networks of this package share.
+    """Base class of all networks of this package.
 
     Attributes:
         upscaling_factor: output size over input size.
         pad_multiple: size in input pixels whose multiples need no internal padding.
-        free_scale: whether `forward` also takes the size of its output; see `LTENetwork`.
+        any_scale: whether `forward` also takes the size of its output; see `LTENetwork`.
     """
 
-    free_scale = False
+    any_scale = False
+    free_scale = _FreeScale()
     upscaling_factor: int
     pad_multiple: int
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 def is_exporting() -> bool:
     """Whether `torch.export` is tracing (`torch.compile` does not count)."""
-    # Not torch.compiler.is_exporting(): until PyTorch 2.12, whatever torch.compile traces sees it as True.
+    # Not torch.compiler.is_exporting(): until PyTorch 2.12, it is True under torch.compile, too.
     return bool(getattr(torch.compiler, "_is_exporting_flag", torch.compiler.is_compiling()))
 
 
@@ -67,7 +67,7 @@ def cells(size: int, cell: int) -> int:
     count = (size + cell - 1) // cell
     if is_exporting():
         # A size derived from the input's would be frozen wherever a shape check asks whether it is 1; a
-        # symbol of its own, tied to the input by these facts alone, leaves the program open to every size.
+        # symbol of its own, tied to the input by these checks alone, leaves the program open to every size.
         count = cast(int, torch.scalar_tensor(count, dtype=torch.int64).item())
         torch._check(count >= 1)
         torch._check(size <= count * cell)

@@ -1,4 +1,4 @@
-"""What the Triton kernels have in common; import this module only where Triton is installed."""
+"""Functions that the Triton kernels share; import this module only where Triton is installed."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class WindowAttention(AttentionModule):
         return slices.flip(1, 2).reshape(self.num_heads, w * w, w * w)
 
     def flash_factors(self) -> BiasFactors:
-        """What `Flash` uses for the bias, with its rank and error; cached until the table changes."""
+        """The factored bias of `Flash`, with its rank and error; cached until the table changes."""
         table = self.relative_position_bias.detach()
         if self._factored is not None:
             seen, tolerance, factors = self._factored

@@ -61,7 +61,7 @@ class LargeKernelConv(nn.Module):
             nn.init.zeros_(parameter)
 
     def head(self) -> nn.Sequential:
-        """What predicts the dynamic kernels; see `dynamic_kernel_head`."""
+        """The layers that predict the dynamic kernels; see `dynamic_kernel_head`."""
         return self.dwc_proj
 
     def predict(self, x: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class SeparableLargeKernelConv(nn.Module):
         self.proj = dynamic_kernel_head(pdim, pdim // 4)
 
     def head(self) -> nn.Sequential:
-        """What predicts the dynamic kernels; see `dynamic_kernel_head`."""
+        """The layers that predict the dynamic kernels; see `dynamic_kernel_head`."""
         return self.proj
 
     def predict(self, x: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ def symmetrize(kernel: Tensor) -> Tensor:
 
 
 def check_large_kernel(pdim: int, dim: int, kernel_size: int, *, least: int) -> None:
-    """Refuse what no ConvAttn can do.
+    """Refuse sizes that no ConvAttn can have.
 
     Args:
         pdim: channels that pass through the large kernel.

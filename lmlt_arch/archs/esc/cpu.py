@@ -1,6 +1,6 @@
 """Inference of ESC's blocks on a CPU: what `lmlt_arch.archs.esc.blocks` defines, in less time and memory.
 
-Feed-forward layers and attention run piece by piece, what comes out of them is added in place, and the
+Feed-forward layers and attention run piece by piece, their results are added in place, and the
 dynamic 3x3 kernel of an image is part of the large kernel's center: one convolution where two were
 (arXiv 2503.06671, section 3.2; rounding apart the same function). Nothing is kept from call to call, so
 nothing can go stale.

@@ -60,7 +60,7 @@ def run_blocks(blocks: Sequence[ESCBlock], x: Tensor, shared: SharedKernels) -> 
 
 
 class _Run:
-    """The map and what the kernels of a block leave for each other.
+    """The map, and the buffers by which the kernels of a block pass on their results.
 
     Args:
         x: (B, H, W, dim), contiguous; changes in place.
@@ -92,7 +92,7 @@ class _Run:
         self.sums = torch.empty(self.batch, self.tiles, self.counted, device=x.device)
         self.span = next_power_of_2(self.side + GROUP - 1)
         self.taps: dict[ConvFFN, Tensor] = {}
-        # What is zero is so for all layers.
+        # Its zeros are the same for all layers.
         self.own = x.new_zeros(self.batch, self.side, self.span, self.counted, GROUP, self.counted)
 
     def gather_taps(self, ffns: Iterable[ConvFFN]) -> None:
@@ -138,7 +138,7 @@ class _Run:
         gelu: bool = False,
         add: bool = False,
     ) -> None:
-        """`out`, or what is added to it, becomes `conv(norm(x))`, with a GELU behind it at will."""
+        """`out = conv(norm(x))`, followed by a GELU if wanted, or `out += conv(norm(x))`."""
         layer_norm = norm if isinstance(norm, nn.LayerNorm) else None
         norm_weight, norm_bias = (layer_norm.weight, layer_norm.bias) if layer_norm else (x, x)
         total = self.batch * self.pixels
@@ -190,7 +190,7 @@ class _Run:
         )  # fmt: skip
 
     def convolve_large(self) -> None:
-        """The first channels of `y` become what `own` makes of `head`."""
+        """Write the convolution of `head` by `own` to the first channels of `y`."""
         cols = cdiv(self.width, GROUP)
         groups = self.height * cols
         divided = {**LARGE, "GROUPS": LARGE["GROUPS"] * self.head.element_size() // 2}

@@ -115,7 +115,7 @@ def predict_kernel(
     The own kernel is predicted from averages, `sums` (B, tiles, COUNTED) over `pixels`, by two layers, INNER
     numbers between them. `kernel` is (SIDE^2, in COUNT, out COUNT); SEPARABLE: (SIDE^2, COUNT), behind
     `mixing` (out COUNT, in COUNT). `out` is (B, SIDE, SPAN, in COUNTED, GROUP, out COUNTED), see
-    `large_kernel`; only what is not zero is written.
+    `large_kernel`; only parts that are not zero are written.
     """
     row, image = tl.program_id(0), tl.program_id(1).to(tl.int64)
     channel, inner = tl.arange(0, COUNTED), tl.arange(0, INNER_PADDED)

@@ -86,7 +86,7 @@ def _upscalings(scale: int, upsampler: str) -> list[int]:
 class _Recorded(nn.Sequential):
     """Layers with a small record of their configuration among their buffers.
 
-    What the shapes do not tell, the record does: loading a state whose record contradicts is an error.
+    It holds what the shapes do not show: loading a state whose record contradicts is an error.
     """
 
     _record_name: str
@@ -173,7 +173,7 @@ class NearestConvUpsample(_Recorded):
     """The head of ESC-Real: upscale by pixel replication, convolve, activate; then two convolutions.
 
     At x4 the keys are the official ones (`1`, `4`, `6`, `8`). Other scales, which the official code does not
-    have, keep a buffer `scale` beside them: x2 and x3 could not be told apart from their shapes.
+    have, keep a buffer `scale` beside them: x2 and x3 have the same shapes.
 
     Args:
         dim: input channels.

@@ -1,4 +1,4 @@
-"""ESC for ablation: what the network fixes, as arguments. With the defaults it is ESC."""
+"""ESC for ablation, with arguments for what the network fixes."""
 
 from __future__ import annotations
 

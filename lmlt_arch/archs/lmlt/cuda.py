@@ -1,7 +1,7 @@
 """LMLT's inference on a GPU: what `lmlt_arch.archs.lmlt.blocks` defines, in few kernels.
 
-Between kernels lie one normed map, the pooled levels, what attention makes of all levels, and a piece of the
-mixer's hidden channels. Windows, scores and upscaled levels never lie in memory. Import this module only
+Between kernels lie one normed map, the pooled levels, the attention's output of all levels, and a piece of
+the mixer's hidden channels. Windows, scores and upscaled levels never lie in memory. Import this module only
 where Triton is installed.
 """
 
@@ -57,7 +57,7 @@ def run_blocks(blocks: Sequence[LMLTBlock], x: Tensor) -> Tensor:
 
 
 class _Run:
-    """The map and what the kernels of a block leave for each other.
+    """The map, and the buffers by which the kernels of a block pass on their results.
 
     Args:
         x: (B, H, W, dim), contiguous; changes in place.

@@ -61,7 +61,7 @@ def norm_pool_kernel(
 
 @triton.jit
 def window_pixels(window, window_cols, SIDE: tl.constexpr):
-    """Where the 64 pixels of a window are in maps one below the other; SIDE: of a window there, 8 or 4."""
+    """Positions of the 64 pixels of a window in maps one below the other; SIDE: of a window there, 8 or 4."""
     token = tl.arange(0, 64)
     y, x = token // 8 // (8 // SIDE), token % 8 // (8 // SIDE)
     col = window % window_cols
@@ -135,7 +135,7 @@ def attend_kernel(
 
     `z` is the level's input, SHARE channels every `z_pixel` numbers; `coarser`, half as high and wide, is
     upscaled and added to it. `windows` is their number in all images. SCALE belongs to scores that become
-    powers of two. PADDED is SHARE upscaled to what `tl.dot` takes.
+    powers of two. PADDED is SHARE rounded up to what `tl.dot` takes.
     """
     channel = tl.arange(0, PADDED)
     real = (channel < SHARE)[None, :]
@@ -244,7 +244,7 @@ def level_share(
     level, y, x, image, height, width, weight, inside, NUMBER: tl.constexpr, SHARE: tl.constexpr,
     PADDED: tl.constexpr, PADDED_WIDTH: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):
-    """What a level adds to `aggr`, at the pixels of the finest one."""
+    """The share of a level in `aggr`, at the pixels of the finest one."""
     channel, target = tl.arange(0, PADDED), tl.arange(0, PADDED_WIDTH)
     rows = height >> NUMBER
     cols = width >> NUMBER

@@ -1,4 +1,4 @@
-"""LMLT for ablation: what the network fixes, as arguments. With the defaults it is LMLT."""
+"""LMLT for ablation, with arguments for what the network fixes."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ def serves(level: nn.Module, x: Tensor, *, attn_type: str, dropout: float) -> bo
 
 @constant
 def _agrees(kind: Any, dim: int, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether the kernels train a level as it is written; see `where.agree`."""
+    """Whether the kernels train a level as it is written; see `kernel_dispatch.agree`."""
     return _compared(kind, dim, dtype, device)
 
 
@@ -243,7 +243,7 @@ def _compared(kind: Any, dim: int, dtype: torch.dtype, device: torch.device) -> 
         units = [part.abs().max() for part in results(slow, x)]
 
         def in_units(run: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-            """All results, so that the largest difference tells of each."""
+            """All results, so that one largest difference covers each."""
             found = zip(results(run, z), units, strict=True)
             return torch.cat([(part / unit).flatten() for part, unit in found])
 
@@ -252,12 +252,12 @@ def _compared(kind: Any, dim: int, dtype: torch.dtype, device: torch.device) -> 
 
 
 def count_windows(z: Tensor) -> tuple[int, int]:
-    """How many there are in (B, H, W, d), and how many side by side."""
+    """Number of windows of (B, H, W, d), and of those side by side."""
     batch, height, width, _ = z.shape
     return batch * (height // 8) * (width // 8), width // 8
 
 
 def level_constants(width: int) -> dict[str, Any]:
-    """What both kernels of a level of so many channels are compiled for."""
+    """Compile-time constants of both kernels, for a level of `width` channels."""
     scale = math.log2(math.e) * width**-0.5
     return {"SCALE": scale, "SHARE": width, "PADDED": padded(width), **product_constants()}

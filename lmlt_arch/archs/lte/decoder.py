@@ -1,4 +1,4 @@
-"""LTE, a decoder that renders features at any size (arXiv 2111.08918), behind any encoder of this package."""
+"""LTE, a decoder that renders the features of any encoder at any scale (arXiv 2111.08918)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lmlt_arch.archs.common.layers import SRNetwork
 from lmlt_arch.archs.common.padding import is_exporting
 from lmlt_arch.archs.lte.grid import Axis, blending, relative_cell
 
-# Where no size is given, networks of any scale take this one.
+# The scale of any-scale networks where no output size is given.
 ANY_SCALE = 4
 
 Size = tuple[int, int]
 """Height and width."""
 
-# Bytes that decoding takes besides features and result, unless told otherwise.
+# Bytes that decoding takes besides features and result, by default.
 _MEMORY = {"cpu": 2**27, "cuda": 2**30}
 # Queries of a CPU at once: what they need stays in its caches.
 _MOST_QUERIES = {"cpu": 2048}
@@ -32,7 +32,7 @@ _PER_FEATURE = 4
 
 
 class Encoder(Protocol):
-    """What goes in front of the decoder.
+    """The network in front of the decoder.
 
     Attributes:
         pad_multiple: size in input pixels whose multiples need no internal padding.
@@ -67,14 +67,14 @@ class MLP(nn.Module):
 
 
 class LTENetwork(SRNetwork):
-    """An encoder and the LTE decoder: images of any size, also of another aspect (arXiv 2111.08918).
+    """An encoder and the LTE decoder: any scale, also one for each axis (arXiv 2111.08918).
 
     Every output pixel is a blend of what the four features around it predict, each from waves whose
     amplitudes and frequencies it holds, and the input image interpolated bilinearly is added. Input and
     output are RGB in [0, 1]; nothing is clamped.
 
     Args:
-        encoder: a module; it is given images in [-1, 1].
+        encoder: a module that takes images in [-1, 1].
         dim: channels of its features.
         hidden_dim: amplitudes of a feature; half as many frequencies.
         hidden_list: widths of the layers that see them.
@@ -84,7 +84,7 @@ class LTENetwork(SRNetwork):
         ValueError: an argument is unusable; the message names it.
     """
 
-    free_scale = True
+    any_scale = True
     encoder: Encoder
 
     def __init__(
@@ -143,7 +143,7 @@ class LTENetwork(SRNetwork):
         height: int | None = None,
         memory: float | None = None,
     ) -> Tensor:
-        """Render successive rows of an image; the same whatever parts it is rendered in.
+        """Render successive rows of an image; the result does not depend on how an image is divided.
 
         Args:
             features: of the image, or enough rows of it, see `needed_rows`.
@@ -225,7 +225,7 @@ class LTENetwork(SRNetwork):
         return total.transpose(1, 2).to(x.dtype)
 
     def _phase(self, before: Size, after: Size) -> Tensor:
-        """What the size of an output pixel adds to all waves."""
+        """The phase of all waves, from the size of an output pixel."""
         weight = self.phase.weight
         wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
         cells = [relative_cell(n, m, wide.dtype) for n, m in zip(before, after, strict=True)]
@@ -298,7 +298,7 @@ class LTENetwork(SRNetwork):
         return total.permute(0, 3, 1, 2).to(x.dtype)
 
     def _predicted(self, picked: Tensor, down: Tensor, across: Tensor, phase: Tensor) -> Tensor:
-        """What features say of pixels at some offsets from them, in [-1, 1]: (..., 3)."""
+        """The prediction of features for pixels at some offsets from them, in [-1, 1]: (..., 3)."""
         hidden = self.coef.out_channels
         amplitude, f_y, f_x = picked.split((hidden, hidden // 2, hidden // 2), -1)
         # Offsets are at least float32, and so are the angles: half precision would blur high frequencies.

@@ -1,4 +1,4 @@
-"""Where the pixels of an upscaled image lie between the features that it is made from.
+"""Positions of the pixels of an upscaled image between the features that it is made from.
 
 Everything is counted in whole numbers as far as possible: coordinates relative to a feature come out exact in
 float32, however large the image is.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Scale up to which networks are trained: the size of an output pixel that they are told never gets smaller.
+# Largest scale in training: networks never see a smaller size of an output pixel than it has at this scale.
 LARGEST_SEEN = 4
 # Decides alone where a pixel lies on the center of a feature at the border.
 _LEAST_AREA = 1e-9
@@ -62,7 +62,7 @@ class Axis(NamedTuple):
 
 
 def blending(down: Tensor, across: Tensor) -> Tensor:
-    """How much the prediction of each neighbor counts: the area between the pixel and the opposite one.
+    """Weight of each neighbor's prediction: the area between the pixel and the opposite one.
 
     Args:
         down: vertical offsets from the features above and below, (2, ...).

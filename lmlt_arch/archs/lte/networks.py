@@ -58,7 +58,7 @@ class LMLTLTEArguments(LMLTTrunkArguments):
 
 
 class ESCLTE(LTENetwork):
-    """ESC at any scale (arXiv 2503.06671, arbitrary-scale experiments). State dicts are the official ones.
+    """ESC at any scale (arXiv 2503.06671). State dicts are the official ones.
 
     Args: those of `ESCLTEArguments`.
 
