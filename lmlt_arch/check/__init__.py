@@ -1,1 +1,1 @@
-"""What `lmlt check` looks at besides the options: the data, the first batch, memory and time."""
+"""Checks of `lmlt check` besides those of the options: data, first batch, network, memory and time."""

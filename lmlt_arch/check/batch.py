@@ -17,19 +17,24 @@ from lmlt_arch.data.images import encode_png
 from lmlt_arch.files import write_atomic
 from lmlt_arch.options.looking import at, model_family, section, whole
 
-# Images of the batch on the picture, at most.
+# Most images of the batch in the picture.
 SHOWN = 8
 _GAP = 4
 
 
 def first_batch(opt: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
-    """LQ (b, 3, h, w) and ground truth (b, 3, h * scale, w * scale), as training sees them.
+    """The first batch of a training; for a test, the first pair of its first dataset.
 
-    Of a file for testing, the first pair of its first dataset, or None if one of both is not there.
+    Args:
+        opt: Options without mistakes.
+
+    Returns:
+        LQ of shape (b, 3, h, w) and ground truth of shape (b, 3, h * scale, w * scale), in [0, 1]; None for a
+        test without ground truth or LQ images.
 
     Raises:
-        Exception: whatever the dataset or the degradation raises.
-        ValueError: there is no dataset, or one for training has no ground truth.
+        ValueError: There is no dataset, or one for training has no ground truth.
+        Exception: The dataset or the degradation failed.
     """
     from basicsr.data import build_dataset
 
@@ -61,10 +66,15 @@ def first_batch(opt: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
 
 
 def draw_batch(lq: Tensor, gt: Tensor, path: Path) -> None:
-    """Write a PNG: each LQ image, its pixels upscaled, beside its ground truth.
+    """Write a PNG with each LQ image, upscaled by repeating pixels, beside its ground truth.
+
+    Args:
+        lq: Shape (b, 3, h, w), in [0, 1].
+        gt: Shape (b, 3, H, W), in [0, 1].
+        path: The file.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: The file cannot be written.
     """
     height, width = gt.shape[-2:]
     upscaled = torch.nn.functional.interpolate(lq[:SHOWN], (height, width), mode="nearest")

@@ -1,4 +1,4 @@
-"""What a training will need: memory by counting, time by measuring a little of it."""
+"""Estimates of a training's memory, counted, and of its time, measured on a part of an iteration."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from lmlt_arch.archs.common.blocks import repeated_blocks
 from lmlt_arch.models.activation_checkpointing import checkpoint_blocks
 from lmlt_arch.options.checks.parts import build, build_on_meta
 from lmlt_arch.options.looking import at, model_family, section, whole
+from realsr.models.real_model import QUEUE_SIZE
 
 # Tensors of a parameter's size that an optimizer keeps, where it is not two.
 _STATES = {"SGD": 1, "RMSprop": 1, "Adagrad": 1, "Rprop": 2, "ASGD": 1, "Adafactor": 0, "Adamax": 2}
 
 
 class Memory(NamedTuple):
-    """Bytes that a training needs, besides what the device's libraries take."""
+    """Bytes that a training needs, without those of the device's libraries."""
 
     activations: int
     parameters: int
@@ -29,23 +30,23 @@ class Memory(NamedTuple):
     optimizer: int
     average: int
     pool: int
-    """Of pairs, from which models of photographs draw their batches."""
+    """The pool of pairs from which the models for photographs take their batches."""
 
     @property
     def total(self) -> int:
-        """All together."""
+        """The sum."""
         return sum(self)
 
 
 def estimate_memory(opt: Mapping[str, Any], batch: int, side: int) -> Memory:
-    """Count what a step keeps, on tensors without memory.
+    """Count the bytes that a step keeps, on tensors without memory.
 
-    Activations are the tensors that backward needs; half of the size where mixed precision makes them so.
+    Activations are the tensors that the backward pass needs; in mixed precision they take half of the bytes.
 
     Args:
-        opt: options without mistakes.
-        batch: images per step.
-        side: of the LQ patches.
+        opt: Options without mistakes.
+        batch: Images per step.
+        side: Of the LQ patches, in pixels.
     """
     micro = batch // (whole(opt, "train", "accumulation_steps") or 1)
     scale = whole(opt, "scale") or 1
@@ -69,15 +70,24 @@ def estimate_memory(opt: Mapping[str, Any], batch: int, side: int) -> Memory:
 def _pool(opt: Mapping[str, Any], side: int, scale: int) -> int:
     if not model_family(opt).synthesizes:
         return 0
-    pairs = 180 if opt.get("queue_size") is None else whole(opt, "queue_size") or 0
+    pairs = QUEUE_SIZE if opt.get("queue_size") is None else whole(opt, "queue_size") or 0
     return pairs * 3 * side**2 * (1 + scale**2) * torch.float32.itemsize
 
 
 def measure_iteration(opt: Mapping[str, Any], batch: int, side: int) -> tuple[float, str]:
-    """Seconds for forward and backward of network_g, and what was measured for that."""
+    """Measure the forward and backward pass of `network_g`.
+
+    Args:
+        opt: Options without mistakes.
+        batch: Images per step.
+        side: Of the LQ patches, in pixels.
+
+    Returns:
+        Seconds for an iteration, and a description of the measurement.
+    """
     gpu = opt.get("num_gpu") != 0 and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
-    # A core would take long for a whole batch.
+    # On a CPU a whole batch takes long.
     measured, sample = (batch, side) if gpu else (1, min(side, 32))
     with torch.random.fork_rng(devices=[]):
         network = build(opt, "network_g").to(device)
@@ -86,9 +96,9 @@ def measure_iteration(opt: Mapping[str, Any], batch: int, side: int) -> tuple[fl
         checkpoint_blocks(network)
     queries = whole(opt, "train", "queries")
     seconds = min(_step(network, images, queries) for _ in range(2))
-    where = torch.cuda.get_device_name() if gpu else f"the CPU with {torch.get_num_threads()} threads"
+    device_name = torch.cuda.get_device_name() if gpu else f"the CPU with {torch.get_num_threads()} threads"
     share = measured * sample**2 / (batch * side**2)
-    what = f"{measured} x {sample} x {sample} pixels of LQ on {where}"
+    what = f"{measured} x {sample} x {sample} pixels of LQ on {device_name}"
     scaled = "" if share == 1 else f", times {1 / share:g}"
     return seconds / share, f"measured: {what}{scaled}; without losses, data and optimizer"
 
@@ -110,7 +120,7 @@ def _size(network: nn.Module) -> int:
 
 
 def _forward(network: nn.Module, images: Tensor, queries: int | None) -> Tensor:
-    """The output, or so many pixels of each image of it, at the option file's scale."""
+    """The network's output, or `queries` pixels of each image of it."""
     if not queries:
         return network(images)
     return network(
@@ -126,9 +136,9 @@ def _saved(
     queries: int | None = None,
     recomputed: Iterable[nn.Module] = (),
 ) -> int:
-    """Bytes that a forward pass keeps for the backward pass, besides the parameters.
+    """Bytes that a forward pass keeps for the backward pass, without the parameters.
 
-    Of the `recomputed` blocks, those are the inputs, and in the backward pass the rest of one at a time.
+    Of the `recomputed` blocks it keeps the inputs; the backward pass adds the rest of one block at a time.
     """
     own = {id(parameter) for parameter in network.parameters()}
     inputs, inner = [0], [0]
@@ -153,7 +163,7 @@ def _saved(
 @contextmanager
 def _counting(own: set[int]) -> Iterator[dict[int, int]]:
     kept: dict[int, int] = {}
-    alive = []  # an identity means something only as long as its storage lives
+    alive = []  # the identity of a storage is unique only as long as it lives
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()

@@ -1,4 +1,4 @@
-"""Whether the datasets of an option file are there, in pairs, readable and large enough."""
+"""Checks of an option file's datasets: missing, unpaired, unreadable and too small images."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from lmlt_arch.options.mistakes import NOTE, Mistake, Place
 
 SAMPLE = 20
 _BATCH = ("datasets", "train", "batch_size_per_gpu")
-# Samples of an epoch whose order can be drawn at once.
+# Most samples of an epoch whose order fits in memory.
 _LONGEST = 10**9
 _T = TypeVar("_T")
 _Sides = tuple[int, int]
 
 
 def data_findings(opt: Mapping[str, Any], launch: Launch, *, everything: bool = False) -> list[Mistake]:
-    """What is wrong with the datasets, notes included.
+    """Mistakes in the datasets, and notes on them.
 
     Args:
-        opt: the content of an option file without mistakes.
-        launch: how the training is started.
-        everything: decode all images instead of a sample of each dataset.
+        opt: The content of an option file without mistakes.
+        launch: How the training is started.
+        everything: Decode all images instead of a sample of each dataset.
     """
     return [
         mistake
@@ -44,7 +44,7 @@ def _of_set(
     opt: Mapping[str, Any], data: Mapping[str, Any], place: Place, launch: Launch, *, everything: bool
 ) -> list[Mistake]:
     if any(layout_mistakes(data, place)):
-        return []  # it is named among the files
+        return []  # reported with the files
     try:
         found = samples_of(data, known_set(data))
     except SourceError as error:
@@ -55,8 +55,8 @@ def _of_set(
     if place[-1] == "train" and not found.unmatched:
         findings += _too_few(opt, len(found.samples), launch)
     images = [image for sample in found.samples for image in sample]
-    refused, said = _kinds(images, place)
-    findings += said
+    refused, of_headers = _header_findings(images, place)
+    findings += of_headers
     good = [sample for sample in found.samples if not refused & {image.name for image in sample}]
     size = whole(data, "gt_size") if place[-1] == "train" else None
     scale = whole(opt, "scale") or 1
@@ -70,7 +70,7 @@ def _of_set(
 
 
 def _too_few(opt: Mapping[str, Any], images: int, launch: Launch) -> Iterator[Mistake]:
-    """A training dataset that does not fill one batch: the loader drops what is not whole."""
+    """A training dataset with less than one batch: the loader drops incomplete batches."""
     counted = epoch_of(opt, images, launch)
     if counted is None:
         return
@@ -91,8 +91,8 @@ def _too_few(opt: Mapping[str, Any], images: int, launch: Launch) -> Iterator[Mi
     )
 
 
-def _kinds(images: list[Image], place: Place) -> tuple[set[str], list[Mistake]]:
-    """Look at all headers: names of images that cannot be used, and what is said of them and of alpha."""
+def _header_findings(images: list[Image], place: Place) -> tuple[set[str], list[Mistake]]:
+    """Names of images that cannot be used by their headers, and findings on these and on alpha channels."""
     by_reason: dict[str, list[str]] = {}
     opaque: list[str] = []
     for image, source in encoded(_progress(images, place)):
@@ -102,11 +102,11 @@ def _kinds(images: list[Image], place: Place) -> tuple[set[str], list[Mistake]]:
             opaque += [] if reason else [image.name]
         if reason is not None:
             by_reason.setdefault(reason, []).append(image.name)
-    said = [Mistake(place, f"{_one_of(names)} {reason}") for reason, names in by_reason.items()]
+    findings = [Mistake(place, f"{_one_of(names)} {reason}") for reason, names in by_reason.items()]
     if opaque:
         text = f"{_one_of(opaque)} has an alpha channel, opaque everywhere, which is dropped"
-        said.append(Mistake(place, text, NOTE))
-    return {name for names in by_reason.values() for name in names}, said
+        findings.append(Mistake(place, text, NOTE))
+    return {name for names in by_reason.values() for name in names}, findings
 
 
 def _transparent(image: Image) -> str | None:
@@ -123,7 +123,7 @@ def _one_of(names: list[str]) -> str:
 
 
 def _sides(sample: Iterable[Image]) -> tuple[list[_Sides], list[str]]:
-    """Height and width of each image, and what is said of those that cannot be read."""
+    """Height and width of each image, and messages on those that cannot be read."""
     sides, texts = [], []
     for image in sample:
         try:
@@ -135,7 +135,7 @@ def _sides(sample: Iterable[Image]) -> tuple[list[_Sides], list[str]]:
 
 
 def _all_border(opt: Mapping[str, Any], name: str, sides: _Sides) -> Iterator[Mistake]:
-    """Metrics to which a border leaves too little of an image."""
+    """Metrics whose border leaves too little of an image."""
     for metric in section(opt, "val", "metrics"):
         least = WINDOW if "ssim" in str(at(opt, "val", "metrics", metric, "type")) else 1
         border = whole(opt, "val", "metrics", metric, "crop_border") or 0

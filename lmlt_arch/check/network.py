@@ -1,4 +1,4 @@
-"""Whether the network makes of a batch what it is compared with."""
+"""Compares the network's output size with the ground truth."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from lmlt_arch.options.looking import at, whole
 from lmlt_arch.options.mistakes import Mistake
 
 _PLACE = ("network_g",)
-# Of what is run, where there is memory to fill: images, and the side of one that is tested with.
+# A trial run takes at most this many images, and of a test images of at most this side.
 _RUN, _SIDE = 2, 64
 
 
 def network_findings(opt: Mapping[str, Any], lq: Tensor, gt: Tensor) -> list[Mistake]:
-    """What is wrong with the output of a network that is not ours, under a model that hands it the batch.
+    """Mistakes in the output of a network that is not ours, under a model that passes the batch to it.
 
-    Ours are judged by their arguments, which is cheaper and says more.
+    Our networks are checked by their arguments, which is cheaper and more precise.
 
     Args:
-        opt: options without mistakes.
-        lq: the first batch.
-        gt: its ground truth.
+        opt: Options without mistakes.
+        lq: The first batch, (B, C, h, w).
+        gt: Its ground truth, (B, C, H, W).
     """
     judged = keys_are_known(opt) and effective_model(opt) != "ArbitraryScaleModel"
     if not judged or holds_ours("ARCH_REGISTRY", at(opt, "network_g", "type")):
         return []
     training, scale = "train" in opt, whole(opt, "scale") or 1
     given, wanted = lq.shape, gt.shape
-    if not training:  # whole images, which networks of fixed sizes may not take
+    if not training:  # whole images may be too large for networks of fixed sizes
         height, width = (min(side, _SIDE) for side in lq.shape[-2:])
         given = torch.Size((*lq.shape[:2], height, width))
         wanted = torch.Size((*gt.shape[:2], height * scale, width * scale))
     try:
         output = _output(build_on_meta, opt, torch.empty(given, device="meta"))
     except Exception:
-        # Some need memory to be built or run, so that is tried too.
+        # Some networks can be built or run with memory only.
         try:
             count = min(given[0], _RUN)
             output = _output(build, opt, torch.rand(count, *given[1:]))

@@ -26,10 +26,10 @@ class Image(NamedTuple):
     """An image of a dataset.
 
     Attributes:
-        name: what errors call it.
-        read: gets its pixels (h, w, 3).
-        file: where its bytes are, or None where there are only pixels.
-        key: in the LMDB `file`, or None.
+        name: In messages.
+        read: Reads its pixels (h, w, 3).
+        file: The file with its bytes, or None where only pixels are stored.
+        key: In the LMDB `file`, or None.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Image(NamedTuple):
 
 
 class SourceError(LmltError):
-    """Something that a dataset names and cannot use; `key` says which of its keys."""
+    """A value of a dataset's options that cannot be used; `key` is the option."""
 
     def __init__(self, key: str, text: object) -> None:
         super().__init__(str(text))
@@ -47,17 +47,21 @@ class SourceError(LmltError):
 
 
 class Samples(NamedTuple):
-    """The samples of a dataset: (ground truth, low quality) or one image; what has no partner is said."""
+    """The samples of a dataset: (ground truth, low quality) or one image; a message on unmatched ones."""
 
     samples: list[tuple[Image, ...]]
     unmatched: str | None = None
 
 
 def samples_of(data: Mapping[str, Any], kind: str) -> Samples | None:
-    """The samples of a dataset of a kind that is known; None if its storage cannot be looked into.
+    """The samples of a dataset of a known kind; None if its storage cannot be inspected.
+
+    Args:
+        data: The section of the dataset.
+        kind: The registered name of its class.
 
     Raises:
-        SourceError: a folder, an LMDB or a list of images cannot be used.
+        SourceError: A folder, an LMDB or a list of images cannot be used.
     """
     if at(data, "io_backend", "type") not in (None, "disk", "lmdb"):
         return None
@@ -81,7 +85,7 @@ def samples_of(data: Mapping[str, Any], kind: str) -> Samples | None:
 
 
 def encoded(images: Iterable[Image]) -> Iterator[tuple[Image, Path | bytes]]:
-    """Each image that lies as a file somewhere, with that file or its bytes."""
+    """Each image that is stored as a file, with that file or its bytes."""
     for image in images:
         if image.file is not None:
             yield image, image.file if image.key is None else _stored(image.file, image.key)
@@ -116,7 +120,7 @@ def _listed(data: Mapping[str, Any], kind: str, key: str) -> dict[str, Image]:
 def _names(folder: Path, data: Mapping[str, Any], kind: str, index: int) -> list[str]:
     given = data.get("meta_info" if kind in ("HQImageDataset", "RealESRGANDataset") else "meta_info_file")
     info = given[index] if isinstance(given, list) and index < len(given) else given
-    images_in(folder, may_be_empty=True)  # says if it is missing, or an LMDB
+    images_in(folder, may_be_empty=True)  # raises an error if it is missing, or an LMDB
     if not isinstance(info, str):
         return [str(name) for name in list_images(folder)] if kind in _RECURSIVE else images_in(folder)
     end = " (" if kind in _RECURSIVE else " "

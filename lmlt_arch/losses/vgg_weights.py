@@ -1,4 +1,4 @@
-"""Weights of the VGG networks that the perceptual loss compares features of: only ever from a file."""
+"""Weights of the perceptual loss's VGG networks from a file, without a download."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from torch import nn
 
 from lmlt_arch.checkpoints.load import CheckpointError, load_state
 
-# What is being built now gets its weights from here; unset: BasicSR's own way, which may download them.
+# The file given to `vgg_weights`, within it; unset outside, where BasicSR may download weights.
 _chosen: ContextVar[str | None] = ContextVar("vgg_weights")
 
 
 @contextmanager
 def vgg_weights(path: str | None) -> Iterator[None]:
-    """While this lasts, BasicSR's perceptual loss takes its weights from a file and never downloads any.
+    """In this context, BasicSR's perceptual loss takes its weights from a file and never downloads any.
 
     Args:
-        path: the file; default: where BasicSR looks below the working directory, then torchvision's cache.
+        path: The file; None for the place where BasicSR looks below the working directory, then torchvision's
+            cache.
     """
     token = _chosen.set(path)
     try:
@@ -33,15 +34,15 @@ def vgg_weights(path: str | None) -> Iterator[None]:
 
 
 def are_chosen() -> bool:
-    """Whether the surrounding code is within `vgg_weights`."""
+    """Whether the calling code runs within `vgg_weights`."""
     return _chosen.get(...) is not ...
 
 
 class VGGFromFile:
-    """Stands for `torchvision.models.vgg` where a feature extractor wants a pretrained network.
+    """Replacement of `torchvision.models.vgg` where a feature extractor needs a pretrained network.
 
     Args:
-        usual_place: where BasicSR looks for the weights of VGG19.
+        usual_place: The file in which BasicSR looks for the weights of VGG19.
     """
 
     def __init__(self, usual_place: str) -> None:
@@ -58,8 +59,8 @@ def _features(vgg_type: str, usual_place: Path) -> nn.Sequential:
     """The pretrained convolutions of a VGG network.
 
     Raises:
-        FileNotFoundError: there is no file of its weights; the message says where it is to be put.
-        CheckpointError: the file holds something else.
+        FileNotFoundError: There is no file of its weights; the message names the places for it.
+        CheckpointError: The file holds something else.
     """
     import torchvision
 

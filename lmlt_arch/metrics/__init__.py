@@ -1,4 +1,4 @@
-"""Measures of image quality: on the device, and from pyiqa."""
+"""Metrics of image quality: PSNR and SSIM on the device, and those of pyiqa."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures of pyiqa (the extra `[metrics]`) for `val: metrics`, in the form of BasicSR's own.
+"""Metrics of pyiqa (the extra `[metrics]`) for `val: metrics`, with the arguments of BasicSR's own.
 
 Each takes `img` and, with ground truth, `img2`: BGR of shape (H, W, 3), uint8; and returns a number.
 """
@@ -19,11 +19,11 @@ from lmlt_arch.errors import LmltError, MissingPackageError
 Pixels = NDArray[np.uint8]
 
 NAMES = {"calculate_lpips": "lpips", "calculate_dists": "dists"}
-"""Names in `val: metrics` that stand for one measure of pyiqa."""
+"""Names in `val: metrics` that stand for one metric of pyiqa."""
 
 
 class MetricError(LmltError, RuntimeError):
-    """A measure that cannot be had on this machine; the message says what is missing."""
+    """A metric that is not available on this machine; the message names the cause."""
 
 
 class MissingMetricError(MetricError, MissingPackageError):
@@ -33,17 +33,17 @@ class MissingMetricError(MetricError, MissingPackageError):
 def calculate_pyiqa(
     img: Pixels, img2: Pixels | None = None, *, metric: str, crop_border: int = 0, better: str = "higher"
 ) -> float:
-    """Any measure of pyiqa.
+    """Any metric of pyiqa.
 
     Args:
-        img: the image.
-        img2: ground truth, for measures that need it.
+        img: The image.
+        img2: Ground truth, for metrics that need it.
         metric: pyiqa's name, such as `musiq`, `maniqa`, `clipiqa`.
-        crop_border: pixels left out at each edge.
-        better: for the record of the best result.
+        crop_border: Pixels left out at each edge.
+        better: `higher` or `lower`, for the record of the best result.
 
     Raises:
-        MetricError: pyiqa is not installed, or has no such measure, or cannot get its weights.
+        MetricError: pyiqa is not installed, or has no such metric, or cannot get its weights.
     """
     measure = _measure(metric, _device())
     images = [img] if measure.metric_mode == "NR" else [img, img2]
@@ -65,10 +65,13 @@ def calculate_dists(img: Pixels, img2: Pixels, *, crop_border: int = 0, better: 
 
 
 def prepare_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> None:
-    """Load what the measures in `val: metrics` need, so that a run does not end at its first validation.
+    """Load the metrics in `val: metrics`, so that one that is not available ends a run at its start.
+
+    Args:
+        metrics: Their options by name, as in `val: metrics`.
 
     Raises:
-        MetricError: one of them cannot be had.
+        MetricError: One of them is not available.
     """
     for options in metrics.values():
         name = NAMES.get(options["type"]) or options.get("metric")
@@ -89,7 +92,7 @@ def _measure(name: str, device: str) -> Any:
     try:
         return pyiqa.create_metric(name, device=torch.device(device))
     except Exception as error:
-        # Whatever a download meets; pyiqa has many ways to fetch weights.
+        # pyiqa has many ways to download weights, which fail with any error.
         raise MetricError(
             f"pyiqa cannot make {name!r}, whose weights it fetches from the Internet at first use: {error}. "
             "Let it do that once where there is a network, and take its cache along"

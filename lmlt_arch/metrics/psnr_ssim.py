@@ -19,15 +19,15 @@ def psnr(images: Tensor, gt: Tensor, *, crop_border: int = 0, test_y_channel: bo
 
     Args:
         images: RGB or gray, (B, C, H, W), uint8.
-        gt: the same shape.
-        crop_border: pixels left out at each edge.
-        test_y_channel: compare luma instead of RGB.
+        gt: The same shape.
+        crop_border: Pixels left out at each edge.
+        test_y_channel: Compare luma instead of RGB.
 
     Returns:
         (B,) in dB, float64; infinite for equal images.
 
     Raises:
-        ValueError: the shapes differ, or nothing is left inside the border.
+        ValueError: The shapes differ, or nothing is left inside the border.
     """
     images, gt = _prepare(images, gt, crop_border, test_y_channel)
     mse = (images - gt).square().mean((1, 2, 3))
@@ -35,13 +35,13 @@ def psnr(images: Tensor, gt: Tensor, *, crop_border: int = 0, test_y_channel: bo
 
 
 def ssim(images: Tensor, gt: Tensor, *, crop_border: int = 0, test_y_channel: bool = False) -> Tensor:
-    """Structural similarity (Wang et al. 2004) of 8-bit images; arguments and errors as of `psnr`.
+    """Structural similarity (Wang et al. 2004) of 8-bit images; for arguments and errors see `psnr`.
 
     Returns:
         (B,), float64, averaged over channels.
 
     Raises:
-        ValueError: also if less than 11 x 11 pixels are left.
+        ValueError: Also if less than 11 x 11 pixels are left.
     """
     images, gt = _prepare(images, gt, crop_border, test_y_channel)
     if min(images.shape[-2:]) < WINDOW:
@@ -69,7 +69,7 @@ def _prepare(images: Tensor, gt: Tensor, border: int, luma: bool) -> tuple[Tenso
 
 
 def _blur(images: Tensor) -> Tensor:
-    """Gaussian window, only where all of it fits; one direction after the other."""
+    """Gaussian filter without padding, one direction after the other."""
     places = torch.arange(WINDOW, dtype=images.dtype, device=images.device) - WINDOW // 2
     weights = torch.exp(-(places**2) / (2 * _SIGMA**2))
     weights = (weights / weights.sum()).expand(images.shape[1], 1, 1, WINDOW)

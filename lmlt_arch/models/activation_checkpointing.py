@@ -1,4 +1,4 @@
-"""Activation checkpointing: a block keeps its input, and computes the rest anew in the backward pass."""
+"""Activation checkpointing: a block keeps its input and recomputes the rest in the backward pass."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lmlt_arch.archs.common.blocks import repeated_blocks
 
 
 def checkpoint_blocks(network: nn.Module) -> None:
-    """Checkpoint each block of a network, in place; names of parameters stay as they are.
+    """Checkpoint each block of a network, in place, without changing the names of parameters.
 
     Raises:
-        ValueError: it has no blocks; see `repeated_blocks`.
+        ValueError: The network has no blocks; see `repeated_blocks`.
     """
     for block in repeated_blocks(network):
         block.forward = partial(_checkpointed, block.forward)

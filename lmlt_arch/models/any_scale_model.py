@@ -1,4 +1,4 @@
-"""The model type for networks of any scale."""
+"""The model type of any-scale networks."""
 
 # mypy: allow-subclassing-any
 from __future__ import annotations
@@ -18,11 +18,11 @@ from lmlt_arch.models.plugin_model import PluginModel
 
 
 class ArbitraryScaleModel(PluginModel):
-    """Trains and validates networks of any scale (`ESCLTE` and the like).
+    """Trains and validates any-scale networks such as `ESCLTE`.
 
-    The size of the ground truth says to what size an image is upscaled: a batch may have any scale, a
-    validation image any scale and aspect. `train: queries` compares so many random pixels of each crop, as
-    published, in place of all: equal in expectation, and several times cheaper.
+    An image is upscaled to the size of its ground truth: a batch may have any scale, a validation image any
+    scale and aspect. `train: queries` is the number of random pixels of each crop that are compared, as
+    published, instead of all: equal in expectation, and several times cheaper.
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
@@ -34,7 +34,7 @@ class ArbitraryScaleModel(PluginModel):
             )
 
     def predicted(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
-        """Upscale a batch to the size of its ground truth, or some pixels of it, with what they should be."""
+        """A batch upscaled to the size of its ground truth, or some pixels of it, and the target of these."""
         size = (gt.shape[-2], gt.shape[-1])
         queries = self.train_options.queries
         if queries is None:
@@ -44,7 +44,7 @@ class ArbitraryScaleModel(PluginModel):
         return output, gt.flatten(2).gather(2, positions[:, None].expand(-1, gt.shape[1], -1))
 
     def upscale(self, net: nn.Module, lq: Tensor) -> Tensor:
-        """Upscale whole images to the size of their ground truth; without that, by the option `scale`."""
+        """Upscale whole images to the size of their ground truth, or without that by the option `scale`."""
         height, width = lq.shape[-2:]
         scale = self.opt["scale"]
         like = self.gt.shape if hasattr(self, "gt") else (height * scale, width * scale)
@@ -57,7 +57,7 @@ class ArbitraryScaleModel(PluginModel):
         return AnyScaleNetwork(features, net).upscale(lq, size)
 
     def metrics_of(self, dataset: Any) -> Mapping[str, Mapping[str, Any]]:
-        """The metrics, with a border as wide as the scale at which a dataset is."""
+        """The metrics, with a border as wide as the scale of the dataset."""
         found: Mapping[str, Mapping[str, Any]] = super().metrics_of(dataset)
         scale = getattr(dataset, "at_scale", None)
         if scale is None:

@@ -1,4 +1,4 @@
-"""Model types of ESC's option files."""
+"""The model types of ESC's option files."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from lmlt_arch.models.plugin_model import PluginModel
 
 
 class ESCModel(PluginModel):
-    """Validates on images padded to whole windows, the way the published figures of ESC were made.
+    """Validates on images padded to whole windows, as in the published figures of ESC.
 
-    The mirrored border belongs to the image, at the bottom and right, and is cut off the output. Calling the
-    network directly pads inside its attention instead and gives slightly different pixels near that border.
+    The image is mirrored at the bottom and right, and the output is cropped. Called directly, the network
+    pads inside its attention instead and gives slightly different pixels near that border.
     """
 
     def upscale(self, net: nn.Module, lq: Tensor) -> Tensor:
@@ -24,4 +24,4 @@ class ESCModel(PluginModel):
 
 
 class ESRModel(ESCModel):
-    """ESCModel under the name that the official option files of ESC use."""
+    """ESCModel under its name in the official option files of ESC."""

@@ -1,4 +1,4 @@
-"""Model type of LMLT's option files."""
+"""The model type of LMLT's option files."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from lmlt_arch.models.plugin_model import PluginModel
 
 
 class LMLTModel(PluginModel):
-    """Trains with L1 plus FFT loss; validates plainly, since LMLT pads by itself."""
+    """Trains with L1 plus FFT loss; validates without padding, since LMLT pads by itself."""

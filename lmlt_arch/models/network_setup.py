@@ -31,10 +31,10 @@ def prepare_network(network: nn.Module, options: Train, *, main: bool, graphs: b
     """Freeze, checkpoint, lay out and compile a network as the options of a training say, in place.
 
     Args:
-        network: on any device.
-        options: the section `train`.
-        main: whether it is the network that is trained for, the one that `freeze` and `checkpointing` mean.
-        graphs: whether the compiled network may run as CUDA graphs.
+        network: On any device.
+        options: The section `train`.
+        main: Whether it is the network that is trained for, the one that `freeze` and `checkpointing` mean.
+        graphs: Whether the compiled network may run as CUDA graphs.
     """
     if main:
         _freeze(network, options.freeze)
@@ -53,11 +53,11 @@ def make_optimizer(
     """Make an optimizer of the parameters that are trained.
 
     Args:
-        name: of a class of `torch.optim`.
-        parameters: those that are frozen are left out.
-        lr: the learning rate.
-        device: of the parameters. On CUDA the optimizer is fused unless `arguments` choose otherwise.
-        arguments: of the class.
+        name: Of a class of `torch.optim`.
+        parameters: Those that are frozen are left out.
+        lr: The learning rate.
+        device: Of the parameters. On CUDA the optimizer is fused unless `arguments` choose otherwise.
+        arguments: Of the class.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     kind = OPTIMIZERS[name]

@@ -1,4 +1,4 @@
-"""The options that a model is built from, checked before anything is built."""
+"""Check of the options from which a model is built."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def checked_options(opt: Mapping[str, Any]) -> dict[str, Any]:
     """Check the sections from which networks, losses and optimizers are built.
 
     Args:
-        opt: BasicSR's options, as `parse_options` returns them.
+        opt: BasicSR's options, as returned by `parse_options`.
 
     Returns:
         A copy in which numbers that YAML left as text, such as `5e-4`, are numbers.
 
     Raises:
-        OptionError: a ValueError naming every mistake with its section and the nearest valid name.
+        OptionError: A ValueError that names every mistake with its section and the nearest valid name.
     """
     check_model_options(opt)
     sections = ("network_g", "network_d", *(("train",) if opt["is_train"] else ()))

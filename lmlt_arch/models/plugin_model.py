@@ -92,7 +92,7 @@ class PluginModel(SRModel):
         """Load a checkpoint, also one of another scale; the log names the tensors that start fresh.
 
         Raises:
-            FileNotFoundError: no such file.
+            FileNotFoundError: No such file.
             CheckpointError: damaged, or of another network.
         """
         bare = self.get_bare_model(net)
@@ -151,7 +151,7 @@ class PluginModel(SRModel):
         that the device always has work.
 
         Raises:
-            FloatingPointError: a loss term is infinite or not a number, on this process or another.
+            FloatingPointError: A loss term is infinite or not a number, on this process or another.
             SystemExit: SIGTERM had come; everything was saved.
         """
         losses = self.train_step(current_iter)
@@ -170,7 +170,7 @@ class PluginModel(SRModel):
         """The losses of the last iteration, averaged over all processes, once it is finished.
 
         Raises:
-            FloatingPointError: a loss term is infinite or not a number, on this process or another.
+            FloatingPointError: A loss term is infinite or not a number, on this process or another.
         """
         self._settle()
         return self.log_dict
@@ -223,8 +223,8 @@ class PluginModel(SRModel):
 
         Args:
             output: (B, 3, H, W), at least float32.
-            gt: the same shape.
-            perceptual_gt: for the perceptual loss, if that has another target.
+            gt: The same shape.
+            perceptual_gt: For the perceptual loss, if that has another target.
         """
         terms: Losses = OrderedDict()
         if self.cri_pix:
@@ -320,8 +320,8 @@ class PluginModel(SRModel):
         may have room again at the next one.
 
         Raises:
-            OutputError: the final network could not be written.
-            FloatingPointError: the last iteration had a loss that is not finite; nothing was written.
+            OutputError: The final network could not be written.
+            FloatingPointError: The last iteration had a loss that is not finite; nothing was written.
         """
         if self.is_train:
             self._settle()
@@ -335,7 +335,7 @@ class PluginModel(SRModel):
         """Write every network of the model.
 
         Raises:
-            OutputError: a file could not be written.
+            OutputError: A file could not be written.
         """
         if hasattr(self, "net_g_ema"):
             self.save_network(
@@ -354,7 +354,7 @@ class PluginModel(SRModel):
         """Write `{net_label}_{current_iter}.pth` in BasicSR's format, all of it or nothing.
 
         Raises:
-            OutputError: the file could not be written.
+            OutputError: The file could not be written.
         """
         if self.opt["rank"] != 0:
             return
@@ -367,7 +367,7 @@ class PluginModel(SRModel):
         """Write `{current_iter}.state` in BasicSR's format, with an entry of ours, all of it or nothing.
 
         Raises:
-            OutputError: the file could not be written.
+            OutputError: The file could not be written.
         """
         if self.opt["rank"] != 0 or current_iter == -1:
             return
@@ -385,7 +385,7 @@ class PluginModel(SRModel):
         resumed with more iterations.
 
         Raises:
-            CheckpointError: the file of this rank is damaged.
+            CheckpointError: The file of this rank is damaged.
         """
         schedulers = [progress_of(state) for state in resume_state["schedulers"]]
         super().resume_training({**resume_state, "schedulers": schedulers})

@@ -1,4 +1,4 @@
-"""Mixed precision: which dtype a forward pass runs in, and the scaling of losses that float16 needs."""
+"""Mixed precision: the dtype of a forward pass, and the scaling of losses that float16 needs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Precision:
-    """Autocast, loss scaling and clipping, in the one order in which they are right.
+    """Autocast, loss scaling and clipping, in the order that they need.
 
     Args:
-        amp: a key of `DTYPES`, or None for the dtype of the parameters.
-        device: where the networks are.
+        amp: A key of `DTYPES`, or None for the dtype of the parameters.
+        device: Of the networks.
 
     Raises:
         ValueError: `amp` is unknown, or the GPU has no bfloat16.
@@ -30,11 +30,11 @@ class Precision:
             raise ValueError("train: amp: bf16 is not supported by this GPU; use fp16")
         self._device = device.type
         self._dtype = DTYPES[amp] if amp else None
-        # bfloat16 has the range of float32: nothing underflows, nothing to scale.
+        # bfloat16 has the range of float32: nothing underflows, so losses are not scaled.
         self._scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Around a forward pass; losses belong outside, on `full(output)`."""
+        """The context of a forward pass; compute losses outside of it, on `full(output)`."""
         if self._dtype is None:
             return nullcontext()
         return torch.autocast(self._device, self._dtype)
@@ -69,6 +69,6 @@ class Precision:
         return self._scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a scale; an empty state (of a run without fp16) leaves the initial one."""
+        """Restore a scale; an empty state (of a run without fp16) keeps the initial one."""
         if state and self._scaler.is_enabled():
             self._scaler.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""What a process of a training holds for itself, kept so that a resumed run goes on bit for bit."""
+"""The state of one process of a training, for resuming bit for bit, and SIGTERM."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lmlt_arch.checkpoints.sets import manifest_file
 from lmlt_arch.files import write_atomic
 
 RankState = dict[str, Any]
-"""Tensors, numbers, text, lists and dicts only: files of it are read without executing code."""
+"""Tensors, numbers, text, lists and dicts only, so that its files are read without executing code."""
 
 KEPT = 2
-"""Checkpoints whose states of ranks stay on the disk: they can be large, and only a resume reads them."""
+"""How many checkpoints keep their states of ranks on the disk: these can be large."""
 
 
 def capture_rng() -> RankState:
@@ -44,7 +44,7 @@ def capture_rng() -> RankState:
 
 
 def restore_rng(state: RankState) -> None:
-    """Put the global generators back to a state of `capture_rng`."""
+    """Restore the global generators from a state of `capture_rng`."""
     python, numpy = state["python"], state["numpy"]
     random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
     key = numpy["key"].numpy().astype(np.uint32)
@@ -57,19 +57,27 @@ def restore_rng(state: RankState) -> None:
 def save_whole(content: object, path: Path) -> None:
     """`torch.save`, but all of the file or nothing.
 
+    Args:
+        content: What PyTorch can serialize.
+        path: The file.
+
     Raises:
-        OutputError: the file could not be written.
+        OutputError: The file could not be written.
     """
-    # Serialised in memory first: PyTorch's own writer reports a full disk as an obscure RuntimeError.
+    # Serialized in memory first: PyTorch's own writer reports a full disk as an obscure RuntimeError.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_atomic(path, buffer.getvalue(), durable=True)
 
 
 def drop_old_rank_files(folder: Path, rank: int) -> None:
-    """Delete a rank's files but for those of the newest checkpoints.
+    """Delete a rank's files except those of the newest checkpoints.
 
-    Manifests that list them go first: a set that was made smaller on purpose must not look damaged.
+    Manifests that list them are deleted first: a set that was made smaller on purpose must not look damaged.
+
+    Args:
+        folder: Of the training states.
+        rank: Of this process.
     """
     found = {int(path.name.split(".")[0]): path for path in folder.glob(f"*.rank{rank}.pth")}
     for iteration in sorted(found)[:-KEPT]:
@@ -78,10 +86,10 @@ def drop_old_rank_files(folder: Path, rank: int) -> None:
 
 
 class Termination:
-    """Notes SIGTERM instead of dying from it, so that a run can save before it leaves.
+    """Records SIGTERM instead of ending the process, so that a run can save before it ends.
 
-    A second SIGTERM ends the process at once, as if this did not exist. Signals belong to the main thread: in
-    any other, nothing is noted.
+    A second SIGTERM ends the process at once. Only the main thread receives signals: in other threads, this
+    records nothing.
     """
 
     def __init__(self) -> None:
@@ -96,7 +104,7 @@ class Termination:
         self.release()
 
     def release(self) -> None:
-        """Give the signal back to whoever had it."""
+        """Restore the former handler of the signal."""
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
             self._before = None

@@ -33,14 +33,14 @@ Metrics = Mapping[str, Mapping[str, Any]]
 
 
 class SeveralSets(logging.Filter):
-    """Drops what BasicSR's loop says at every validation on several sets: that this model cannot do it."""
+    """Drops the warning of BasicSR's loop that this model cannot validate on several datasets."""
 
     def __init__(self, model: object) -> None:
         super().__init__()
         self._model = weakref.ref(model)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to log it; of models that come after this one, everything."""
+        """Whether to log a record; once this model is gone, all are logged."""
         return self._model() is None or "Multiple validation datasets" not in str(record.msg)
 
 
@@ -51,15 +51,15 @@ def validate(model: Any, dataloader: Any, current_iter: int | str, tb_logger: An
     that the figures do not depend on the number of processes. Random generators are left as they were.
 
     Args:
-        model: a `PluginModel`; its `metric_results` and `best_metric_results` are those of BasicSR.
-        dataloader: of a validation or test set.
-        current_iter: iteration, or in testing the name of the run.
-        tb_logger: tensorboard's writer, or None.
-        save_img: whether to save the results, where BasicSR does.
+        model: A `PluginModel`; its `metric_results` and `best_metric_results` are those of BasicSR.
+        dataloader: Of a validation or test dataset.
+        current_iter: Iteration, or in testing the name of the run.
+        tb_logger: Tensorboard's writer, or None.
+        save_img: Whether to save the results, where BasicSR does.
 
     Raises:
-        ValueError: an output and its ground truth differ in size; it names the image.
-        OutputError: an image could not be saved.
+        ValueError: An output and its ground truth differ in size; it names the image.
+        OutputError: An image could not be saved.
     """
     rng = capture_rng()
     try:
@@ -96,7 +96,7 @@ def _measure_share(model: Any, dataloader: Any, current_iter: int | str, save_im
     share = range(rank, len(dataset), world)
     loader = DataLoader(dataset, batch_size=1, sampler=share, num_workers=dataloader.num_workers)
     figures = torch.zeros(len(dataset), len(metrics), dtype=torch.float64, device=model.device)
-    _forget_batch(model)  # that of training, whose ground truth these images may not replace
+    _forget_batch(model)  # of training: these images need not have a ground truth that replaces its own
     hidden = rank != 0 or not options.get("pbar", False)
     bar = tqdm(loader, desc=dataset.opt["name"], unit="image", disable=hidden, file=sys.stderr)
     for index, data in zip(share, bar, strict=True):
@@ -129,7 +129,7 @@ def _forget_batch(model: Any) -> None:
 
 
 def _figure(options: Mapping[str, Any], result: Tensor, gt: Tensor | None) -> float:
-    """One metric of one image; NaN if ground truth is not there, or the image is too small for NIQE."""
+    """One metric of one image; NaN without ground truth, or if the image is too small for NIQE."""
     kind = options["type"]
     # Under the same name, a fork or a user may measure something else.
     is_stock = METRIC_REGISTRY.get(kind).__module__ == "basicsr.metrics.psnr_ssim"
@@ -148,7 +148,7 @@ def _figure(options: Mapping[str, Any], result: Tensor, gt: Tensor | None) -> fl
 
 
 def _niqe_blocks(images: Tensor, border: int) -> int:
-    """How many blocks NIQE compares with its model: of fewer than two there is no covariance."""
+    """How many blocks NIQE compares with its model: fewer than two have no covariance."""
     height, width = ((side - 2 * border) // 96 for side in images.shape[-2:])
     return max(height, 0) * max(width, 0)
 
@@ -162,7 +162,7 @@ def _pixels(images: Tensor) -> NDArray[np.uint8]:
 
 
 def _place(opt: Mapping[str, Any], dataset: str, image: str, current_iter: int | str) -> Path:
-    """Where BasicSR saves a result."""
+    """The file in which BasicSR saves a result."""
     folder = Path(opt["path"]["visualization"])
     if opt["is_train"]:
         return folder / image / f"{image}_{current_iter}.png"
