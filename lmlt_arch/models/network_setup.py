@@ -1,4 +1,4 @@
-"""What a training sets up besides the losses: the network's layout and parameters, and the optimizers."""
+"""Setting up a network: weights, memory layout, trained parameters and optimizer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from basicsr.utils import get_root_logger
 from torch import nn
 
+from lmlt_arch.checkpoints.load import load_for_training
 from lmlt_arch.models.activation_checkpointing import checkpoint_blocks
 from lmlt_arch.models.options import OPTIMIZERS
 from lmlt_arch.options import Train
@@ -45,6 +47,33 @@ def prepare_network(network: nn.Module, options: Train, *, main: bool, graphs: b
     if options.compile:
         # In place, so that parameters keep their names in checkpoints. All batches have one size.
         network.compile(dynamic=False, mode="reduce-overhead" if graphs else None)
+
+
+def load_weights(
+    network: nn.Module, path: str, *, key: str | None, strict: bool, average_of: nn.Module | None
+) -> None:
+    """Load a checkpoint, also one of another scale, and log what was loaded.
+
+    Args:
+        network: A bare network.
+        path: Of the checkpoint.
+        key: Of the state dict in the file; None for a file that is a state dict.
+        strict: Whether all names must agree.
+        average_of: The network of which `network` is the average. Tensors that the file lacks are taken
+            from there.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: The file is damaged, or of another network.
+    """
+    fresh = load_for_training(network, path, key=key, strict=strict)
+    logger = get_root_logger()
+    logger.info(f"Loaded {type(network).__name__} from {path}.")
+    if fresh and average_of is not None:
+        trained = average_of.state_dict()
+        network.load_state_dict({name: trained[name] for name in fresh}, strict=False)
+    elif fresh:
+        logger.warning(f"Not in that checkpoint, starting fresh: {', '.join(fresh)}.")
 
 
 def make_optimizer(

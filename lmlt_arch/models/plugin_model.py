@@ -15,14 +15,18 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lmlt_arch.checkpoints.load import load_for_training
 from lmlt_arch.data.datasets.common import unit_range
 from lmlt_arch.inference.engine.shared_averages import SharedAverages
 from lmlt_arch.inference.engine.tiles import TiledNetwork, Tiling
 from lmlt_arch.losses.vgg_weights import vgg_weights
 from lmlt_arch.metrics import prepare_metrics
 from lmlt_arch.models.loss_watch import Losses, LossWatch
-from lmlt_arch.models.network_setup import make_optimizer, prepare_network, use_deterministic_algorithms
+from lmlt_arch.models.network_setup import (
+    load_weights,
+    make_optimizer,
+    prepare_network,
+    use_deterministic_algorithms,
+)
 from lmlt_arch.models.options import checked_options
 from lmlt_arch.models.precision import Precision
 from lmlt_arch.models.saving import CheckpointFiles, progress_of
@@ -93,18 +97,10 @@ class PluginModel(SRModel):
 
         Raises:
             FileNotFoundError: No such file.
-            CheckpointError: damaged, or of another network.
+            CheckpointError: The file is damaged, or of another network.
         """
-        bare = self.get_bare_model(net)
-        fresh = load_for_training(bare, load_path, key=param_key, strict=strict)
-        logger = get_root_logger()
-        logger.info(f"Loaded {type(bare).__name__} from {load_path}.")
-        if fresh and net is getattr(self, "net_g_ema", None):
-            # The average starts where the network does.
-            trained = self.get_bare_model(self.net_g).state_dict()
-            bare.load_state_dict({name: trained[name] for name in fresh}, strict=False)
-        elif fresh:
-            logger.warning(f"Not in that checkpoint, starting fresh: {', '.join(fresh)}.")
+        average_of = self.get_bare_model(self.net_g) if net is getattr(self, "net_g_ema", None) else None
+        load_weights(self.get_bare_model(net), load_path, key=param_key, strict=strict, average_of=average_of)
 
     def init_training_settings(self) -> None:
         """Build the losses, the averaged network, the optimizers and the schedules."""
