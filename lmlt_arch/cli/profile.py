@@ -109,7 +109,7 @@ def _profile(args: argparse.Namespace) -> tuple[list[Row], Setting]:
     from lmlt_arch.errors import UsageError
     from lmlt_arch.evaluation.models import choose_device
     from lmlt_arch.evaluation.profile.run import Setting, make_rows, profile, steps
-    from lmlt_arch.evaluation.profile.subjects import find_subjects
+    from lmlt_arch.evaluation.profile.sources import find_sources
     from lmlt_arch.evaluation.profile.tables import check_baseline
     from lmlt_arch.hook import finder
 
@@ -133,7 +133,7 @@ def _profile(args: argparse.Namespace) -> tuple[list[Row], Setting]:
     )
     finder.install()  # networks of BasicSR need its patches
     rows = make_rows(
-        find_subjects(args.model), scales=args.scale, dtypes=args.dtype, attns=attns, batches=args.batch
+        find_sources(args.model), scales=args.scale, dtypes=args.dtype, attns=attns, batches=args.batch
     )
     check_baseline(rows, args.baseline)
     with progress_bar("profile", "run", steps(rows, setting)) as bar:

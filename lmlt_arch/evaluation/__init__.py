@@ -1,1 +1,1 @@
-"""Measuring trained networks: tables, timings, pictures side by side. Nothing here knows of training."""
+"""Evaluation of networks: quality on datasets, cost, images side by side."""

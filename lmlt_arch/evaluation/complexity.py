@@ -1,4 +1,4 @@
-"""What a network computes."""
+"""Multiply-adds and activations of a network."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def complexity(network: nn.Module, scale: int, *, width: int = 1280, height: int
 
     Counted on shapes alone, padding to windows included. Multiply-adds are those of convolutions, linear
     layers and attention, not of element-wise work; activations are the numbers that convolutions and linear
-    layers put out. Both as usual in the field.
+    layers output. Both as usual in the field.
 
     Args:
         network: maps (B, 3, h, w) to (B, 3, h * scale, w * scale).
@@ -61,7 +61,7 @@ def multiply_adds(network: SRNetwork, *, width: int = 1280, height: int = 720) -
 
 
 class _OutputCounter(TorchFunctionMode):
-    """Sums what convolutions and linear layers put out, whether modules or functions."""
+    """Counts the outputs of convolutions and linear layers, whether modules or functions."""
 
     def __init__(self) -> None:
         super().__init__()

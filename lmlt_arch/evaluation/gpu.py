@@ -1,4 +1,4 @@
-"""What a GPU is, in words: figures depend on it."""
+"""Description of a GPU, for reports."""
 
 from __future__ import annotations
 

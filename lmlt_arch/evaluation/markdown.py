@@ -1,16 +1,16 @@
-"""Tables in Markdown that can be read as they are, too, and names in them that stay names."""
+"""Markdown tables that are aligned in plain text, too; names in them are escaped."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-# What makes something else of a text, wherever it stands: code, emphasis, HTML, entities, links, cells.
+# Signs with a meaning anywhere in a line: code, emphasis, HTML, entities, links, cells.
 _MARKS = re.compile(r"[\\|`*]|\](?=[(\[:])|~(?=~)|(?<![^\W_])_|_(?![^\W_])")
 
 
 def cell(text: str) -> str:
-    """Text that ends no cell and is no markup; signs that nobody sees are shown as escapes."""
+    """Text escaped for a cell of a table; invisible characters are shown as escapes."""
     seen = "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
     )

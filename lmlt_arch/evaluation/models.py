@@ -1,4 +1,4 @@
-"""Checkpoints as they are named on a command line, and running them on 8-bit images."""
+"""Checkpoints named on a command line, and upscaling of 8-bit images by them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OVERLAP = 32
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A trained network under the name it bears in tables and pictures.
+    """A trained network with its name in tables and pictures.
 
     Attributes:
         name: given as NAME=FILE, or the file's.
@@ -53,7 +53,7 @@ class LoadedModel:
 
     @property
     def parameters(self) -> int:
-        """How many numbers were learned."""
+        """Number of learned parameters."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
     def upscale(self, lq: Pixels, *, tile: int | None = None) -> Pixels:
@@ -119,7 +119,7 @@ def load_models(
 
 
 class Scaled(Protocol):
-    """What has a name in tables, and a scale."""
+    """Something with a name in tables and a scale."""
 
     @property
     def name(self) -> str:
@@ -158,7 +158,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def describe_environment(device: torch.device) -> dict[str, str]:
-    """What figures may depend on."""
+    """Versions and device, which measured figures may depend on."""
     where = (
         describe_gpu(device) if device.type == "cuda" else f"{device.type}, {torch.get_num_threads()} threads"
     )

@@ -1,4 +1,4 @@
-"""Files that an evaluation writes."""
+"""Checks of the files that an evaluation writes, before it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An image and its ground truth: given, or made from it, and how near they are."""
+"""An image and its ground truth, PSNR and SSIM; the image can be made from ground truth."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from lmlt_arch.errors import DataError
 from lmlt_arch.metrics import psnr, ssim
 
 Pixels = NDArray[np.uint8]
+
+BICUBIC = "bicubic"
+"""Name of bicubic upscaling in tables and pictures."""
 
 
 class Pair(NamedTuple):
@@ -73,7 +76,7 @@ def score(image: Pixels, gt: Pixels, *, border: int, name: str) -> Scores:
         image: (H, W, 3).
         gt: the same shape.
         border: pixels left out at each edge; the field leaves out `scale`.
-        name: what to call the image in errors.
+        name: name of the image in errors.
 
     Raises:
         DataError: too small an image.

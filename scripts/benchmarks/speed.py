@@ -41,7 +41,7 @@ from lmlt_arch.dtypes import DTYPES
 from lmlt_arch.evaluation.complexity import complexity
 from lmlt_arch.evaluation.models import describe_environment, full_precision
 from lmlt_arch.evaluation.profile.peak_memory import can_measure, peak_above_idle
-from lmlt_arch.evaluation.profile.subjects import find_subject
+from lmlt_arch.evaluation.profile.sources import find_source
 from lmlt_arch.evaluation.profile.timing import describe_problem, run_once
 from lmlt_arch.files import write_atomic
 from lmlt_arch.inference.runner import ExportedRunner, NetworkRunner, choose_device
@@ -95,7 +95,7 @@ class Bench:
     def make(self, work: Work, side: str) -> Run:
         """One side, ready to run."""
         if work.model == SWINIR:
-            return self._for(work, find_subject(SWINIR).build(work.scale, None))
+            return self._for(work, find_source(SWINIR).build(work.scale, None))
         preset = PRESETS[work.model]
         network: SRNetwork = getattr(archs, preset.arch)(**preset.kwargs, upscaling_factor=work.scale)
         weights = randomized(network).state_dict()
@@ -250,7 +250,7 @@ class Floor:
             return None, None
         key = work.model, work.scale
         if key not in self._costs:
-            network = find_subject(work.model).build(work.scale, None)
+            network = find_source(work.model).build(work.scale, None)
             self._costs[key] = complexity(network, work.scale, width=bench.width, height=bench.height)
         cost = self._costs[key]
         size = torch.empty(0, dtype=bench.dtype).element_size()

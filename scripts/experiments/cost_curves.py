@@ -39,7 +39,7 @@ from lmlt_arch.errors import DataError, UsageError
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import cell, paragraph, table
 from lmlt_arch.evaluation.profile.peak_memory import can_measure, measure_peak
-from lmlt_arch.evaluation.profile.subjects import BASICSR, Subject, find_subject, find_subjects
+from lmlt_arch.evaluation.profile.sources import BASICSR, NetworkSource, find_source, find_sources
 from lmlt_arch.evaluation.profile.timing import describe_problem, run_for_memory, run_once
 
 AXES = {
@@ -61,7 +61,7 @@ class Point:
         network: its name in tables.
         axis: key of `AXES` along which the point lies.
         size: on that axis.
-        subject: how to build it.
+        source: how to build it.
         side: of the input image in pixels.
         batch: images at once.
         seconds: of each timed run.
@@ -72,7 +72,7 @@ class Point:
     network: str
     axis: str
     size: int
-    subject: Subject
+    source: NetworkSource
     side: int
     batch: int
     seconds: list[float] = field(default_factory=list)
@@ -106,34 +106,34 @@ class Sweep:
     window_image: int
 
 
-def make_points(subjects: Sequence[Subject], sweep: Sweep, folder: Path) -> list[Point]:
+def make_points(sources: Sequence[NetworkSource], sweep: Sweep, folder: Path) -> list[Point]:
     """Every network at every size; those without a choice of window have no points on that axis.
 
     Args:
-        subjects: the networks.
+        sources: the networks.
         sweep: the sizes.
         folder: where option files of networks with other windows are written.
     """
     points = []
-    for subject in subjects:
+    for source in sources:
         for side in sweep.sides:
-            points.append(Point(subject.name, "area", side**2, subject, side, 1))
+            points.append(Point(source.name, "area", side**2, source, side, 1))
         for batch in sweep.batches:
-            points.append(Point(subject.name, "batch", batch, subject, min(sweep.sides), batch))
+            points.append(Point(source.name, "batch", batch, source, min(sweep.sides), batch))
         for window in sweep.windows:
-            varied = _with_window(subject, window, folder)
+            varied = _with_window(source, window, folder)
             if varied is not None:
-                points.append(Point(subject.name, "window", window**2, varied, sweep.window_image, 1))
+                points.append(Point(source.name, "window", window**2, varied, sweep.window_image, 1))
     return points
 
 
-def _with_window(subject: Subject, window: int, folder: Path) -> Subject | None:
+def _with_window(source: NetworkSource, window: int, folder: Path) -> NetworkSource | None:
     """The same network with another window, or None."""
-    if subject.text in PRESETS:
-        preset = PRESETS[subject.text]
-        network: dict[str, Any] = {"type": preset.arch, **preset.kwargs, "upscaling_factor": subject.scale}
-    elif subject.text.startswith("basicsr:"):
-        network = dict(BASICSR[subject.text.removeprefix("basicsr:")])
+    if source.text in PRESETS:
+        preset = PRESETS[source.text]
+        network: dict[str, Any] = {"type": preset.arch, **preset.kwargs, "upscaling_factor": source.scale}
+    elif source.text.startswith("basicsr:"):
+        network = dict(BASICSR[source.text.removeprefix("basicsr:")])
     else:
         return None
     if network["type"] == "LMLT":
@@ -143,9 +143,9 @@ def _with_window(subject: Subject, window: int, folder: Path) -> Subject | None:
     else:
         return None
     # A file, because memory is measured in a process of its own. YAML reads JSON.
-    path = folder / f"{subject.name.replace('/', '_')}_window{window}.yml"
-    path.write_text(json.dumps({"scale": subject.scale, "network_g": network}))
-    return find_subject(str(path))
+    path = folder / f"{source.name.replace('/', '_')}_window{window}.yml"
+    path.write_text(json.dumps({"scale": source.scale, "network_g": network}))
+    return find_source(str(path))
 
 
 def measure_points(
@@ -172,10 +172,10 @@ def measure_points(
         for point in points:
             if point.problem is None:
                 try:
-                    if id(point.subject) not in networks:
-                        network = point.subject.build(point.subject.scale, None)
-                        networks[id(point.subject)] = network.to(device)
-                    _measure(point, networks[id(point.subject)], device, number, memory)
+                    if id(point.source) not in networks:
+                        network = point.source.build(point.source.scale, None)
+                        networks[id(point.source)] = network.to(device)
+                    _measure(point, networks[id(point.source)], device, number, memory)
                 except Exception as error:
                     # Whatever goes wrong is that point's problem alone.
                     point.problem = describe_problem(error)
@@ -197,8 +197,8 @@ def _measure(point: Point, network: torch.nn.Module, device: torch.device, numbe
         if memory and can_measure():
             point.memory, point.problem = measure_peak(
                 {
-                    "text": point.subject.text,
-                    "scale": point.subject.scale,
+                    "text": point.source.text,
+                    "scale": point.source.scale,
                     "attn": None,
                     "dtype": "float32",
                     "shape": shape,
@@ -359,9 +359,9 @@ def _run(args: argparse.Namespace) -> Outcome:
         raise UsageError("--sides needs at least one")
     sides, batches, windows = (sorted(set(sizes)) for sizes in (args.sides, args.batches, args.windows))
     sweep = Sweep(sides, batches, windows, args.window_image)
-    subjects = find_subjects(args.model)
+    sources = find_sources(args.model)
     with tempfile.TemporaryDirectory() as folder:
-        points = make_points(subjects, sweep, Path(folder))
+        points = make_points(sources, sweep, Path(folder))
         with progress_bar("cost curves", "run", steps(points, args.repeats)) as bar:
             measure_points(
                 points, args.device, repeats=args.repeats, memory=not args.no_memory, after_step=bar.update

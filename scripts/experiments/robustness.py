@@ -40,7 +40,8 @@ from lmlt_arch.evaluation.benchmark.run import MEASURES, measure, prepare_measur
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import paragraph, table
 from lmlt_arch.evaluation.models import LoadedModel, common_scale
-from lmlt_arch.evaluation.profile.subjects import find_subjects
+from lmlt_arch.evaluation.pairs import BICUBIC
+from lmlt_arch.evaluation.profile.sources import find_sources
 
 if TYPE_CHECKING:
     from common.degradations import Corruption, Shrinking
@@ -77,21 +78,20 @@ def load_upscalers(texts: Sequence[str], device: torch.device) -> list[NamedUpsc
         CheckpointError: a file of an unknown network.
     """
     found = []
-    for subject in find_subjects(texts):
-        path = Path(subject.text)
+    for source in find_sources(texts):
+        path = Path(source.text)
         if not path.is_file() or path.suffix.lower() in _OPTION_FILES:
-            raise UsageError(f"--model {subject.text} is not trained: give a checkpoint")
-        network = subject.build(subject.scale, None).to(device)
+            raise UsageError(f"--model {source.text} is not trained: give a checkpoint")
+        network = source.build(source.scale, None).to(device)
         # To upscale whole images, any module does.
-        model = LoadedModel(subject.name, path, cast(SRNetwork, network), None)
-        found.append(NamedUpscaler(subject.name, subject.scale, model.upscale))
+        model = LoadedModel(source.name, path, cast(SRNetwork, network), None)
+        found.append(NamedUpscaler(source.name, source.scale, model.upscale))
     common_scale(found)
     return found
 
 
 Grid = NDArray[np.float64]
 
-BASELINE = "bicubic"
 # An image without any error has no finite PSNR.
 HIGHEST_PSNR = 100.0
 SMALLEST_SIDE = 64
@@ -175,7 +175,7 @@ def run_robustness(
 
     prepare_measures(metrics)
     scale = data.scale
-    everyone = [NamedUpscaler(BASELINE, scale, lambda lq: imresize(lq, scale)), *upscalers]
+    everyone = [NamedUpscaler(BICUBIC, scale, lambda lq: imresize(lq, scale)), *upscalers]
     items = data.items[:images] if images else data.items
     shape = (len(items), len(conditions.shrinkings), len(conditions.corruptions))
     found = {e.name: {metric: np.empty(shape) for metric in metrics} for e in everyone}
@@ -209,8 +209,8 @@ def _outcome(
 ) -> Outcome:
     rows = [shrinking.name for shrinking in conditions.shrinkings]
     columns = [corruption.name for corruption in conditions.corruptions]
-    baseline = means[BASELINE]
-    networks = [name for name in means if name != BASELINE]
+    baseline = means[BICUBIC]
+    networks = [name for name in means if name != BICUBIC]
     result: dict[str, Any] = {
         "data": data.name,
         "scale": data.scale,
@@ -238,20 +238,20 @@ def _outcome(
 
 def _draw(means: dict[str, dict[str, Grid]], rows: list[str], columns: list[str]) -> Any:
     """A row of panels for each measure: bicubic as it is, each network by its gain over that."""
-    metrics = list(means[BASELINE])
+    metrics = list(means[BICUBIC])
     wide, high = 1.7 + 0.46 * len(columns), 0.9 + 0.24 * len(rows)
     figure = new_figure(wide * len(means), high * len(metrics))
     panels = figure.subplots(len(metrics), len(means), squeeze=False)
     for line, metric in zip(panels, metrics, strict=True):
         title, digits = MEASURES[metric]
-        baseline = means[BASELINE][metric]
-        gains = {name: grids[metric] - baseline for name, grids in means.items() if name != BASELINE}
+        baseline = means[BICUBIC][metric]
+        gains = {name: grids[metric] - baseline for name, grids in means.items() if name != BICUBIC}
         # Red is worse than bicubic, whichever way the measure counts.
         map_name = "RdBu_r" if "↓" in title else "RdBu"
         most = max((float(np.abs(grid).max()) for grid in gains.values()), default=1.0) or 1.0
         for axes, name in zip(line, means, strict=True):
             grid = means[name][metric]
-            if name == BASELINE:
+            if name == BICUBIC:
                 shown = axes.imshow(grid, cmap="viridis", aspect="auto")
                 axes.set_title(f"bicubic: {title}", fontsize=9)
             else:

@@ -25,7 +25,7 @@ from lmlt_arch.evaluation.profile import peak_memory
 from lmlt_arch.evaluation.profile.peak_memory import can_measure, measure_peak
 from lmlt_arch.evaluation.profile.plot import Quality, dots_of, draw_plot
 from lmlt_arch.evaluation.profile.run import Row, Setting, make_rows, profile
-from lmlt_arch.evaluation.profile.subjects import Subject, find_subject, find_subjects
+from lmlt_arch.evaluation.profile.sources import NetworkSource, find_source, find_sources
 
 SMALL = Setting(width=96, height=64, repeats=3, warm_up=1, device=torch.device("cpu"), memory=False)
 
@@ -56,8 +56,8 @@ class Failing(Plain):
         return super().forward(x)
 
 
-def subject(name: str, cls: type[nn.Module] = Plain, **changes: Any) -> Subject:
-    return Subject(
+def source(name: str, cls: type[nn.Module] = Plain, **changes: Any) -> NetworkSource:
+    return NetworkSource(
         name,
         **{
             "text": name,
@@ -70,9 +70,9 @@ def subject(name: str, cls: type[nn.Module] = Plain, **changes: Any) -> Subject:
     )
 
 
-def rows_of(*subjects: Subject, **changes: Any) -> list[Row]:
+def rows_of(*sources: NetworkSource, **changes: Any) -> list[Row]:
     return make_rows(
-        subjects, **{"scales": None, "dtypes": ["fp32"], "attns": ["auto"], "batches": [1], **changes}
+        sources, **{"scales": None, "dtypes": ["fp32"], "attns": ["auto"], "batches": [1], **changes}
     )
 
 
@@ -106,14 +106,14 @@ def test_counts_are_those_of_a_run_with_numbers() -> None:
 def test_every_row_runs_once_in_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
 
-    def make(name: str) -> Subject:
+    def make(name: str) -> NetworkSource:
         class Noted(Plain):
             def forward(self, x: torch.Tensor) -> torch.Tensor:
                 if x.device.type == "cpu":
                     order.append(name)
                 return super().forward(x)
 
-        return subject(name, Noted)
+        return source(name, Noted)
 
     rows = rows_of(make("a"), make("b"))
     profile(rows, SMALL)
@@ -135,12 +135,12 @@ def test_what_does_not_run_is_a_row_that_says_so() -> None:
             raise ValueError("no such scale")
 
     rows = rows_of(
-        subject("fails", Failing), subject("fine"), subject("wrong", WrongSize), subject("none", Unbuildable),
-        subject("fixed", other_scales=False, scale=3),
+        source("fails", Failing), source("fine"), source("wrong", WrongSize), source("none", Unbuildable),
+        source("fixed", other_scales=False, scale=3),
         scales=[2], dtypes=["fp32", "bf16"], batches=[1, 2],
     )  # fmt: skip
     profile(rows, SMALL)
-    problems = {(row.subject.name, row.dtype, row.batch): row.problem for row in rows}
+    problems = {(row.source.name, row.dtype, row.batch): row.problem for row in rows}
     assert len(problems) == 5 * 4
     assert problems["fails", "fp32", 1] is None
     assert problems["fails", "fp32", 2] == problems["fails", "bf16", 2] == "out of memory"
@@ -152,11 +152,11 @@ def test_what_does_not_run_is_a_row_that_says_so() -> None:
 
 
 def test_attention_backends_are_for_those_who_have_them() -> None:
-    rows = rows_of(*find_subjects(["LMLT_tiny"]), subject("other"), attns=["Naive", "SDPA"], scales=[2, 4])
-    found = [(row.scale, row.subject.name, row.attn) for row in rows]
+    rows = rows_of(*find_sources(["LMLT_tiny"]), source("other"), attns=["Naive", "SDPA"], scales=[2, 4])
+    found = [(row.scale, row.source.name, row.attn) for row in rows]
     each = [("LMLT_tiny", "Naive"), ("LMLT_tiny", "SDPA"), ("other", None)]
     assert found == [(scale, *one) for scale in (2, 4) for one in each]
-    assert rows[0].subject.build(2, "Naive").attn_type == "Naive"
+    assert rows[0].source.build(2, "Naive").attn_type == "Naive"
 
 
 def test_networks_by_every_kind_of_name(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_networks_by_every_kind_of_name(tmp_path: Path) -> None:
         f"mine too={weights}",
         "basicsr:SwinIR-light",
     ]
-    found = find_subjects(texts)
+    found = find_sources(texts)
     assert [(s.name, s.scale, s.other_scales, s.has_attention) for s in found] == [
         ("LMLT_tiny", 4, True, True),
         ("mine", 3, True, True),
@@ -182,11 +182,11 @@ def test_networks_by_every_kind_of_name(tmp_path: Path) -> None:
         ("mine too", 2, False, True),
         ("SwinIR-light", 4, True, False),
     ]
-    for subject in found:
-        network = subject.build(subject.scale, None)
+    for source in found:
+        network = source.build(source.scale, None)
         with torch.inference_mode():
             # 18 is no multiple of SwinIR's window.
-            assert network(torch.rand(1, 3, 18, 16)).shape[-2:] == (18 * subject.scale, 16 * subject.scale)
+            assert network(torch.rand(1, 3, 18, 16)).shape[-2:] == (18 * source.scale, 16 * source.scale)
     for other in (found[0], found[1], found[2]):
         with torch.inference_mode():
             assert other.build(2, None)(torch.rand(1, 3, 16, 16)).shape == (1, 3, 32, 32)
@@ -196,7 +196,7 @@ def test_networks_by_every_kind_of_name(tmp_path: Path) -> None:
 
 
 def test_swinir_light_has_its_published_size() -> None:
-    network = find_subject("basicsr:SwinIR-light").build(4, None)
+    network = find_source("basicsr:SwinIR-light").build(4, None)
     # 930 K and 63.6 G in the tables of the field, the latter without what makes 180 rows whole windows of 8.
     assert round(sum(p.numel() for p in network.parameters()) / 1000) == 930
     assert complexity(network, 4).multiply_adds / 1e9 == pytest.approx(63.6, rel=0.03)
@@ -210,7 +210,7 @@ def test_any_file_that_spandrel_knows(tmp_path: Path) -> None:
     network = SRVGGNetCompact(num_feat=16, num_conv=2, upscale=2).eval()
     path = tmp_path / "compact.pth"
     torch.save({"params": network.state_dict()}, path)
-    (found,) = find_subjects([str(path)])
+    (found,) = find_sources([str(path)])
     assert (found.name, found.scale, found.other_scales, found.has_attention) == ("compact", 2, False, False)
     image = torch.rand(1, 3, 20, 24)
     with torch.inference_mode():
@@ -279,7 +279,7 @@ def test_command_writes_tables_and_the_picture(tmp_path: Path, capsys: pytest.Ca
 
 
 def measured(name: str, seconds: float, memory: int, *, scale: int = 2, batch: int = 1) -> Row:
-    row = Row(subject(name), scale, "fp32", None, batch, 1000, Complexity(2 * 10**9, 10), [seconds], memory)
+    row = Row(source(name), scale, "fp32", None, batch, 1000, Complexity(2 * 10**9, 10), [seconds], memory)
     assert row.quartiles == (seconds,) * 3
     return row
 
@@ -289,7 +289,7 @@ def test_dots_stand_where_they_should() -> None:
     rows[2].problem = "out of memory"
     assert [(dot.latency, dot.height) for dot in dots_of(rows, None)] == [(2.0, 2.0), (4.0, 2.0)]
     quality = Quality("Set5", {(2, "b"): 30.5, (4, "a"): 28.0})
-    assert [(dot.row.subject.name, dot.height) for dot in dots_of(rows, quality)] == [("b", 30.5)]
+    assert [(dot.row.source.name, dot.height) for dot in dots_of(rows, quality)] == [("b", 30.5)]
 
 
 @pytest.mark.skipif(find_spec("matplotlib") is None, reason="the extra [plots] is not installed")
@@ -355,4 +355,4 @@ def test_other_files_need_spandrel(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(
         CheckpointError, match=r"not a checkpoint of LMLT.*pip install 'basicsr-lmlt\[spandrel\]'"
     ):
-        find_subject(str(path))
+        find_source(str(path))

@@ -23,7 +23,7 @@ from cost_curves import (
     verdict,
 )
 from lmlt_arch.errors import DataError
-from lmlt_arch.evaluation.profile.subjects import Subject, find_subject
+from lmlt_arch.evaluation.profile.sources import NetworkSource, find_source
 
 SIDES = (32, 48, 64, 96, 128, 192, 256)
 SWEEP = Sweep(SIDES, (1, 2, 4, 8), (), 64)
@@ -38,8 +38,8 @@ class OneAtATime(nn.Module):
         return nn.functional.interpolate(x, scale_factor=2)
 
 
-def subject(name: str) -> Subject:
-    return Subject(name, name, 2, False, False, lambda scale, attn: OneAtATime())
+def source(name: str) -> NetworkSource:
+    return NetworkSource(name, name, 2, False, False, lambda scale, attn: OneAtATime())
 
 
 def planted(name: str, exponent: float, *, constant: float = 0.0) -> list[Point]:
@@ -49,7 +49,7 @@ def planted(name: str, exponent: float, *, constant: float = 0.0) -> list[Point]
     for side in SIDES:
         cost = constant + (side * side / 1000) ** exponent
         seconds = (cost * np.exp(0.05 * draw.standard_normal(9))).tolist()
-        points.append(Point(name, "area", side**2, subject(name), side, 1, seconds, int(1e6 * cost)))
+        points.append(Point(name, "area", side**2, source(name), side, 1, seconds, int(1e6 * cost)))
     return points
 
 
@@ -96,7 +96,7 @@ def test_an_exponent_needs_three_sizes() -> None:
 
 
 def test_what_does_not_run_says_why() -> None:
-    points = make_points([subject("mine")], Sweep((8, 12), (1, 2, 3), (4,), 8), Path("unused"))
+    points = make_points([source("mine")], Sweep((8, 12), (1, 2, 3), (4,), 8), Path("unused"))
     assert [(p.axis, p.size, p.side, p.batch) for p in points] == [
         ("area", 64, 8, 1),
         ("area", 144, 12, 1),
@@ -115,12 +115,12 @@ def test_what_does_not_run_says_why() -> None:
 
 @pytest.mark.parametrize("name", ["LMLT_tiny", "ESC_light", "ESC_Real", "basicsr:SwinIR-light"])
 def test_windows(name: str, tmp_path: Path) -> None:
-    points = make_points([find_subject(name)], Sweep((8,), (), (2, 16), 32), tmp_path)
+    points = make_points([find_source(name)], Sweep((8,), (), (2, 16), 32), tmp_path)
     windows = [point for point in points if point.axis == "window"]
     assert [(point.size, point.side) for point in windows] == [(4, 32), (256, 32)]
     for point, window in zip(windows, (2, 16), strict=True):
         # Its own process finds the same network by the text.
-        network = find_subject(point.subject.text).build(4, None)
+        network = find_source(point.source.text).build(4, None)
         sizes = {
             getattr(module, "window_size", getattr(module, "window", None)) for module in network.modules()
         }

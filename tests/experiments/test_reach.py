@@ -15,7 +15,7 @@ from helpers.small_evaluations import checkpoint, photo, save
 from skimage import data
 from torch import Tensor, nn
 
-from lmlt_arch.evaluation.profile.subjects import find_subject
+from lmlt_arch.evaluation.profile.sources import find_source
 from lmlt_arch.inference.upscaler import from_pixels
 from reach import (
     BLUR_SIGMA,
@@ -193,8 +193,8 @@ def test_gradients_pass_networks_of_other_packages(tmp_path: Path) -> None:
     arguments = {"depths": [2], "embed_dim": 12, "num_heads": [2], "window_size": 8, "mlp_ratio": 2}
     network = SwinIR(img_size=16, upscale=2, upsampler="pixelshuffledirect", **arguments)
     torch.save({"params": network.state_dict()}, path)
-    subject = find_subject(str(path))
-    field = receptive_field(subject.build(2, None), cat(20), scale=2)
+    source = find_source(str(path))
+    field = receptive_field(source.build(2, None), cat(20), scale=2)
     assert field.shape == (20, 20)
     assert side_of_share(field, 1) > 3
 

@@ -1,4 +1,4 @@
-"""Figures that others published or that their own code gives: `published.json` beside this file."""
+"""Reference figures, published or computed by the published code: `published.json` beside this file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Published(NamedTuple):
 
 
 def published_figures(preset: str | None, scale: int, data: str) -> Published | None:
-    """What is known of a network on a dataset.
+    """The reference figures of a network on a dataset, if there are any.
 
     Args:
         preset: key of `lmlt_arch.archs.PRESETS`, or None for a network of one's own.

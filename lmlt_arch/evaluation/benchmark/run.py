@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from lmlt_arch.data.imresize import imresize
 from lmlt_arch.evaluation.benchmark.datasets import Dataset
-from lmlt_arch.evaluation.compare.comparison import BICUBIC
 from lmlt_arch.evaluation.models import LoadedModel
-from lmlt_arch.evaluation.pairs import read_pair, score
+from lmlt_arch.evaluation.pairs import BICUBIC, read_pair, score
 from lmlt_arch.metrics import calculate_pyiqa, prepare_metrics
 
 Pixels = NDArray[np.uint8]
@@ -75,7 +74,7 @@ def prepare_measures(metrics: Sequence[str]) -> None:
     """Load what measures need before the work that is to be measured.
 
     Raises:
-        MetricError: one of them cannot be had.
+        MetricError: one of them is not available.
     """
     prepare_metrics(
         {name: {"type": "calculate_pyiqa", "metric": name} for name in metrics if name not in _ON_LUMA}
@@ -107,7 +106,7 @@ def run_benchmark(
     Raises:
         ImageError: a file that cannot be used.
         DataError: sizes that do not belong together, or a network that gives no image.
-        MetricError: a measure that cannot be had.
+        MetricError: a measure that is not available.
     """
     rows = [Row(BICUBIC, None, [])] if bicubic else []
     rows += [Row(model.name, model, []) for model in models]
@@ -130,11 +129,11 @@ def measure(image: Pixels, gt: Pixels, metrics: Sequence[str], *, border: int, n
         gt: the same shape.
         metrics: keys of `MEASURES`.
         border: pixels that PSNR and SSIM leave out at each edge.
-        name: what to call the image in errors.
+        name: name of the image in errors.
 
     Raises:
         DataError: too small an image.
-        MetricError: a measure that cannot be had.
+        MetricError: a measure that is not available.
     """
     on_luma = score(image, gt, border=border, name=name)._asdict() if set(metrics) & {*_ON_LUMA} else {}
     # pyiqa's functions take BGR, as BasicSR has it.

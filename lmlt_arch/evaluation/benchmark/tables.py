@@ -1,4 +1,4 @@
-"""What a benchmark found, as Markdown, CSV and JSON."""
+"""Results of a benchmark as Markdown, CSV and JSON."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What networks make of one image, side by side."""
+"""One image upscaled by several networks, side by side, as a picture or a page."""

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from lmlt_arch.data.imresize import imresize
 from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.models import LoadedModel
-from lmlt_arch.evaluation.pairs import Scores, read_pair, score
+from lmlt_arch.evaluation.pairs import BICUBIC, Scores, read_pair, score
 
 Pixels = NDArray[np.uint8]
 
-BICUBIC = "bicubic"
 # Sides of crops that are chosen: a quarter of the image's shorter side, within these.
 CROP_SIDES = (32, 96)
 
@@ -45,7 +44,7 @@ class Version(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is to be seen side by side.
+    """Versions of an image to show side by side.
 
     Attributes:
         name: of the image.

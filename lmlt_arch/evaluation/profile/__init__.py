@@ -1,1 +1,1 @@
-"""What networks cost: operations, latency and memory."""
+"""Cost of networks: operations, latency and memory."""

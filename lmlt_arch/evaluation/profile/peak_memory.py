@@ -19,7 +19,7 @@ _STATUS = Path("/proc/self/status")
 
 
 def can_measure() -> bool:
-    """Whether this system says how much memory a process had at most: Linux."""
+    """Whether this system reports the peak memory of a process: Linux does."""
     return _STATUS.exists()
 
 
@@ -68,13 +68,13 @@ def main() -> None:
 
 def _run(text: str, scale: int, attn: str | None, dtype: str, shape: list[int], threads: int) -> int:
     """Bytes above an idle process that has torch loaded and its threads started."""
-    from lmlt_arch.evaluation.profile.subjects import find_subject
+    from lmlt_arch.evaluation.profile.sources import find_source
 
     torch.set_num_threads(threads)
-    subject = find_subject(text)
+    source = find_source(text)
 
     def make() -> tuple[nn.Module, Tensor]:
-        network = subject.build(scale, attn).to(getattr(torch, dtype))
+        network = source.build(scale, attn).to(getattr(torch, dtype))
         return network, torch.rand(shape).to(getattr(torch, dtype))
 
     return peak_above_idle(make)

@@ -18,14 +18,14 @@ LARGEST_DOT, PLAIN_DOT = 1600, 80
 
 
 class Quality(NamedTuple):
-    """What `lmlt benchmark` found on one dataset: PSNR by scale and network, file or preset."""
+    """Results of `lmlt benchmark` on one dataset: PSNR by scale and network, file or preset."""
 
     data: str
     psnr: dict[tuple[int, str], float]
 
     def of(self, row: Row) -> float | None:
         """PSNR of a row's network."""
-        names = (row.subject.name, row.subject.text)
+        names = (row.source.name, row.source.text)
         return next((self.psnr[row.scale, name] for name in names if (row.scale, name) in self.psnr), None)
 
 
@@ -95,13 +95,13 @@ def draw_plot(rows: Sequence[Row], quality: Quality | None) -> bytes:
             "nothing to plot: no network has both a latency and " + ("a PSNR" if quality else "a count")
         )
     scales = sorted({dot.row.scale for dot in dots})
-    names = list(dict.fromkeys(dot.row.subject.name for dot in dots))
+    names = list(dict.fromkeys(dot.row.source.name for dot in dots))
     most = max((dot.row.memory or 0 for dot in dots), default=0)
     figure = new_figure(6.5 * len(scales), 5)
     for axes, scale in zip(figure.subplots(1, len(scales), squeeze=False)[0], scales, strict=True):
         for dot in (dot for dot in dots if dot.row.scale == scale):
             share = (dot.row.memory or 0) / most if most else 0
-            color = f"C{names.index(dot.row.subject.name) % 10}"
+            color = f"C{names.index(dot.row.source.name) % 10}"
             area = share * LARGEST_DOT or PLAIN_DOT
             axes.scatter(dot.latency, dot.height, s=area, color=color, alpha=0.6, edgecolors="black")
             axes.annotate(
@@ -126,10 +126,10 @@ def draw_plot(rows: Sequence[Row], quality: Quality | None) -> bytes:
 
 
 def _label(row: Row, rows: Sequence[Row]) -> str:
-    """The network's name, and what else tells its rows apart."""
+    """The network's name, and the conditions in which its rows differ."""
     conditions: list[tuple[Any, set[Any]]] = [
         (row.dtype, {other.dtype for other in rows}),
         (row.attn, {other.attn for other in rows if other.attn}),
         (f"batch {row.batch}", {other.batch for other in rows}),
     ]
-    return " ".join([row.subject.name, *(value for value, all_of in conditions if value and len(all_of) > 1)])
+    return " ".join([row.source.name, *(value for value, all_of in conditions if value and len(all_of) > 1)])

@@ -1,4 +1,4 @@
-"""Networks in one interleaved run: what they compute, how long it takes, how much memory they need."""
+"""Operations, latency and memory of several networks in one interleaved run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from lmlt_arch.dtypes import DTYPES
 from lmlt_arch.evaluation.complexity import Complexity, complexity
 from lmlt_arch.evaluation.profile.peak_memory import can_measure, measure_peak
-from lmlt_arch.evaluation.profile.subjects import Subject
+from lmlt_arch.evaluation.profile.sources import NetworkSource
 from lmlt_arch.evaluation.profile.timing import describe_problem, run_for_memory, run_once
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What rows have in common.
+    """The setting that all rows share.
 
     Attributes:
         width: of the output, in pixels.
@@ -46,10 +46,10 @@ class Setting:
 
 @dataclass(eq=False)
 class Row:
-    """A network under certain conditions, and what was found.
+    """A network under certain conditions, with its results.
 
     Attributes:
-        subject: the network.
+        source: the network.
         scale: output size over input size.
         dtype: key of `DTYPES`, for weights and images.
         attn: attention backend; None where the network has no choice.
@@ -57,11 +57,11 @@ class Row:
         parameters: how many.
         complexity: for one image; None if it cannot be counted.
         seconds: of each timed run.
-        memory: peak in bytes; None if this device does not tell.
+        memory: peak in bytes; None if this device does not report it.
         problem: why there are no such figures.
     """
 
-    subject: Subject
+    source: NetworkSource
     scale: int
     dtype: str
     attn: str | None
@@ -82,12 +82,12 @@ class Row:
 
     @property
     def condition(self) -> tuple[int, str, int]:
-        """What must be equal for two networks to be compared."""
+        """Scale, dtype and batch, which must be equal for two networks to be compared."""
         return self.scale, self.dtype, self.batch
 
 
 def make_rows(
-    subjects: Sequence[Subject],
+    sources: Sequence[NetworkSource],
     *,
     scales: Sequence[int] | None,
     dtypes: Sequence[str],
@@ -97,23 +97,23 @@ def make_rows(
     """Every network under all conditions, those of one condition together.
 
     Args:
-        subjects: the networks.
+        sources: the networks.
         scales: None for each network's own; a network that has another says so in its row.
         dtypes: keys of `DTYPES`.
         attns: attention backends, for networks that have a choice.
         batches: images at once.
     """
     rows = []
-    for scale in scales or sorted({subject.scale for subject in subjects}):
+    for scale in scales or sorted({source.scale for source in sources}):
         for dtype in dtypes:
             for batch in batches:
-                for subject in subjects:
-                    if scales is None and scale != subject.scale:
+                for source in sources:
+                    if scales is None and scale != source.scale:
                         continue
-                    fits = subject.other_scales or scale == subject.scale
-                    problem = None if fits else f"x{subject.scale} only"
-                    for attn in attns if subject.has_attention else (None,):
-                        rows.append(Row(subject, scale, dtype, attn, batch, problem=problem))
+                    fits = source.other_scales or scale == source.scale
+                    problem = None if fits else f"x{source.scale} only"
+                    for attn in attns if source.has_attention else (None,):
+                        rows.append(Row(source, scale, dtype, attn, batch, problem=problem))
     return rows
 
 
@@ -160,7 +160,7 @@ class _Bench:
                 # First elsewhere: what takes more memory than there is does not end this process.
                 row.memory, row.problem = measure_peak(
                     {
-                        "text": row.subject.text,
+                        "text": row.source.text,
                         "scale": row.scale,
                         "attn": row.attn,
                         "dtype": str(DTYPES[row.dtype]).removeprefix("torch."),
@@ -188,9 +188,9 @@ class _Bench:
     def _count(self, row: Row) -> None:
         if row.problem is not None:
             return
-        key = (row.subject.name, row.scale)
+        key = (row.source.name, row.scale)
         if key not in self._complexity:
-            network = row.subject.build(row.scale, None)
+            network = row.source.build(row.scale, None)
             try:
                 counted = complexity(
                     network, row.scale, width=self._setting.width, height=self._setting.height
@@ -202,9 +202,9 @@ class _Bench:
         row.parameters, row.complexity = self._complexity[key]
 
     def _network(self, row: Row) -> nn.Module:
-        key = (row.subject.name, row.scale, row.attn, row.dtype)
+        key = (row.source.name, row.scale, row.attn, row.dtype)
         if key not in self._networks:
-            network = row.subject.build(row.scale, row.attn)
+            network = row.source.build(row.scale, row.attn)
             self._networks[key] = network.to(self._setting.device, DTYPES[row.dtype])
         return self._networks[key]
 

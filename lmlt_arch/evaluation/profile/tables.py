@@ -1,4 +1,4 @@
-"""What a profile found, as Markdown and JSON."""
+"""Results of a profile as Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_baseline(rows: Sequence[Row], baseline: str | None) -> None:
     Raises:
         UsageError: it names them.
     """
-    names = list(dict.fromkeys(row.subject.name for row in rows))
+    names = list(dict.fromkeys(row.source.name for row in rows))
     if baseline is not None and baseline not in names:
         raise UsageError(f"--baseline {baseline} is none of the networks {', '.join(names)}")
 
@@ -27,7 +27,7 @@ def check_baseline(rows: Sequence[Row], baseline: str | None) -> None:
 def to_markdown(
     rows: Sequence[Row], setting: Setting, baseline: str | None, environment: Mapping[str, str]
 ) -> str:
-    """One table, and what its columns mean."""
+    """One table, and notes on its columns."""
     ratios = [f"latency / {baseline}", f"memory / {baseline}"] if baseline else []
     heads = ["network", "scale", "dtype", "attention", "batch", "parameters", "multiply-adds", "activations"]
     heads += ["latency ms", "quartiles ms", "memory MiB", *ratios]
@@ -64,7 +64,7 @@ def to_json(
 
 def _of_baseline(rows: Sequence[Row], row: Row, baseline: str | None) -> Row | None:
     """The baseline's row under the same condition, with the same attention backend if it has that."""
-    same = [other for other in rows if other.subject.name == baseline and other.condition == row.condition]
+    same = [other for other in rows if other.source.name == baseline and other.condition == row.condition]
     return next((other for other in same if other.attn == row.attn), next(iter(same), None))
 
 
@@ -78,7 +78,7 @@ def _ratios(row: Row, base: Row | None) -> tuple[float | None, float | None]:
 
 
 def _line(row: Row, base: Row | None, with_ratios: bool) -> list[str]:
-    line = [row.subject.name, f"x{row.scale}", row.dtype, row.attn or "", str(row.batch)]
+    line = [row.source.name, f"x{row.scale}", row.dtype, row.attn or "", str(row.batch)]
     line.append("" if row.parameters is None else f"{row.parameters / 1e3:,.0f} K")
     counted = (row.complexity.multiply_adds, row.complexity.activations) if row.complexity else ()
     line += [f"{counted[0] / 1e9:,.1f} G", f"{counted[1] / 1e6:,.0f} M"] if counted else ["", ""]
@@ -95,8 +95,8 @@ def _line(row: Row, base: Row | None, with_ratios: bool) -> list[str]:
 def _entry(row: Row, base: Row | None) -> dict[str, Any]:
     latency, memory = _ratios(row, base)
     return {
-        "network": row.subject.name,
-        "given_as": row.subject.text,
+        "network": row.source.name,
+        "given_as": row.source.text,
         "scale": row.scale,
         "dtype": row.dtype,
         "attention": row.attn,

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from common.networks import unshift_windows
 from common.photographs import Photograph
 from lmlt_arch.errors import DataError, UsageError
-from lmlt_arch.evaluation.profile.subjects import Padded
+from lmlt_arch.evaluation.profile.sources import Padded
 from lmlt_arch.files import write_atomic
 from lmlt_arch.hook import finder
 

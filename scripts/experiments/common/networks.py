@@ -13,7 +13,7 @@ from lmlt_arch.archs import LMLT, SRNetwork
 from lmlt_arch.archs.lmlt.arguments import LEVELS, WINDOW
 from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.models import common_scale
-from lmlt_arch.evaluation.profile.subjects import find_subjects
+from lmlt_arch.evaluation.profile.sources import find_sources
 
 if TYPE_CHECKING:
     import argparse
@@ -60,9 +60,9 @@ def build_networks(texts: Sequence[str], unshifted: Collection[str], device: tor
         FileNotFoundError: no such file.
         CheckpointError: a file of an unknown network.
     """
-    subjects = find_subjects(texts)
-    scale = common_scale(subjects)
-    by_name = {subject.name: subject.build(subject.scale, None) for subject in subjects}
+    sources = find_sources(texts)
+    scale = common_scale(sources)
+    by_name = {source.name: source.build(source.scale, None) for source in sources}
     for name in unshifted:
         if name not in by_name:
             raise UsageError(f"--unshifted {name}: the networks are {', '.join(by_name)}")

@@ -1,4 +1,4 @@
-"""Networks to be profiled: by preset, option file, checkpoint, spandrel file, or BasicSR's name."""
+"""Networks named by a preset, an option file, a checkpoint (spandrel's, too) or a name of BasicSR."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ BASICSR: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Subject:
+class NetworkSource:
     """A network that can be built.
 
     Attributes:
         name: in tables.
-        text: what was typed, name aside; `find_subject` makes the same network of it again.
+        text: the argument without its name; `find_source` builds the same network from it again.
         scale: its own, or the one to take if none is asked for.
         other_scales: whether it can be built at other scales.
         has_attention: whether it has this package's attention backends.
@@ -79,38 +79,38 @@ class Subject:
     def build(self, scale: int, attn: str | None) -> nn.Module:
         """The network in evaluation mode, on the CPU, with the same weights each time."""
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            # Others' constructors warn of what their authors should patch.
+            # Warnings in constructors of other packages are not for the user.
             warnings.simplefilter("ignore")
             torch.manual_seed(0)
             return self.make(scale, attn).eval()
 
 
-def find_subjects(texts: Sequence[str]) -> list[Subject]:
-    """Networks by what was typed for each, with distinct names.
+def find_sources(texts: Sequence[str]) -> list[NetworkSource]:
+    """The networks that arguments name, with distinct names.
 
     Args:
         texts: a preset's name, an option file, a checkpoint, or `basicsr:NAME`; `NAME=` may stand before it.
 
     Raises:
-        UsageError: none given, or one that is nothing of these.
+        UsageError: none given, or one that is none of these.
         FileNotFoundError: no such file.
-        CheckpointError: a file of a network that nothing here knows.
+        CheckpointError: a file of an unknown network.
     """
     if not texts:
         raise UsageError("no network to profile: give --model at least once")
     pairs = [split_name(text) for text in texts]
-    subjects = [find_subject(text) for _, text in pairs]
+    sources = [find_source(text) for _, text in pairs]
     names = distinct_names(
         [
-            (name or (None if Path(text).exists() else subject.name), Path(text))
-            for (name, text), subject in zip(pairs, subjects, strict=True)
+            (name or (None if Path(text).exists() else source.name), Path(text))
+            for (name, text), source in zip(pairs, sources, strict=True)
         ]
     )
-    return [replace(subject, name=name) for name, subject in zip(names, subjects, strict=True)]
+    return [replace(source, name=name) for name, source in zip(names, sources, strict=True)]
 
 
-def find_subject(text: str) -> Subject:
-    """The network that a text without `NAME=` stands for; see `find_subjects`."""
+def find_source(text: str) -> NetworkSource:
+    """The network that a text without `NAME=` stands for; see `find_sources`."""
     if text.startswith("basicsr:"):
         return _of_basicsr(text)
     if text in PRESETS:
@@ -131,14 +131,14 @@ def _nearest_scale(scales: Sequence[int]) -> int:
     return DEFAULT_SCALE if DEFAULT_SCALE in scales else scales[0]
 
 
-def _of_basicsr(text: str) -> Subject:
+def _of_basicsr(text: str) -> NetworkSource:
     name = text.removeprefix("basicsr:")
     if name not in BASICSR:
         raise UsageError(f"--model {text}: known are {', '.join(f'basicsr:{known}' for known in BASICSR)}")
     return _built(name, text, BASICSR[name], DEFAULT_SCALE)
 
 
-def _of_options(path: Path) -> Subject:
+def _of_options(path: Path) -> NetworkSource:
     try:
         from lmlt_arch.options import OptionError, load_option_file
     except ImportError as error:
@@ -156,7 +156,7 @@ def _of_options(path: Path) -> Subject:
     return _built(path.stem, str(path), network, scale)
 
 
-def _built(name: str, text: str, network: dict[str, Any], scale: int) -> Subject:
+def _built(name: str, text: str, network: dict[str, Any], scale: int) -> NetworkSource:
     """A network by its `type` and its constructor's arguments."""
     kind, arguments = network["type"], {key: value for key, value in network.items() if key != "type"}
     ours = find_network(kind)
@@ -167,7 +167,7 @@ def _built(name: str, text: str, network: dict[str, Any], scale: int) -> Subject
             chosen = {} if attn is None else {"attn_type": attn}
             return cls(**{**arguments, "upscaling_factor": scale, **chosen})
 
-        return Subject(name, text, scale, True, True, make)
+        return NetworkSource(name, text, scale, True, True, make)
     stranger = _stranger(text, kind)
     key = next((key for key in _SCALE_KEYS if key in arguments), None)
     multiple = arguments.get("window_size", 1)
@@ -176,7 +176,7 @@ def _built(name: str, text: str, network: dict[str, Any], scale: int) -> Subject
         network = stranger(**{**arguments, **({} if key is None else {key: scale})})
         return network if multiple == 1 else Padded(network, multiple, scale)
 
-    return Subject(name, text, scale, key is not None, False, make_stranger)
+    return NetworkSource(name, text, scale, key is not None, False, make_stranger)
 
 
 def _stranger(text: str, kind: str) -> Callable[..., nn.Module]:
@@ -195,7 +195,7 @@ def _stranger(text: str, kind: str) -> Callable[..., nn.Module]:
     return found
 
 
-def _of_checkpoint(path: Path) -> Subject:
+def _of_checkpoint(path: Path) -> NetworkSource:
     try:
         scale = load_model(path).upscaling_factor
     except CheckpointError as error:
@@ -204,10 +204,10 @@ def _of_checkpoint(path: Path) -> Subject:
     def make(scale: int, attn: str | None) -> nn.Module:
         return load_model(path, attn_type=attn or "auto")
 
-    return Subject(path.stem, str(path), scale, False, True, make)
+    return NetworkSource(path.stem, str(path), scale, False, True, make)
 
 
-def _of_spandrel(path: Path, refusal: CheckpointError) -> Subject:
+def _of_spandrel(path: Path, refusal: CheckpointError) -> NetworkSource:
     """A file of a network that is not ours."""
     try:
         declare_missing_operators()  # spandrel imports torchvision
@@ -229,11 +229,11 @@ def _of_spandrel(path: Path, refusal: CheckpointError) -> Subject:
     def make(scale: int, attn: str | None) -> nn.Module:
         return _Described(spandrel.ModelLoader().load_from_file(path))
 
-    return Subject(path.stem, str(path), found.scale, False, False, make)
+    return NetworkSource(path.stem, str(path), found.scale, False, False, make)
 
 
 class Padded(nn.Module):
-    """A network that wants whole windows: mirrors before it, crops after it, as its authors' tests do."""
+    """A network for multiples of its window: mirrors before it, crops after it, as its authors' tests do."""
 
     def __init__(self, network: nn.Module, multiple: int, scale: int) -> None:
         super().__init__()
@@ -247,7 +247,7 @@ class Padded(nn.Module):
 
 
 class _Described(nn.Module):
-    """A network of spandrel, which pads images as the network wants them.
+    """A network of spandrel, which pads images as the network needs.
 
     Gradients pass, which spandrel's own decorator would forbid.
     """
