@@ -6,5 +6,5 @@
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 
-export PYTHONPATH="$root:$root/tests:$root/scripts/experiments${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS=1
+export PYTHONPATH="$root:$root/tests${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS=1
 exec python -W ignore -m attack --seconds "${1:-1200}" --seed "${2:-0}"

@@ -1,4 +1,4 @@
-"""Compare a network of any scale with bicubic upscaling, at scales seen in training and beyond: a table."""
+"""Compare an any-scale network with bicubic upscaling, at scales seen in training and beyond: a table."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def picture(rows: list[list[tuple[str, Pixels]]]) -> Image.Image:
 
 
 def arguments() -> argparse.Namespace:
-    """What was typed."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", required=True, help="name for the captions")
     parser.add_argument("--gt", type=Path, required=True, help="folder of photographs")
@@ -80,7 +80,7 @@ def arguments() -> argparse.Namespace:
 def side_by_side(
     name: str, lq: Pixels, bicubic: tuple[str, Pixels], result: tuple[str, Pixels], gt: Pixels | None
 ) -> list[tuple[str, Pixels]]:
-    """The liveliest crop of a photograph: LQ, bicubic, result and, where there is one, ground truth."""
+    """The crop with the most detail: LQ, bicubic, result and, where there is one, ground truth."""
     top, left = liveliest_crop(bicubic[1] if gt is None else gt)
     cells = [(f"{name}: LQ", lq.repeat(SCALE, 0).repeat(SCALE, 1)), bicubic, result]
     cells += [("no ground truth", np.full_like(bicubic[1], 255)) if gt is None else ("GT", gt)]
@@ -88,7 +88,7 @@ def side_by_side(
 
 
 def main() -> int:
-    """Print the table, write the picture; 1 if the gain is smaller than demanded."""
+    """Print the table, write the picture; 1 if the gain is below the required one."""
     args = arguments()
     table, rows = [], []
     for gt_path in sorted(args.gt.glob("*.png")):

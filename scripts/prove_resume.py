@@ -40,7 +40,7 @@ SMALL = {
 
 
 def main() -> int:
-    """Prove it or not."""
+    """Run both trainings and compare them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -120,7 +120,7 @@ def _run(options: Path, folder: Path, *more: str, kill_at: tuple[int, float] | N
     """Train in a folder, to the end or until a time after an iteration; returns what was printed."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, str(ROOT / "basicsr" / "train.py"), "-opt", str(options), *more]
-    # Ours first; BasicSR may lie in another that was given.
+    # This checkout first; BasicSR may be in another folder of PYTHONPATH.
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     log: list[str] = []
     with subprocess.Popen(
@@ -150,7 +150,7 @@ def _losses(log: list[str]) -> Losses:
 
 
 def _not_resumed(log: list[str]) -> list[str]:
-    """What the log says against the run's having gone on from a checkpoint exactly."""
+    """Signs in the log that the run did not go on exactly from a checkpoint."""
     text = "".join(log)
     found = [] if "Resuming training from epoch" in text else ["it started over"]
     return found + [words for words in ("starts anew", "inexactly") if words in text]

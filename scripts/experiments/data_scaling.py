@@ -20,7 +20,7 @@ import argparse
 import hashlib
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +44,7 @@ from common.training import (
 from lmlt_arch.cli.progress import progress_bar
 from lmlt_arch.data.listing import list_images
 from lmlt_arch.errors import UsageError
-from lmlt_arch.evaluation.benchmark.datasets import find_dataset
+from lmlt_arch.evaluation.benchmark.datasets import Dataset, find_dataset
 from lmlt_arch.evaluation.benchmark.run import run_benchmark
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import paragraph, table
@@ -127,6 +127,19 @@ def run_data_scaling(
                 options["datasets"]["train"]["dataset_enlarge_ratio"] *= math.ceil(len(names) / count)
                 checkpoints[count, seed] = learn(options)
                 bar.update()
+    curves = _curves(sets, checkpoints, counts, seeds, device)
+    settings = {"network_g": base["network_g"], "scale": base["scale"]}
+    return outcome_of(curves, settings | {"schedule": as_json(schedule), "seeds": list(seeds)})
+
+
+def _curves(
+    sets: Sequence[Dataset],
+    checkpoints: Mapping[tuple[int, int], Path],
+    counts: Sequence[int],
+    seeds: Sequence[int],
+    device: Any,
+) -> list[Curve]:
+    """PSNR of the checkpoints, which are given by number of images and seed."""
     texts = [f"run {number}={path}" for number, path in enumerate(checkpoints.values())]
     models = load_models(texts, device=device)
     curves = []
@@ -135,13 +148,7 @@ def run_data_scaling(
         psnr = {key: row.mean["psnr"] for key, row in zip(checkpoints, rows, strict=True)}
         by_count = {count: [psnr[count, seed] for seed in seeds] for count in counts}
         curves.append(Curve(found.name, bicubic.mean["psnr"], by_count))
-    settings = {
-        "network_g": base["network_g"],
-        "scale": base["scale"],
-        "schedule": as_json(schedule),
-        "seeds": list(seeds),
-    }
-    return outcome_of(curves, settings)
+    return curves
 
 
 def _write_list(folder: Path, names: Sequence[str]) -> Path:

@@ -1,4 +1,4 @@
-"""The navigation: known pages in the order of a reader's way, then whatever else lies in `docs/`."""
+"""The navigation: known pages in reading order, then the other pages in `docs/`."""
 
 from __future__ import annotations
 

@@ -17,6 +17,8 @@ import yaml
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
+# Where Python looks for what an experiment imports, when it is started as a program.
+sys.path.append(str(ROOT / "scripts/experiments"))
 Differences = Callable[[Path, Path], list[str]]
 
 

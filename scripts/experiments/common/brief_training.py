@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +83,7 @@ def train_briefly(
         DataError: no image is as large as a patch.
         OutputError: the checkpoint could not be written.
     """
-    finder.install()
-    try:
-        from basicsr.models import build_model
-    except ImportError as error:
-        raise UsageError("training needs BasicSR: pip install 'basicsr-lmlt[train]'") from error
+    build_model = _model_builder()
     batches = _batches(photographs, scale, batch, patch, seed)
     torch.manual_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -95,16 +91,35 @@ def train_briefly(
         network: nn.Module = model.get_bare_model(model.net_g)
         if name in UNSHIFTED:
             unshift_windows(network)
-        for number in tqdm(range(1, iterations + 1), desc=name, file=sys.stderr):
-            model.update_learning_rate(number)
-            model.feed_data(next(batches))
-            model.optimize_parameters(number)
-    buffer = io.BytesIO()
-    torch.save({"params": {key: value.cpu() for key, value in network.state_dict().items()}}, buffer)
-    write_atomic(path, buffer.getvalue())
+        _train(model, batches, tqdm(range(1, iterations + 1), desc=name, file=sys.stderr))
+    _save(network, path)
     if BRIEF[name]["type"] == "SwinIR":
         network = Padded(network, BRIEF[name]["window_size"], scale)
     return network.to(device).eval().requires_grad_(False)
+
+
+def _model_builder() -> Callable[[dict[str, Any]], Any]:
+    """BasicSR's function that builds a model from options."""
+    finder.install()
+    try:
+        from basicsr.models import build_model
+    except ImportError as error:
+        raise UsageError("training needs BasicSR: pip install 'basicsr-lmlt[train]'") from error
+    builder: Callable[[dict[str, Any]], Any] = build_model
+    return builder
+
+
+def _train(model: Any, batches: Iterator[dict[str, Tensor]], steps: Iterable[int]) -> None:
+    for number in steps:
+        model.update_learning_rate(number)
+        model.feed_data(next(batches))
+        model.optimize_parameters(number)
+
+
+def _save(network: nn.Module, path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save({"params": {key: value.cpu() for key, value in network.state_dict().items()}}, buffer)
+    write_atomic(path, buffer.getvalue())
 
 
 def _options(name: str, scale: int, iterations: int, folder: Path, device: torch.device) -> dict[str, Any]:
