@@ -56,7 +56,7 @@ class Explanation(NamedTuple):
 
 
 # Packages that training, option files and degradations need beyond the core.
-_OF_TRAIN = ("basicsr", "pydantic", "yaml")
+_OF_TRAIN = ("basicsr", "pydantic", "scipy", "yaml")
 _FIXES = {
     errno.EMFILE: "raise the limit (ulimit -n)",
     errno.ENFILE: "close other programs",

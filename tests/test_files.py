@@ -124,11 +124,13 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     left.touch()
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", refuse)
-        with pytest.warns(UserWarning, match=r"has no locks, so nothing stops another training of x") as told:
+        with pytest.warns(
+            UserWarning, match=r"has no locks, so nothing stops another training of x"
+        ) as found:
             hold(tmp_path / ".x.lock")
         write_atomic(tmp_path / "y", b"1")
         sweep([left])
-    assert len(told) == 1
+    assert len(found) == 1
     assert left.exists(), "might be of a living process on another machine"
     assert (tmp_path / "y").read_bytes() == b"1"
 
@@ -153,7 +155,7 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path, child: Child) -> 
     )
     living = f".h.{process.pid}.tmp"
     with writing(tmp_path / "i") as own:
-        # As if its process were on another machine: only that it is held tells that it is alive.
+        # As if its process were on another machine: the lock alone shows that it is alive.
         unseen = tmp_path / f".j.{dead}.tmp"
         with Lock(unseen):
             sweep(tmp_path.iterdir())

@@ -44,6 +44,16 @@ KEPT = (
     "data_sets_that_say_what_they_lack",
     "draws.csv",
     "grey16",
+    # Old names, which go in 0.3.
+    "_FreeScale",
+    "free_scale",
+    "enlarge_planes",
+    "def enlarge(",
+    "Upscaler.enlarge",
+    r"Upscaler\.enlarge",
+    "upscaler.enlarge(",
+    "degradation.Draws",
+    '"Draws is now',
 )
 # The words themselves, recorded results, and files that stay as they are to the letter.
 APART = ("tests/test_words.py", "options/", "scripts/options/", "CHANGELOG.md")

@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(args: argparse.Namespace) -> list[Result]:
     """Check the request, then measure: all of its mistakes are found before the first image."""
-    from lmlt_arch.cli.progress import progress_bar
+    from lmlt_arch.cli.streams import progress_bar
     from lmlt_arch.errors import UsageError
     from lmlt_arch.evaluation.benchmark.datasets import find_dataset
     from lmlt_arch.evaluation.benchmark.run import prepare_measures, run_benchmark

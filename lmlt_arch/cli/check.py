@@ -17,8 +17,8 @@ line with "note:" explains how training will read something, and is no mistake.
 
   lmlt check -opt options/train_LMLT_x4.yml -o first_batch.png
 
-draws the first batch (LQ, its pixels upscaled, beside ground truth) and estimates the memory that training
-needs and the time that an iteration takes on this machine. Nothing but that picture is written.
+makes a picture of the first batch (LQ, its pixels upscaled, beside ground truth), and estimates the memory
+that training needs and the time that an iteration takes on this machine. Nothing but that picture is written.
 
   lmlt check -opt options/train_ESC_x4.yml --nproc 4
 

@@ -109,7 +109,7 @@ def _check_inputs(paths: list[Path], *, for_page: bool) -> None:
 
 def _compare(args: argparse.Namespace) -> list[tuple[Comparison, list[Crop]]]:
     """Each image with the crops to show of it."""
-    from lmlt_arch.cli.progress import progress_bar
+    from lmlt_arch.cli.streams import progress_bar
     from lmlt_arch.errors import UsageError
     from lmlt_arch.evaluation.compare.comparison import Crop, check_crop, choose_crops, compare
     from lmlt_arch.evaluation.models import choose_device, common_scale, load_models

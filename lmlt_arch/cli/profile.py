@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
 def _profile(args: argparse.Namespace) -> tuple[list[Row], Setting]:
     """Check the request, then profile: all of its mistakes are found before the first run."""
     from lmlt_arch.archs.common.attention import resolve_attn_type
-    from lmlt_arch.cli.progress import progress_bar
+    from lmlt_arch.cli.streams import progress_bar
     from lmlt_arch.errors import UsageError
     from lmlt_arch.evaluation.models import choose_device
     from lmlt_arch.evaluation.profile.run import Setting, make_rows, profile, steps

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     """Make one LMDB for each source."""
     from importlib.util import find_spec
 
-    from lmlt_arch.cli.progress import progress_bar
+    from lmlt_arch.cli.streams import progress_bar
     from lmlt_arch.data.lmdb.raw_conversion import find_images, write_raw_lmdb
 
     if find_spec("lmdb") is None:

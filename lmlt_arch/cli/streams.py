@@ -1,4 +1,4 @@
-"""Standard input, output and error, which may be closed, full, or unable to encode a character."""
+"""Standard input, output and error, which may be closed, full or without a character; progress bars."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
+
+from tqdm import tqdm
 
 from lmlt_arch.files import OutputError
 
@@ -98,3 +100,9 @@ def give_up_output() -> None:
 def one_line(text: str) -> str:
     """A text with its line breaks and whatever else a terminal would not show as letters written out."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def progress_bar(description: str, unit: str, total: int) -> tqdm[Any]:
+    """A bar with the remaining time; redrawn every 10 seconds where it goes to a file."""
+    interval = 0.1 if sys.stderr.isatty() else 10
+    return tqdm(total=total, desc=description, unit=unit, mininterval=interval)

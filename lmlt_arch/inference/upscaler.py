@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -32,8 +31,7 @@ from lmlt_arch.inference.runner import (
     load_runner,
     run_network,
 )
-
-_T = TypeVar("_T")
+from lmlt_arch.renamed import warn_renamed
 
 DEFAULT_OVERLAP = 64
 # Of the free memory, what tiles may take: estimates are not exact, and other programs need memory too.
@@ -248,21 +246,20 @@ class Upscaler:
     @property
     def any_size(self) -> bool:
         """`any_scale` under its former name."""
-        return self._deprecated("any_size", "any_scale", self.any_scale)
+        warn_renamed("Upscaler.any_size", "Upscaler.any_scale")
+        return self.any_scale
 
     @property
     def enlarge(self) -> Callable[..., Tensor]:
         """`upscale` under its former name."""
-        return self._deprecated("enlarge", "upscale", self.upscale)
+        warn_renamed("Upscaler.enlarge", "Upscaler.upscale")
+        return self.upscale
 
     @property
     def enlarge_planes(self) -> Callable[..., list[Upscaled]]:
         """`upscale_planes` under its former name."""
-        return self._deprecated("enlarge_planes", "upscale_planes", self.upscale_planes)
-
-    def _deprecated(self, name: str, new: str, value: _T) -> _T:
-        warnings.warn(f"Upscaler.{name} is Upscaler.{new} as of 0.3", DeprecationWarning, stacklevel=3)
-        return value
+        warn_renamed("Upscaler.enlarge_planes", "Upscaler.upscale_planes")
+        return self.upscale_planes
 
 
 class Upscaled(NamedTuple):

@@ -12,8 +12,8 @@ from torch import nn
 
 from lmlt_arch.checkpoints.load import load_for_training
 from lmlt_arch.models.activation_checkpointing import checkpoint_blocks
-from lmlt_arch.models.options import OPTIMIZERS
 from lmlt_arch.options import Train
+from lmlt_arch.options.registries import optimizers
 
 # The optimizers with fused kernels on CUDA (on a CPU they gain 1 % of a step).
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
@@ -89,7 +89,7 @@ def make_optimizer(
         arguments: Of the class.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    kind = OPTIMIZERS[name]
+    kind = optimizers()[name]
     if kind in _FUSED and not arguments.keys() & {*_IMPLEMENTATIONS} and device.type == "cuda":
         arguments["fused"] = True
     return kind(trained, lr=lr, **arguments)

@@ -7,9 +7,6 @@ from typing import Any
 
 from lmlt_arch.options import check_model_options
 from lmlt_arch.options.fields import with_numbers
-from lmlt_arch.options.registries import optimizers
-
-OPTIMIZERS = optimizers()
 
 
 def checked_options(opt: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+from lmlt_arch.dtypes import DTYPES
+
+_MODES = ("bf16", "fp16")
 
 
 class Precision:
     """Autocast, loss scaling and clipping, in the order that they need.
 
     Args:
-        amp: A key of `DTYPES`, or None for the dtype of the parameters.
+        amp: `bf16`, `fp16`, or None for the dtype of the parameters.
         device: Of the networks.
 
     Raises:
@@ -24,8 +26,8 @@ class Precision:
     """
 
     def __init__(self, amp: str | None, device: torch.device) -> None:
-        if amp is not None and amp not in DTYPES:
-            raise ValueError(f"train: amp is one of {', '.join(DTYPES)}, or ~ for none; got {amp!r}")
+        if amp is not None and amp not in _MODES:
+            raise ValueError(f"train: amp is one of {', '.join(_MODES)}, or ~ for none; got {amp!r}")
         if amp == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
             raise ValueError("train: amp: bf16 is not supported by this GPU; use fp16")
         self._device = device.type
@@ -42,7 +44,7 @@ class Precision:
     @staticmethod
     def full(output: Tensor) -> Tensor:
         """The output of a forward pass in at least float32."""
-        return output.float() if output.dtype in DTYPES.values() else output
+        return output.float() if output.dtype in map(DTYPES.get, _MODES) else output
 
     def backward(self, loss: Tensor) -> None:
         """Add the (scaled) gradients of a loss."""

@@ -36,7 +36,7 @@ from torch.nn import functional
 
 from lmlt_arch import archs
 from lmlt_arch.archs import PRESETS, SRNetwork
-from lmlt_arch.cli.progress import progress_bar
+from lmlt_arch.cli.streams import progress_bar
 from lmlt_arch.dtypes import DTYPES
 from lmlt_arch.evaluation.complexity import complexity
 from lmlt_arch.evaluation.models import describe_environment, full_precision

@@ -38,7 +38,7 @@ from common.training import (
     trainer_of,
     with_network,
 )
-from lmlt_arch.cli.progress import progress_bar
+from lmlt_arch.cli.streams import progress_bar
 from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.benchmark.datasets import find_dataset
 from lmlt_arch.evaluation.benchmark.run import Result, run_benchmark

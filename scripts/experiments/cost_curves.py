@@ -34,7 +34,7 @@ import torch
 from common.program import Outcome, make_parser, run_experiment
 from common.statistics import LEAST_PLACES, Interval, slope_interval
 from lmlt_arch.archs import PRESETS
-from lmlt_arch.cli.progress import progress_bar
+from lmlt_arch.cli.streams import progress_bar
 from lmlt_arch.errors import DataError, UsageError
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import cell, paragraph, table

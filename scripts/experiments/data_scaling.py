@@ -41,7 +41,7 @@ from common.training import (
     trainer_of,
     with_network,
 )
-from lmlt_arch.cli.progress import progress_bar
+from lmlt_arch.cli.streams import progress_bar
 from lmlt_arch.data.listing import list_images
 from lmlt_arch.errors import UsageError
 from lmlt_arch.evaluation.benchmark.datasets import Dataset, find_dataset

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from common.program import Outcome, make_parser, run_experiment
 from lmlt_arch.archs import SRNetwork
-from lmlt_arch.cli.progress import progress_bar
+from lmlt_arch.cli.streams import progress_bar
 from lmlt_arch.data.images import read_image
 from lmlt_arch.data.imresize import imresize
 from lmlt_arch.errors import DataError, UsageError

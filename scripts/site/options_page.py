@@ -14,6 +14,7 @@ from mkdocs.structure.files import File, Files
 
 from lmlt_arch.names import PROVIDED
 from lmlt_arch.options import Options
+from lmlt_arch.options.registries import parameters_of
 
 INTRODUCTION = """\
 # Options
@@ -116,7 +117,7 @@ def _arguments(
     function: Callable[..., Any], described: Mapping[str, str]
 ) -> Iterator[tuple[str, str, str, str]]:
     """The arguments of a constructor or function that an option file can give."""
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in parameters_of(function).items():
         if name in GIVEN or parameter.kind is parameter.VAR_KEYWORD:
             continue
         required = parameter.default is parameter.empty
@@ -130,11 +131,15 @@ def _arguments(
 
 
 def _described(function: Callable[..., Any]) -> dict[str, str]:
-    text = griffe.Docstring(inspect.getdoc(function) or "")
-    sections = text.parse("google", warnings=False)
+    """Argument -> meaning, from the docstrings of a function, or of a class with its list and its bases."""
+    documented: list[Any] = [function]
+    if isinstance(function, type):
+        listed = getattr(vars(function).get("__init__"), "arguments", object)
+        documented = [*listed.__mro__, *function.__mro__]
     return {
         item.name: " ".join(item.description.split())
-        for section in sections
+        for one in reversed(documented)
+        for section in griffe.Docstring(inspect.cleandoc(one.__doc__ or "")).parse("google", warnings=False)
         if section.kind is griffe.DocstringSectionKind.parameters
         for item in section.value
     }

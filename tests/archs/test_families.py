@@ -10,7 +10,7 @@ from torch import Tensor
 from lmlt_arch import archs
 from lmlt_arch.archs.families import NETWORKS, PRESETS, description_of, find_network, names_where, recognize
 from lmlt_arch.cli import main
-from lmlt_arch.hook.registration import PROVIDED
+from lmlt_arch.names import PROVIDED
 
 
 def test_every_registered_network_is_described_once() -> None:

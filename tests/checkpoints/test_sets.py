@@ -45,7 +45,7 @@ def test_damage(run: Checkpoints, damage: str, file: str, manifest: bool) -> Non
     state, said = run.to_resume()
     assert (state, said) == Checkpoints(run.states, run.models, NETWORKS).to_resume(), "of all ranks"
     assert not has_run(damaged)
-    # Nothing tells that these are not what the run wrote; and it may go on inexactly.
+    # Nothing shows that the run did not write these, and the run may go on inexactly.
     if not manifest and ((damage == "foreign" and file != "state") or (damage, file) == ("missing", "rank")):
         assert (state, said) == (state_of(run, 6), "")
         return

@@ -1,4 +1,4 @@
-"""Pairs told by the names of their images."""
+"""Pairs found by the names of their images."""
 
 from __future__ import annotations
 

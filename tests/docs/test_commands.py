@@ -191,7 +191,7 @@ def test_refuses_marks(text: str) -> None:
         documented_commands.blocks(text)
 
 
-@pytest.mark.parametrize("command", ["lmlt enlarge FILE", "lmlt upscale --bigger", "bash scripts/no.sh"])
+@pytest.mark.parametrize("command", ["lmlt increase FILE", "lmlt upscale --bigger", "bash scripts/no.sh"])
 def test_refuses_in_running_text(command: str) -> None:
     with pytest.raises(WrongCommandError):
         documented_commands.check_flags(command, ROOT)

@@ -65,7 +65,7 @@ def test_planted_exponents(exponent: float) -> None:
     assert local_exponents(sizes, sizes**exponent) == pytest.approx([exponent] * (len(sizes) - 1))
 
 
-def test_linear_and_quadratic_networks_are_told_apart() -> None:
+def test_linear_and_quadratic_networks_are_distinguished() -> None:
     points = [*planted("linear", 1), *planted("quadratic", 2), *planted("with overhead", 1, constant=50)]
     outcome = outcome_of(points, SWEEP, repeats=9)
     found = {(curve["network"], curve["cost"]): curve for curve in outcome.result["curves"]}

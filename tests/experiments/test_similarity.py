@@ -103,7 +103,7 @@ def test_known_similarities() -> None:
     np.testing.assert_allclose(found[:3, :3], 1, atol=1e-9)
     assert abs(found[0, 3]) < 0.05
     np.testing.assert_allclose(found, found.T)
-    # CKA tells apart what an invertible map that is no rotation changes.
+    # CKA sees an invertible map that is no rotation.
     stretched = features * torch.tensor([10.0, 1, 1, 1, 1, 1])
     assert cka(compare(features, stretched, batch=256).hsic)[0, 1] < 0.8
 

@@ -101,7 +101,7 @@ def test_seams_without_larger_errors_are_found_by_steps_alone() -> None:
     assert at_borders(network, lq, "step").ratio.value == pytest.approx(expected, rel=0.05)
 
 
-def test_borders_of_a_coarse_level_are_told_from_those_of_a_finer_one() -> None:
+def test_borders_of_a_coarse_level_are_not_taken_for_those_of_a_finer_one() -> None:
     lq = gray(136, 136)
     for window, at_fine, beyond in ((8, True, False), (16, True, True)):
         errors = [errors_of(Bordered(window, inside=0.05, border=0.1), lq, [8, 16])]

@@ -114,11 +114,11 @@ def installed(
 def options(tmp_path: Path) -> Callable[..., Path]:
     """Writes an option file for a few iterations on four small images."""
     data = tmp_path / "data"
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for folder in ("gt", "lq"):
         (data / folder).mkdir(parents=True)
     for index in range(4):
-        image = draw.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
         cv2.imwrite(str(data / "gt" / f"{index}.png"), image)
         cv2.imwrite(str(data / "lq" / f"{index}.png"), cv2.resize(image, (32, 32)))
 

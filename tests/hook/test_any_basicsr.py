@@ -103,7 +103,7 @@ def write(options: Callable[..., Path], tmp_path: Path) -> Write:
 
 
 def _figures(said: str) -> list[str]:
-    """What a log says of losses and validations: without times."""
+    """The lines of a log on losses and validations, without times."""
     return re.findall(r"iter: +\d+, lr:\S+|(?:l_pix|mine): \S+|# .*", said)
 
 
@@ -255,7 +255,7 @@ STRANGERS: dict[str, tuple[dict[str, str], str, bool]] = {
 
 @pytest.mark.parametrize("what", STRANGERS)
 def test_strangers(what: str, plain: Environment, plugged: Environment, tmp_path: Path) -> None:
-    """Also where warnings are errors: what the program says is the same."""
+    """Also where warnings are errors: the output of the program is the same."""
     files, program, fails = STRANGERS[what]
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What `lmlt doctor` says, and that commands see the BasicSR that a training there would see."""
+"""Output of `lmlt doctor`; and commands find the BasicSR that a training there would find."""
 
 from __future__ import annotations
 

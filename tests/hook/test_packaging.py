@@ -111,7 +111,7 @@ def test_hook_is_there_once(first: str, installed: Environment, plain: Environme
 def test_hook_that_fails_stops_no_import(
     broken: str, flags: list[str], installed: Environment, tmp_path: Path
 ) -> None:
-    """It says so once and passes over no other finder: the one after it is the only one to know the name."""
+    """It warns once and skips no other finder: the one after it is the only one that has the name."""
     module = {"package": "None", "look-up": "Broken()"}[broken]
     (tmp_path / "program.py").write_text(
         f"""

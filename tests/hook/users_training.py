@@ -118,7 +118,7 @@ class ESRModel(SRModel):
 
     def optimize_parameters(self, current_iter):
         super().optimize_parameters(current_iter)
-        # What the data workers and the main process drew shows in the log.
+        # The random numbers of the data workers and of the main process appear in the log.
         self.log_dict["mine"] = self.opt["train"]["my_weight"] * float(
             self.my_loss(self.output, self.gt).detach() + torch.rand(()) + self.lq.mean()
         )

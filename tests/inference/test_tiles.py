@@ -76,7 +76,7 @@ def test_tiles_keep_to_the_grid_of_windows(tile: int, overlap: int) -> None:
 
 
 def test_one_tile_fades_into_the_next() -> None:
-    """A network that tells its tiles apart gives no step anywhere."""
+    """A network that treats each tile differently gives no step anywhere."""
     calls = iter(range(100))
 
     def network(x: Tensor) -> Tensor:

@@ -223,7 +223,7 @@ print(said[-1], upscaler.tile)
 def test_former_names_warn(checkpoint: Path) -> None:
     upscaler = Upscaler(checkpoint, device="cpu")
     lq = torch.rand(1, 3, 9, 8)
-    with pytest.warns(DeprecationWarning, match=r"Upscaler\.enlarge is Upscaler\.upscale"):
+    with pytest.warns(DeprecationWarning, match=r"Upscaler\.enlarge is now Upscaler\.upscale"):
         assert torch.equal(upscaler.enlarge(lq), upscaler.upscale(lq))
     with pytest.warns(DeprecationWarning, match="any_scale"):
         assert upscaler.any_size is upscaler.any_scale is False

@@ -20,9 +20,9 @@ NAMES = ("calculate_lpips", "calculate_dists", "calculate_pyiqa")
 
 @pytest.fixture
 def pair() -> dict[str, np.ndarray]:
-    draw = np.random.default_rng(0)
-    gt = draw.integers(0, 256, (64, 48, 3), dtype=np.uint8)
-    return {"img": np.clip(gt + draw.normal(0, 9, gt.shape), 0, 255).astype(np.uint8), "img2": gt}
+    rng = np.random.default_rng(0)
+    gt = rng.integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    return {"img": np.clip(gt + rng.normal(0, 9, gt.shape), 0, 255).astype(np.uint8), "img2": gt}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -31,7 +31,7 @@ def test_basicsr_knows_them(name: str) -> None:
 
 
 @pyiqa
-def test_a_measure_without_weights_through_basicsr(pair: dict[str, np.ndarray]) -> None:
+def test_a_metric_without_weights_through_basicsr(pair: dict[str, np.ndarray]) -> None:
     options = {"type": "calculate_pyiqa", "metric": "psnr", "crop_border": 2, "better": "higher"}
     expected = calculate_metric(pair, {"type": "calculate_psnr", "crop_border": 2, "test_y_channel": False})
     assert calculate_metric(pair, options) == pytest.approx(expected, abs=0.01)
@@ -41,7 +41,7 @@ def test_a_measure_without_weights_through_basicsr(pair: dict[str, np.ndarray]) 
         prepare_metrics({"m": {**options, "metric": "psnt"}})
 
 
-def test_without_the_package_it_says_what_to_install(tmp_path: Path, repo_root: Path) -> None:
+def test_without_the_package_the_error_names_it(tmp_path: Path, repo_root: Path) -> None:
     """In a process of its own whose pyiqa is hidden, whether it is installed or not."""
     program = (
         "import sys; sys.modules['pyiqa'] = None\n"

@@ -22,12 +22,12 @@ DEVICES = [
 
 
 def pairs() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     photo = skimage.data.astronaut()[40:161, 60:157]
-    noisy = np.clip(photo + draw.normal(0, 12, photo.shape), 0, 255).round().astype(np.uint8)
+    noisy = np.clip(photo + rng.normal(0, 12, photo.shape), 0, 255).round().astype(np.uint8)
     slightly = photo.copy()
     slightly[60, 50, 1] ^= 1
-    noise = draw.integers(0, 256, (2, 33, 47, 3), dtype=np.uint8)
+    noise = rng.integers(0, 256, (2, 33, 47, 3), dtype=np.uint8)
     flat = np.full((40, 40, 3), 255, np.uint8)
     return {
         "noisy": (noisy, photo),

@@ -34,11 +34,11 @@ def ranks(repo_root: Path, tmp_path: Path) -> Any:
 
 
 def batches(count: int, size: int) -> list[dict[str, torch.Tensor]]:
-    draw = torch.Generator().manual_seed(3)
+    rng = torch.Generator().manual_seed(3)
     return [
         {
-            "lq": torch.rand(size, 3, 16, 16, generator=draw, dtype=torch.float64),
-            "gt": torch.rand(size, 3, 32, 32, generator=draw, dtype=torch.float64),
+            "lq": torch.rand(size, 3, 16, 16, generator=rng, dtype=torch.float64),
+            "gt": torch.rand(size, 3, 32, 32, generator=rng, dtype=torch.float64),
         }
         for _ in range(count)
     ]

@@ -56,7 +56,7 @@ def test_the_disk_keeps_few_states_of_ranks(
 def test_random_numbers_go_on_after_a_resume(
     make_options: Any, batch: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
-    def draws() -> list[float]:
+    def random_numbers() -> list[float]:
         return [
             random.random(),
             random.gauss(0, 1),
@@ -70,15 +70,15 @@ def test_random_numbers_go_on_after_a_resume(
     random.gauss(0, 1)  # leaves half of a pair behind, as does NumPy's
     np.random.normal()
     model.save(epoch=0, current_iter=1)
-    expected = draws()
+    expected = random_numbers()
     state = tmp_path / "training_states" / "1.state"
     resumed = LMLTModel(make_options("LMLT", path={"resume_state": str(state)}))
     resumed.resume_training(torch.load(state, weights_only=True))
-    draws()
+    random_numbers()
     resumed.update_learning_rate(2)
-    assert draws() == expected
+    assert random_numbers() == expected
     resumed.update_learning_rate(3)
-    assert draws() != expected, "only once"
+    assert random_numbers() != expected, "only once"
 
 
 @pytest.mark.parametrize("scale", [3, 4])

@@ -30,10 +30,10 @@ NIQE = {"type": "calculate_niqe", "crop_border": 2, "better": "lower"}
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """Five pairs of different sizes below `HR` and `LR`."""
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for number in range(IMAGES):
         width, height = 20 + 2 * number, 16 + 3 * number
-        coarse = Image.fromarray(draw.integers(0, 256, (5, 6, 3), dtype=np.uint8))
+        coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
         for folder, factor in (("HR", 2), ("LR", 1)):
             (tmp_path / folder).mkdir(exist_ok=True)
             size = (width * factor, height * factor)
@@ -93,18 +93,18 @@ def test_the_same_figures_and_files_as_basicsr(
 
 
 def test_random_numbers_are_left_alone(make_options: Any, loader: Any) -> None:
-    def draws() -> list[float]:
+    def random_numbers() -> list[float]:
         return [random.random(), np.random.random(), torch.rand(()).item()]
 
     options = {**make_options("LMLT"), "val": {}}
     model = LMLTModel(options)
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    expected = draws()
+    expected = random_numbers()
     random.setstate(states[0])
     np.random.set_state(states[1])
     torch.set_rng_state(states[2])
     model.validation(loader(), 1, None, False)
-    assert draws() == expected
+    assert random_numbers() == expected
 
 
 def test_without_ground_truth(

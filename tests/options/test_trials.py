@@ -115,7 +115,7 @@ def test_losses(opt: dict[str, Any], section: str, loss: dict[str, Any], message
 
 
 @pytest.mark.parametrize("name", ["Fetching", "OnGPU"])
-def test_what_cannot_be_told_here_is_no_mistake(opt: dict[str, Any], name: str) -> None:
+def test_what_cannot_be_known_here_is_no_mistake(opt: dict[str, Any], name: str) -> None:
     opt["train"]["pixel_opt"] = {"type": name}
     assert texts(opt) == []
     opt["model_type"] = "SRModel"

@@ -25,9 +25,9 @@ import basicsr.train
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ground truth, its LR at each scale under names of benchmarks, LMDBs of both, and a file of VGG."""
     folder = tmp_path_factory.mktemp("data")
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for name in NAMES:
-        coarse = Image.fromarray(draw.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
         for sub, ending, side in (
             ("HR", "", SIDE),
             ("LR", "", 24),

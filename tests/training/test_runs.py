@@ -29,10 +29,10 @@ Finish = Callable[..., str]
 @pytest.fixture
 def options(repo_root: Path, tmp_path: Path) -> Callable[..., Path]:
     """Writes an option file of a small LMLT that trains on eight pictures."""
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     (tmp_path / "HR").mkdir()
     for number in range(8):
-        pixels = draw.integers(0, 256, (40, 44, 3), dtype=np.uint8)
+        pixels = rng.integers(0, 256, (40, 44, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "HR" / f"{number}.png")
 
     def write(train: dict[str, Any] | None = None, **data: Any) -> Path:

@@ -67,7 +67,8 @@ def with_fields_of(
 ) -> Callable[[Callable[[_N, _A], None]], Callable[Concatenate[_N, _P], None]]:
     """Decorator: a constructor takes the fields of a dataclass, and gets them as one object.
 
-    Its signature names every field, for `inspect.signature` as for a type checker.
+    Its signature names every field, for `inspect.signature` as for a type checker. Its attribute `arguments`
+    is the dataclass, whose docstring and those of its bases say what each field means.
 
     Args:
         arguments: the dataclass.
@@ -81,6 +82,7 @@ def with_fields_of(
         own = inspect.signature(arguments, eval_str=True).parameters.values()
         first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
         vars(__init__)["__signature__"] = inspect.Signature([first, *own], return_annotation=None)
+        vars(__init__)["arguments"] = arguments
         return __init__
 
     return decorate

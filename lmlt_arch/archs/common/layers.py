@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from lmlt_arch.archs.common.arguments import positive_int
 from lmlt_arch.archs.common.attention import AttentionModule, resolve_attn_type
 from lmlt_arch.archs.common.padding import mirror_pad
+from lmlt_arch.renamed import warn_renamed
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -75,7 +75,7 @@ class _FreeScale:
     """Deprecated name of `any_scale`, for networks and their classes."""
 
     def __get__(self, _network: SRNetwork | None, cls: type[SRNetwork]) -> bool:
-        warnings.warn("free_scale is now any_scale; this name goes in 0.3", DeprecationWarning, stacklevel=2)
+        warn_renamed("free_scale", "any_scale")
         return cls.any_scale
 
 

@@ -184,7 +184,7 @@ def lists_of_photographs(names: Names) -> None:
 
 @patch_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
 def run_of_ours_is_known(names: Names) -> None:
-    """What BasicSR's datasets are built for cannot be told from their options: `parse_options` can."""
+    """The options of a dataset do not say which model it is built for: `parse_options` sees both."""
     after_parsing(names, lambda opt: _run.update(ours=runs_ours(opt)))
 
 

@@ -104,7 +104,7 @@ def _name_of(home: Path) -> str:
 
 def _settings_lacking(opt: Mapping[str, Any], state: Mapping[str, Any]) -> list[str]:
     """Settings that the first optimizer's class needs and its state lacks, which stops its first step."""
-    kind = (optimizers() or {}).get(str(at(opt, "train", "optim_g", "type")))
+    kind = optimizers().get(str(at(opt, "train", "optim_g", "type")))
     groups = section(state["optimizers"][0] if state["optimizers"] else {}).get("param_groups", ())
     if kind is None or not groups:
         return []

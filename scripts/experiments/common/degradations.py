@@ -80,7 +80,7 @@ def gaussian_kernel(sigma: float, *, aspect: float = 1.0, angle: float = 0.0) ->
     """
     side = 2 * math.ceil(3 * sigma) + 1
     unused = torch.full((1,), math.nan, dtype=torch.float64)
-    draws = KernelSample(
+    sample = KernelSample(
         kinds=("aniso",),
         canvas=side,
         size=torch.tensor([side]),
@@ -90,7 +90,7 @@ def gaussian_kernel(sigma: float, *, aspect: float = 1.0, angle: float = 0.0) ->
         beta=unused,
         cutoff=unused,
     )
-    return build_kernels(draws)[0]
+    return build_kernels(sample)[0]
 
 
 def motion_kernel(length: float, *, angle: float = 0.0) -> Tensor:

@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -75,6 +76,8 @@ def run_experiment(
     args = parser.parse_args(argv)
     try:
         check_plots()
+        # Before the work, after which intervals need it.
+        import_module("scipy")
         paths = with_endings(args.output, (".json", ".png"))
         make_folder(args.output.parent)
         check_outputs(paths, [])

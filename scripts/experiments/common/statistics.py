@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 LEAST_PLACES = 3
 """Two points lie on every line, so their distance from it is no measure of the error."""
@@ -69,6 +68,8 @@ def _interval(statistic: Callable[[NDArray[Any]], float], count: int) -> Interva
     value = float(statistic(numbers))
     if count < 2:
         return Interval(value, value, value)
+    from scipy import stats
+
     found = stats.bootstrap(
         (numbers,),
         statistic,

@@ -118,7 +118,7 @@ def test_validation_on_rank_zero(process_group: None) -> None:
     stock: Any = names["SRModel"]
 
     class Model(stock):
-        """An SRModel whose validation says which network it ran."""
+        """An SRModel whose validation records which network it ran."""
 
         def __init__(self, net: nn.Module) -> None:
             self.opt = {"rank": 0, "dist": True, "val": {}}

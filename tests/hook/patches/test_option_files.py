@@ -42,7 +42,7 @@ def test_all_mistakes_and_nothing_created(
 
 @pytest.fixture
 def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """What the launcher says of an option file before it starts, in this process."""
+    """The launcher's message about an option file before it starts, in this process."""
     monkeypatch.chdir(tmp_path)
 
     def launched(*arguments: str | Path) -> str:

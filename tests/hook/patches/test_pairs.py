@@ -192,7 +192,7 @@ def test_lists_of_photographs(fill: Any, store: Any, tmp_path: Path, monkeypatch
 
     before = dataset(on_disk).paths
     assert dataset(of_lmdb).paths == ["a", "\n"]
-    # In place of a file that cannot be read, another place is drawn, of which there is one too many.
+    # A file that cannot be read is replaced by a random one, whose index may be one too large.
     monkeypatch.setattr(random, "randint", lambda low, high: high)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with pytest.raises(IndexError):

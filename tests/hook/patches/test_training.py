@@ -172,7 +172,7 @@ def test_fft_loss_of_sr_model(caplog: pytest.LogCaptureFixture) -> None:
         assert asked.pop() == other["model_type"]
 
 
-class _Draws(torch.utils.data.Dataset[float]):
+class _Numbers(torch.utils.data.Dataset[float]):
     """Random numbers as a dataset takes for its crops and flips."""
 
     def __len__(self) -> int:
@@ -189,7 +189,7 @@ def test_seeds_of_data_workers() -> None:
 
     def create(opt: dict[str, Any], logger: object) -> Any:
         init = partial(worker_init_fn, num_workers=1, rank=0, seed=opt["manual_seed"])
-        return torch.utils.data.DataLoader(_Draws(), num_workers=1, worker_init_fn=init), None, [], 1, 1
+        return torch.utils.data.DataLoader(_Numbers(), num_workers=1, worker_init_fn=init), None, [], 1, 1
 
     def two_epochs(seed: int, *asked: str) -> list[list[float]]:
         torch.manual_seed(seed)
@@ -243,7 +243,7 @@ def test_order_that_a_resume_can_repeat(tmp_path: Path, monkeypatch: pytest.Monk
     crops = [[batch["gt"] for batch in loader] for _ in range(2)]
     assert len(crops[0]) == 4
     for first, second in zip(*crops, strict=True):
-        assert torch.equal(first, second), "drawn from the place in the epoch alone"
+        assert torch.equal(first, second), "by the place in the epoch alone"
     assert (names["EnlargedSampler"], names["build_dataset"]) == stock
     # Batches are page-locked where there is a GPU to copy them to, unless the options decide.
     assert not loader.pin_memory

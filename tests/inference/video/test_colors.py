@@ -120,7 +120,7 @@ def test_numbers_that_are_no_codes_of_rgb_are_refused(pixels: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "codec", "told"),
+    ("name", "codec", "tags"),
     [
         ("out.mov", "prores_ks", (9, 16, 9, 1)),
         ("out.mkv", "mjpeg", (9, 16, 5, 2)),
@@ -128,7 +128,7 @@ def test_numbers_that_are_no_codes_of_rgb_are_refused(pixels: str) -> None:
     ],
 )
 def test_what_cannot_be_said_of_the_result_is_not_done(
-    tmp_path: Path, name: str, codec: str, told: tuple[int, ...]
+    tmp_path: Path, name: str, codec: str, tags: tuple[int, ...]
 ) -> None:
     """ProRes has no full range, motion JPEG no matrix but BT.601's: colors are those that players see."""
     codes = codes_of(PATCH, 9, full=True)
@@ -145,12 +145,12 @@ def test_what_cannot_be_said_of_the_result_is_not_done(
     with av.open(str(target)) as container:
         frame = next(container.decode(video=0))
     seen = (frame.color_primaries, frame.color_trc, frame.colorspace, frame.color_range)
-    assert seen == told
+    assert seen == tags
     bits = 10 if "10" in frame.format.name else 8
     found = color_of_codes(
         [plane.mean() for plane in planes(frame)],
-        9 if told[2] == 9 else 6,
-        full=told[3] == 2,
+        9 if tags[2] == 9 else 6,
+        full=tags[3] == 2,
         bits=bits,
     )
     assert np.abs(found - PATCH).max() <= 3 / 255

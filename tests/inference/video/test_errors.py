@@ -87,7 +87,7 @@ def test_an_mp4_without_its_table_is_refused(film: Path, tmp_path: Path) -> None
     assert line.startswith(f"{film}: not a video, or its beginning or end is missing")
 
 
-def test_damage_in_the_middle_is_told_with_its_place(tmp_path: Path) -> None:
+def test_damage_in_the_middle_is_reported_with_its_place(tmp_path: Path) -> None:
     source, target = tmp_path / "in.mp4", tmp_path / "out.mp4"
     write_video(source, noisy(30), options={"crf": "4", "bf": "0"})
     with av.open(str(source)) as container:
@@ -179,7 +179,7 @@ def test_a_change_of_colors_is_refused(tmp_path: Path) -> None:
         upscale_video(source, tmp_path / "out.mp4", twice)
 
 
-def test_frames_that_are_missing_are_told(tmp_path: Path) -> None:
+def test_frames_that_are_missing_are_reported(tmp_path: Path) -> None:
     source = tmp_path / "in.ts"
     content = b""
     for first in (0, 30):
@@ -192,7 +192,7 @@ def test_frames_that_are_missing_are_told(tmp_path: Path) -> None:
     assert report.notes[-1] == "places where frames are missing: 1, first before frame 10"
 
 
-def test_a_folder_that_cannot_be_is_told(film: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_is_named(film: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"cannot write .*film\.mp4"):
         upscale_video(film, film / "out.mp4", twice)
 

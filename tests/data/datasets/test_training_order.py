@@ -18,7 +18,7 @@ from lmlt_arch.data.datasets.training_order import SeededDataset, SeededIndex, T
 IMAGES, BATCH, RATIO = 7, 2, 3
 
 
-class Draws(Dataset[dict[str, Any]]):
+class RandomNumbers(Dataset[dict[str, Any]]):
     """Samples that say what was drawn for them by each of the three generators."""
 
     paths = tuple(f"{number}.png" for number in range(IMAGES))
@@ -36,7 +36,7 @@ Sample = tuple[float, ...]
 
 
 def order(rank: int = 0, world: int = 1, seed: int = 5) -> TrainingOrder:
-    return TrainingOrder(Draws(), world, rank, RATIO, seed=seed)
+    return TrainingOrder(RandomNumbers(), world, rank, RATIO, seed=seed)
 
 
 def samples(
@@ -44,7 +44,7 @@ def samples(
 ) -> list[list[list[Sample]]]:
     """Epochs of batches of samples, as BasicSR's loop gets them."""
     loader = loader_type(
-        dataset=SeededDataset(Draws()),
+        dataset=SeededDataset(RandomNumbers()),
         batch_size=BATCH,
         sampler=sampler,
         num_workers=workers,
@@ -66,7 +66,7 @@ def samples(
 
 def test_the_order_is_basicsrs() -> None:
     for rank in (0, 1):
-        ours, stock = order(rank, 2), EnlargedSampler(Draws(), 2, rank, RATIO)
+        ours, stock = order(rank, 2), EnlargedSampler(RandomNumbers(), 2, rank, RATIO)
         for epoch in (0, 3):
             ours.set_epoch(epoch)
             stock.set_epoch(epoch)
@@ -98,10 +98,10 @@ def test_workers_and_prefetching_do_not_matter(how: dict[str, Any]) -> None:
 def test_two_ranks_share_the_samples_of_one() -> None:
     together = [
         {sample for batch in epoch for sample in batch}
-        for epoch in samples(TrainingOrder(Draws(), 1, 0, 4, seed=5))
+        for epoch in samples(TrainingOrder(RandomNumbers(), 1, 0, 4, seed=5))
     ]
     for rank in (0, 1):
-        for number, epoch in enumerate(samples(TrainingOrder(Draws(), 2, rank, 4, seed=5))):
+        for number, epoch in enumerate(samples(TrainingOrder(RandomNumbers(), 2, rank, 4, seed=5))):
             share = {sample for batch in epoch for sample in batch}
             assert len(share) == IMAGES * 2
             assert share <= together[number]
@@ -119,7 +119,7 @@ def test_a_resume_goes_on_at_the_place(epoch: int, batches: int, workers: int) -
     left.consumed += batches * BATCH
     state = left.state()
 
-    resumed = order(seed=99)  # without manual_seed, each start draws another
+    resumed = order(seed=99)  # without manual_seed, each start has another
     assert resumed.resume(state)
     resumed.epoch = epoch  # BasicSR's loop begins there
     found = samples(resumed, epochs=3 - epoch, workers=workers)
@@ -132,9 +132,9 @@ def test_a_resume_goes_on_at_the_place(epoch: int, batches: int, workers: int) -
 
 def test_a_place_among_other_data_has_no_meaning() -> None:
     state = {**order().state(), "consumed": 4}
-    other = TrainingOrder(Draws(), 1, 0, RATIO + 1, seed=5)
+    other = TrainingOrder(RandomNumbers(), 1, 0, RATIO + 1, seed=5)
     assert not other.resume(state)
-    assert samples(other) == samples(TrainingOrder(Draws(), 1, 0, RATIO + 1, seed=5))
+    assert samples(other) == samples(TrainingOrder(RandomNumbers(), 1, 0, RATIO + 1, seed=5))
 
 
 def test_the_global_generators_are_left_alone() -> None:

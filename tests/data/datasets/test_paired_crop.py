@@ -92,7 +92,7 @@ def test_samples_are_basicsrs_bit_for_bit(pairs: Path, more: dict[str, Any]) -> 
         after = random.getstate()
         random.seed(seed)
         assert_same(ours[index], expected)
-        assert random.getstate() == after, "as many draws, so that the next sample is the same too"
+        assert random.getstate() == after, "as many random numbers, so that the next sample is the same too"
         turns.add(after[1])
     assert len(turns) == 24
 
