@@ -51,12 +51,12 @@ class Request:
     """A folder to degrade, and the settings.
 
     Attributes:
-        source: Folder of images, searched at any depth.
-        output: Folder to write below.
+        source: folder of images, searched at any depth.
+        output: folder to write below.
         option_file: BasicSR's YAML option file.
-        seed: Equal seeds give equal images; the seed and an image's path determine its parameters.
-        device: Where to compute.
-        tiles: The most images that the contact sheet shows.
+        seed: equal seeds give equal images; the seed and an image's path determine its parameters.
+        device: where to compute.
+        tiles: the most images that the contact sheet shows.
     """
 
     source: Path
@@ -86,9 +86,9 @@ def degrade_folder(request: Request) -> Report:
     """Degrade every image of a folder, showing progress on standard error.
 
     Raises:
-        OptionError: If the option file cannot be used; nothing was written.
-        UsageError: If the folders cannot be used; nothing was written.
-        OutputError: If outputs cannot be written, or another process writes there.
+        OptionError: if the option file cannot be used; nothing was written.
+        UsageError: if the folders cannot be used; nothing was written.
+        OutputError: if outputs cannot be written, or another process writes there.
     """
     degrader = _Degrader(request)
     names, failures = _find_images(request)
@@ -136,7 +136,7 @@ class _Degrader:
         """Degrade an image whose bottom and right are cropped to a multiple of the scale.
 
         Raises:
-            ImageError: If it is damaged, of a kind that cannot be used, or too small.
+            ImageError: if it is damaged, of a kind that cannot be used, or too small.
         """
         path = self.request.source / name
         pixels = read_image(path)

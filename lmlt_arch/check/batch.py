@@ -26,15 +26,15 @@ def first_batch(opt: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
     """The first batch of a training; for a test, the first pair of its first dataset.
 
     Args:
-        opt: Options without mistakes.
+        opt: options without mistakes.
 
     Returns:
         LQ of shape (b, 3, h, w) and ground truth of shape (b, 3, h * scale, w * scale), in [0, 1]; None for a
         test without ground truth or LQ images.
 
     Raises:
-        ValueError: There is no dataset, or one for training has no ground truth.
-        Exception: The dataset or the degradation failed.
+        ValueError: there is no dataset, or one for training has no ground truth.
+        Exception: the dataset or the degradation failed.
     """
     from basicsr.data import build_dataset
 
@@ -69,12 +69,12 @@ def draw_batch(lq: Tensor, gt: Tensor, path: Path) -> None:
     """Write a PNG with each LQ image, upscaled by repeating pixels, beside its ground truth.
 
     Args:
-        lq: Shape (b, 3, h, w), in [0, 1].
-        gt: Shape (b, 3, H, W), in [0, 1].
-        path: The file.
+        lq: shape (b, 3, h, w), in [0, 1].
+        gt: shape (b, 3, H, W), in [0, 1].
+        path: the file.
 
     Raises:
-        OutputError: The file cannot be written.
+        OutputError: the file cannot be written.
     """
     height, width = gt.shape[-2:]
     upscaled = torch.nn.functional.interpolate(lq[:SHOWN], (height, width), mode="nearest")

@@ -44,9 +44,9 @@ def estimate_memory(opt: Mapping[str, Any], batch: int, side: int) -> Memory:
     Activations are the tensors that the backward pass needs; in mixed precision they take half of the bytes.
 
     Args:
-        opt: Options without mistakes.
-        batch: Images per step.
-        side: Of the LQ patches, in pixels.
+        opt: options without mistakes.
+        batch: images per step.
+        side: of the LQ patches, in pixels.
     """
     micro = batch // (whole(opt, "train", "accumulation_steps") or 1)
     scale = whole(opt, "scale") or 1
@@ -78,9 +78,9 @@ def measure_iteration(opt: Mapping[str, Any], batch: int, side: int) -> tuple[fl
     """Measure the forward and backward pass of `network_g`.
 
     Args:
-        opt: Options without mistakes.
-        batch: Images per step.
-        side: Of the LQ patches, in pixels.
+        opt: options without mistakes.
+        batch: images per step.
+        side: of the LQ patches, in pixels.
 
     Returns:
         Seconds for an iteration, and a description of the measurement.

@@ -29,9 +29,9 @@ def data_findings(opt: Mapping[str, Any], launch: Launch, *, everything: bool = 
     """Mistakes in the datasets, and notes on them.
 
     Args:
-        opt: The content of an option file without mistakes.
-        launch: How the training is started.
-        everything: Decode all images instead of a sample of each dataset.
+        opt: the content of an option file without mistakes.
+        launch: how the training is started.
+        everything: decode all images instead of a sample of each dataset.
     """
     return [
         mistake

@@ -26,9 +26,9 @@ def network_findings(opt: Mapping[str, Any], lq: Tensor, gt: Tensor) -> list[Mis
     Our networks are checked by their arguments, which is cheaper and more precise.
 
     Args:
-        opt: Options without mistakes.
-        lq: The first batch, (B, C, h, w).
-        gt: Its ground truth, (B, C, H, W).
+        opt: options without mistakes.
+        lq: the first batch, (B, C, h, w).
+        gt: its ground truth, (B, C, H, W).
     """
     judged = keys_are_known(opt) and effective_model(opt) != "ArbitraryScaleModel"
     if not judged or holds_ours("ARCH_REGISTRY", at(opt, "network_g", "type")):

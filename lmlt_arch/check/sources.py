@@ -26,10 +26,10 @@ class Image(NamedTuple):
     """An image of a dataset.
 
     Attributes:
-        name: In messages.
-        read: Reads its pixels (h, w, 3).
-        file: The file with its bytes, or None where only pixels are stored.
-        key: In the LMDB `file`, or None.
+        name: in messages.
+        read: reads its pixels (h, w, 3).
+        file: the file with its bytes, or None where only pixels are stored.
+        key: in the LMDB `file`, or None.
     """
 
     name: str
@@ -57,11 +57,11 @@ def samples_of(data: Mapping[str, Any], kind: str) -> Samples | None:
     """The samples of a dataset of a known kind; None if its storage cannot be inspected.
 
     Args:
-        data: The section of the dataset.
-        kind: The registered name of its class.
+        data: the section of the dataset.
+        kind: the registered name of its class.
 
     Raises:
-        SourceError: A folder, an LMDB or a list of images cannot be used.
+        SourceError: a folder, an LMDB or a list of images cannot be used.
     """
     if at(data, "io_backend", "type") not in (None, "disk", "lmdb"):
         return None

@@ -72,13 +72,13 @@ class Patch:
     """One patch.
 
     Attributes:
-        name: In messages, option files and the environment variables.
-        reason: The fault that it corrects.
-        modules: The modules that it changes.
-        needed: The probe: whether a module has the fault, given its namespace.
-        run: Applies the patch: a function of the module's namespace, or a context manager around its import.
-        changes: Functions and classes that must exist and may be replaced, such as `BaseModel.validation`.
-        acts: For which models: `EVERYWHERE`, `OURS`, `ON_REQUEST` or `NO_CODE`.
+        name: in messages, option files and the environment variables.
+        reason: the fault that it corrects.
+        modules: the modules that it changes.
+        needed: the probe: whether a module has the fault, given its namespace.
+        run: applies the patch: a function of the module's namespace, or a context manager around its import.
+        changes: functions and classes that must exist and may be replaced, such as `BaseModel.validation`.
+        acts: for which models: `EVERYWHERE`, `OURS`, `ON_REQUEST` or `NO_CODE`.
     """
 
     name: str
@@ -180,8 +180,8 @@ def wanted(name: str, opt: Mapping[str, Any]) -> bool:
     """Whether a patch that acts `ON_REQUEST` acts in a run: for our models, and for others that ask for it.
 
     Args:
-        name: Of the patch.
-        opt: The options of the run.
+        name: of the patch.
+        opt: the options of the run.
     """
     in_file = _asked_in(opt.get("lmlt"))
     _warn_of_unknown("lmlt: mends", in_file)

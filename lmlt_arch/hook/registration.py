@@ -18,8 +18,8 @@ def after(module: str, names: dict[str, Any]) -> None:
     registries, as forks of old releases are, is left alone.
 
     Args:
-        module: Name of the module of BasicSR that was imported.
-        names: What it defines.
+        module: name of the module of BasicSR that was imported.
+        names: what it defines.
     """
     try:
         if module == REGISTRIES:

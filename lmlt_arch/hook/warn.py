@@ -13,7 +13,7 @@ def warn_once(text: str) -> None:
     """Warn about a failure, the first in this process only; all of them are kept in `failures`.
 
     Args:
-        text: A sentence.
+        text: a sentence.
     """
     failures.append(text)
     if len(failures) > 1:

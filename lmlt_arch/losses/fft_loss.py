@@ -12,11 +12,11 @@ class FFTLoss(nn.Module):
     """L1 between the real and imaginary parts of two images' unnormalized `rfft2`.
 
     Args:
-        loss_weight: Factor of the result.
+        loss_weight: factor of the result.
         reduction: `mean`, `sum` or `none`.
 
     Raises:
-        ValueError: The reduction is not one of these.
+        ValueError: the reduction is not one of these.
     """
 
     def __init__(self, loss_weight: float = 1.0, reduction: str = "mean") -> None:
@@ -31,15 +31,15 @@ class FFTLoss(nn.Module):
 
         Args:
             pred: (B, C, H, W), any floating type; half precision is transformed in float32.
-            target: The same shape as `pred`.
-            weight: Factors of the spectrum's parts, broadcastable to (B, C, H, W // 2 + 1, 2), the last axis
+            target: the same shape as `pred`.
+            weight: factors of the spectrum's parts, broadcastable to (B, C, H, W // 2 + 1, 2), the last axis
                 being real and imaginary; `mean` then divides by their sum, as BasicSR's losses do.
 
         Returns:
             A scalar, or (B, C, H, W // 2 + 1, 2) for `none`.
 
         Raises:
-            ValueError: The shapes differ.
+            ValueError: the shapes differ.
         """
         if pred.shape != target.shape:
             raise ValueError(f"FFTLoss: {tuple(pred.shape)} cannot be compared with {tuple(target.shape)}")

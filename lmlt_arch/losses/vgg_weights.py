@@ -23,7 +23,7 @@ def vgg_weights(path: str | None) -> Iterator[None]:
     """In this context, BasicSR's perceptual loss takes its weights from a file and never downloads any.
 
     Args:
-        path: The file; None for the place where BasicSR looks below the working directory, then torchvision's
+        path: the file; None for the place where BasicSR looks below the working directory, then torchvision's
             cache.
     """
     token = _chosen.set(path)
@@ -42,7 +42,7 @@ class VGGFromFile:
     """Replacement of `torchvision.models.vgg` where a feature extractor needs a pretrained network.
 
     Args:
-        usual_place: The file in which BasicSR looks for the weights of VGG19.
+        usual_place: the file in which BasicSR looks for the weights of VGG19.
     """
 
     def __init__(self, usual_place: str) -> None:
@@ -59,8 +59,8 @@ def _features(vgg_type: str, usual_place: Path) -> nn.Sequential:
     """The pretrained convolutions of a VGG network.
 
     Raises:
-        FileNotFoundError: There is no file of its weights; the message names the places for it.
-        CheckpointError: The file holds something else.
+        FileNotFoundError: there is no file of its weights; the message names the places for it.
+        CheckpointError: the file holds something else.
     """
     import torchvision
 

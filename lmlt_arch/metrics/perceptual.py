@@ -36,10 +36,10 @@ def calculate_pyiqa(
     """Any metric of pyiqa.
 
     Args:
-        img: The image.
-        img2: Ground truth, for metrics that need it.
+        img: the image.
+        img2: ground truth, for metrics that need it.
         metric: pyiqa's name, such as `musiq`, `maniqa`, `clipiqa`.
-        crop_border: Pixels left out at each edge.
+        crop_border: pixels left out at each edge.
         better: `higher` or `lower`, for the record of the best result.
 
     Raises:
@@ -68,10 +68,10 @@ def prepare_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> None:
     """Load the metrics in `val: metrics`, so that one that is not available ends a run at its start.
 
     Args:
-        metrics: Their options by name, as in `val: metrics`.
+        metrics: their options by name, as in `val: metrics`.
 
     Raises:
-        MetricError: One of them is not available.
+        MetricError: one of them is not available.
     """
     for options in metrics.values():
         name = NAMES.get(options["type"]) or options.get("metric")

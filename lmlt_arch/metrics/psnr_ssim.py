@@ -19,15 +19,15 @@ def psnr(images: Tensor, gt: Tensor, *, crop_border: int = 0, test_y_channel: bo
 
     Args:
         images: RGB or gray, (B, C, H, W), uint8.
-        gt: The same shape.
-        crop_border: Pixels left out at each edge.
-        test_y_channel: Compare luma instead of RGB.
+        gt: the same shape.
+        crop_border: pixels left out at each edge.
+        test_y_channel: compare luma instead of RGB.
 
     Returns:
         (B,) in dB, float64; infinite for equal images.
 
     Raises:
-        ValueError: The shapes differ, or nothing is left inside the border.
+        ValueError: the shapes differ, or nothing is left inside the border.
     """
     images, gt = _prepare(images, gt, crop_border, test_y_channel)
     mse = (images - gt).square().mean((1, 2, 3))
@@ -41,7 +41,7 @@ def ssim(images: Tensor, gt: Tensor, *, crop_border: int = 0, test_y_channel: bo
         (B,), float64, averaged over channels.
 
     Raises:
-        ValueError: Also if less than 11 x 11 pixels are left.
+        ValueError: also if less than 11 x 11 pixels are left.
     """
     images, gt = _prepare(images, gt, crop_border, test_y_channel)
     if min(images.shape[-2:]) < WINDOW:

@@ -17,7 +17,7 @@ def checkpoint_blocks(network: nn.Module) -> None:
     """Checkpoint each block of a network, in place, without changing the names of parameters.
 
     Raises:
-        ValueError: The network has no blocks; see `repeated_blocks`.
+        ValueError: the network has no blocks; see `repeated_blocks`.
     """
     for block in repeated_blocks(network):
         block.forward = partial(_checkpointed, block.forward)

@@ -49,13 +49,13 @@ class Iteration:
     """An iteration whose work on the device may still be running.
 
     Attributes:
-        number: Its number.
-        losses: This process's loss terms.
-        averages: The terms averaged over all processes; with several processes, also the share of them that
+        number: its number.
+        losses: this process's loss terms.
+        averages: the terms averaged over all processes; with several processes, also the share of them that
             is to end the run.
-        lq: The batch, (B, 3, h, w).
-        gt: Its ground truth, (B, 3, H, W).
-        files: The batch's names. Holding the batch also keeps its memory from being given to the next one.
+        lq: the batch, (B, 3, h, w).
+        gt: its ground truth, (B, 3, H, W).
+        files: the batch's names. Holding the batch also keeps its memory from being given to the next one.
     """
 
     number: int
@@ -86,18 +86,18 @@ class LossWatch:
         """Queue an iteration and read the one before it.
 
         Args:
-            number: Of the iteration.
-            losses: This process's terms.
-            lq: The batch, (B, 3, h, w).
-            gt: Its ground truth, (B, 3, H, W).
-            files: Its names.
-            ends: Whether this process is to end the run.
+            number: of the iteration.
+            losses: this process's terms.
+            lq: the batch, (B, 3, h, w).
+            gt: its ground truth, (B, 3, H, W).
+            files: its names.
+            ends: whether this process is to end the run.
 
         Returns:
             Whether any of several processes was to end the run in the iteration before.
 
         Raises:
-            FloatingPointError: A term of the iteration before is infinite or not a number, on any process.
+            FloatingPointError: a term of the iteration before is infinite or not a number, on any process.
         """
         averages = Transfer(self._averaged(losses, ends=ends))
         before, self.last = self.last, Iteration(number, losses, averages, lq, gt, files)
@@ -107,7 +107,7 @@ class LossWatch:
         """Wait for an iteration and take its losses into `log`; returns whether a process is to end the run.
 
         Raises:
-            FloatingPointError: As of `add`.
+            FloatingPointError: as of `add`.
         """
         values = iteration.averages.read()
         ending = values[len(iteration.losses) :]
@@ -149,10 +149,10 @@ def keep_batch(folder: Path, lq: Tensor, gt: Tensor, files: list[str]) -> str:
     """Write a batch as `batch.pth` (exact) and as `lq.png` and `gt.png` (images side by side).
 
     Args:
-        folder: Made if it is missing.
+        folder: made if it is missing.
         lq: (B, 3, h, w), nominally in [0, 1].
         gt: (B, 3, H, W).
-        files: Names of the images.
+        files: names of the images.
 
     Returns:
         Half a sentence for an error message: where the batch is, or why it could not be kept.

@@ -33,10 +33,10 @@ def prepare_network(network: nn.Module, options: Train, *, main: bool, graphs: b
     """Freeze, checkpoint, lay out and compile a network as the options of a training say, in place.
 
     Args:
-        network: On any device.
-        options: The section `train`.
-        main: Whether it is the network that is trained for, the one that `freeze` and `checkpointing` mean.
-        graphs: Whether the compiled network may run as CUDA graphs.
+        network: on any device.
+        options: the section `train`.
+        main: whether it is the network that is trained for, the one that `freeze` and `checkpointing` mean.
+        graphs: whether the compiled network may run as CUDA graphs.
     """
     if main:
         _freeze(network, options.freeze)
@@ -55,16 +55,16 @@ def load_weights(
     """Load a checkpoint, also one of another scale, and log what was loaded.
 
     Args:
-        network: A bare network.
-        path: Of the checkpoint.
-        key: Of the state dict in the file; None for a file that is a state dict.
-        strict: Whether all names must agree.
-        average_of: The network of which `network` is the average. Tensors that the file lacks are taken
+        network: a bare network.
+        path: of the checkpoint.
+        key: of the state dict in the file; None for a file that is a state dict.
+        strict: whether all names must agree.
+        average_of: the network of which `network` is the average. Tensors that the file lacks are taken
             from there.
 
     Raises:
-        FileNotFoundError: No such file.
-        CheckpointError: The file is damaged, or of another network.
+        FileNotFoundError: no such file.
+        CheckpointError: the file is damaged, or of another network.
     """
     fresh = load_for_training(network, path, key=key, strict=strict)
     logger = get_root_logger()
@@ -82,11 +82,11 @@ def make_optimizer(
     """Make an optimizer of the parameters that are trained.
 
     Args:
-        name: Of a class of `torch.optim`.
-        parameters: Those that are frozen are left out.
-        lr: The learning rate.
-        device: Of the parameters. On CUDA the optimizer is fused unless `arguments` choose otherwise.
-        arguments: Of the class.
+        name: of a class of `torch.optim`.
+        parameters: those that are frozen are left out.
+        lr: the learning rate.
+        device: of the parameters. On CUDA the optimizer is fused unless `arguments` choose otherwise.
+        arguments: of the class.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     kind = optimizers()[name]

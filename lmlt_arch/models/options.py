@@ -19,7 +19,7 @@ def checked_options(opt: Mapping[str, Any]) -> dict[str, Any]:
         A copy in which numbers that YAML left as text, such as `5e-4`, are numbers.
 
     Raises:
-        OptionError: A ValueError that names every mistake with its section and the nearest valid name.
+        OptionError: a ValueError that names every mistake with its section and the nearest valid name.
     """
     check_model_options(opt)
     sections = ("network_g", "network_d", *(("train",) if opt["is_train"] else ()))

@@ -96,8 +96,8 @@ class PluginModel(SRModel):
         """Load a checkpoint, also one of another scale; the log names the tensors that start fresh.
 
         Raises:
-            FileNotFoundError: No such file.
-            CheckpointError: The file is damaged, or of another network.
+            FileNotFoundError: no such file.
+            CheckpointError: the file is damaged, or of another network.
         """
         average_of = self.get_bare_model(self.net_g) if net is getattr(self, "net_g_ema", None) else None
         load_weights(self.get_bare_model(net), load_path, key=param_key, strict=strict, average_of=average_of)
@@ -147,7 +147,7 @@ class PluginModel(SRModel):
         that the device always has work.
 
         Raises:
-            FloatingPointError: A loss term is infinite or not a number, on this process or another.
+            FloatingPointError: a loss term is infinite or not a number, on this process or another.
             SystemExit: SIGTERM had come; everything was saved.
         """
         losses = self.train_step(current_iter)
@@ -166,7 +166,7 @@ class PluginModel(SRModel):
         """The losses of the last iteration, averaged over all processes, once it is finished.
 
         Raises:
-            FloatingPointError: A loss term is infinite or not a number, on this process or another.
+            FloatingPointError: a loss term is infinite or not a number, on this process or another.
         """
         self._settle()
         return self.log_dict
@@ -219,8 +219,8 @@ class PluginModel(SRModel):
 
         Args:
             output: (B, 3, H, W), at least float32.
-            gt: The same shape.
-            perceptual_gt: For the perceptual loss, if that has another target.
+            gt: the same shape.
+            perceptual_gt: for the perceptual loss, if that has another target.
         """
         terms: Losses = OrderedDict()
         if self.cri_pix:
@@ -316,8 +316,8 @@ class PluginModel(SRModel):
         may have room again at the next one.
 
         Raises:
-            OutputError: The final network could not be written.
-            FloatingPointError: The last iteration had a loss that is not finite; nothing was written.
+            OutputError: the final network could not be written.
+            FloatingPointError: the last iteration had a loss that is not finite; nothing was written.
         """
         if self.is_train:
             self._settle()
@@ -331,7 +331,7 @@ class PluginModel(SRModel):
         """Write every network of the model.
 
         Raises:
-            OutputError: A file could not be written.
+            OutputError: a file could not be written.
         """
         if hasattr(self, "net_g_ema"):
             self.save_network(
@@ -350,7 +350,7 @@ class PluginModel(SRModel):
         """Write `{net_label}_{current_iter}.pth` in BasicSR's format, all of it or nothing.
 
         Raises:
-            OutputError: The file could not be written.
+            OutputError: the file could not be written.
         """
         if self.opt["rank"] != 0:
             return
@@ -363,7 +363,7 @@ class PluginModel(SRModel):
         """Write `{current_iter}.state` in BasicSR's format, with an entry of ours, all of it or nothing.
 
         Raises:
-            OutputError: The file could not be written.
+            OutputError: the file could not be written.
         """
         if self.opt["rank"] != 0 or current_iter == -1:
             return
@@ -381,7 +381,7 @@ class PluginModel(SRModel):
         resumed with more iterations.
 
         Raises:
-            CheckpointError: The file of this rank is damaged.
+            CheckpointError: the file of this rank is damaged.
         """
         schedulers = [progress_of(state) for state in resume_state["schedulers"]]
         super().resume_training({**resume_state, "schedulers": schedulers})

@@ -19,7 +19,7 @@ class Precision:
 
     Args:
         amp: `bf16`, `fp16`, or None for the dtype of the parameters.
-        device: Of the networks.
+        device: of the networks.
 
     Raises:
         ValueError: `amp` is unknown, or the GPU has no bfloat16.

@@ -50,10 +50,10 @@ class CheckpointFiles:
         them; see `lmlt_arch.checkpoints.sets`.
 
         Args:
-            model: Its methods write the files.
-            epoch: The current one.
-            current_iter: The current iteration.
-            device: On which the processes exchange tensors.
+            model: its methods write the files.
+            epoch: the current one.
+            current_iter: the current iteration.
+            device: on which the processes exchange tensors.
         """
         folder, rank = self._states(), self._opt["rank"]
         failure: OutputError | None = None
@@ -80,12 +80,12 @@ class CheckpointFiles:
         """Write `{label}_{current_iter}.pth` in BasicSR's format.
 
         Args:
-            networks: Bare networks by the keys of their state dicts in the file.
-            label: Such as `net_g`.
-            current_iter: The iteration; -1 for the final network, `{label}_latest.pth`.
+            networks: bare networks by the keys of their state dicts in the file.
+            label: such as `net_g`.
+            current_iter: the iteration; -1 for the final network, `{label}_latest.pth`.
 
         Raises:
-            OutputError: The file could not be written.
+            OutputError: the file could not be written.
         """
         content = {}
         for key, network in networks.items():
@@ -109,14 +109,14 @@ class CheckpointFiles:
         """Write `{current_iter}.state` in BasicSR's format.
 
         Args:
-            epoch: The current one.
-            current_iter: The current iteration.
-            optimizers: Of all networks.
-            schedulers: Of all optimizers.
-            ours: The further entry `plugin`.
+            epoch: the current one.
+            current_iter: the current iteration.
+            optimizers: of all networks.
+            schedulers: of all optimizers.
+            ours: the further entry `plugin`.
 
         Raises:
-            OutputError: The file could not be written.
+            OutputError: the file could not be written.
         """
         content = {
             "epoch": epoch,
@@ -131,7 +131,7 @@ class CheckpointFiles:
         """What this process kept for itself beside the state to resume from; None if that is missing.
 
         Raises:
-            CheckpointError: The file is damaged.
+            CheckpointError: the file is damaged.
         """
         folder = Path(self._opt["path"]["resume_state"]).parent
         path = rank_file(folder, current_iter, self._opt["rank"])

@@ -58,11 +58,11 @@ def save_whole(content: object, path: Path) -> None:
     """`torch.save`, but all of the file or nothing.
 
     Args:
-        content: What PyTorch can serialize.
-        path: The file.
+        content: what PyTorch can serialize.
+        path: the file.
 
     Raises:
-        OutputError: The file could not be written.
+        OutputError: the file could not be written.
     """
     # Serialized in memory first: PyTorch's own writer reports a full disk as an obscure RuntimeError.
     buffer = io.BytesIO()
@@ -76,8 +76,8 @@ def drop_old_rank_files(folder: Path, rank: int) -> None:
     Manifests that list them are deleted first: a set that was made smaller on purpose must not look damaged.
 
     Args:
-        folder: Of the training states.
-        rank: Of this process.
+        folder: of the training states.
+        rank: of this process.
     """
     found = {int(path.name.split(".")[0]): path for path in folder.glob(f"*.rank{rank}.pth")}
     for iteration in sorted(found)[:-KEPT]:

@@ -51,15 +51,15 @@ def validate(model: Any, dataloader: Any, current_iter: int | str, tb_logger: An
     that the figures do not depend on the number of processes. Random generators are left as they were.
 
     Args:
-        model: A `PluginModel`; its `metric_results` and `best_metric_results` are those of BasicSR.
-        dataloader: Of a validation or test dataset.
-        current_iter: Iteration, or in testing the name of the run.
+        model: a `PluginModel`; its `metric_results` and `best_metric_results` are those of BasicSR.
+        dataloader: of a validation or test dataset.
+        current_iter: iteration, or in testing the name of the run.
         tb_logger: Tensorboard's writer, or None.
-        save_img: Whether to save the results, where BasicSR does.
+        save_img: whether to save the results, where BasicSR does.
 
     Raises:
-        ValueError: An output and its ground truth differ in size; it names the image.
-        OutputError: An image could not be saved.
+        ValueError: an output and its ground truth differ in size; it names the image.
+        OutputError: an image could not be saved.
     """
     rng = capture_rng()
     try:

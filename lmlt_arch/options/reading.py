@@ -28,7 +28,7 @@ def load_option_file(path: Path) -> dict[str, Any]:
     """The content of an option file, as plain mappings, lists and values.
 
     Raises:
-        OptionError: If it cannot be read, is no YAML mapping or has keys twice; the message names it and the
+        OptionError: if it cannot be read, is no YAML mapping or has keys twice; the message names it and the
             places.
     """
     content, lines, duplicates = read_option_file(path)
@@ -41,7 +41,7 @@ def read_option_file(path: Path) -> OptionFile:
     """Read an option file with its lines.
 
     Raises:
-        OptionError: If it cannot be read, is larger or deeper nested than any option file, or is no YAML
+        OptionError: if it cannot be read, is larger or deeper nested than any option file, or is no YAML
             mapping.
     """
     try:
@@ -73,7 +73,7 @@ def parse_value(text: str) -> Any:
     """A value in YAML, such as `[a, 2]`, as plain mappings, lists and values.
 
     Raises:
-        OptionError: If it is no YAML.
+        OptionError: if it is no YAML.
     """
     try:
         return _parsed(text)[0]

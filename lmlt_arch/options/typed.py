@@ -16,7 +16,7 @@ def read_key(opt: object, key: str) -> Any:
     """The checked value of a key at the top of an option file, or its default.
 
     Raises:
-        OptionError: If it is wrong, or missing and has no default.
+        OptionError: if it is wrong, or missing and has no default.
     """
     values = {key: opt[key]} if isinstance(opt, Mapping) and key in opt else {}
     found = [m for m in mistakes_in(Options, values) if m.place[:1] == (key,)]
@@ -29,7 +29,7 @@ def read_scale(opt: Mapping[str, Any]) -> int:
     """The upscaling factor at the top level of an option file.
 
     Raises:
-        OptionError: If it is missing or not a whole number of at least 1.
+        OptionError: if it is missing or not a whole number of at least 1.
     """
     return read_key(opt, "scale")
 
@@ -40,7 +40,7 @@ def read_gt_usm(opt: Mapping[str, Any]) -> bool:
     ``gt_usm`` is a key of the first training stage; the second always starts from sharpened images.
 
     Raises:
-        OptionError: If it is neither true nor false.
+        OptionError: if it is neither true nor false.
     """
     return read_key(opt, "gt_usm")
 
@@ -49,10 +49,10 @@ def read_degradation(opt: Mapping[str, Any]) -> DegradationOptions:
     """Read and check the degradation's keys of an option file.
 
     Args:
-        opt: The whole file, as YAML or BasicSR's ``parse_options`` give it.
+        opt: the whole file, as YAML or BasicSR's ``parse_options`` give it.
 
     Raises:
-        OptionError: Naming every key that is missing, misspelt, of a wrong type or impossible.
+        OptionError: naming every key that is missing, misspelt, of a wrong type or impossible.
     """
     mistakes = degradation_mistakes(opt)
     if mistakes:

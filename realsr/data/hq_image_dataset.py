@@ -36,8 +36,8 @@ class HQImageDataset(Dataset[dict[str, Any]]):
             - ``use_hflip``, ``use_rot``: flips and rotation (train; default: false).
 
     Raises:
-        ValueError: If an option is missing or makes no sense, or there are no images.
-        FileNotFoundError: If a root does not exist.
+        ValueError: if an option is missing or makes no sense, or there are no images.
+        FileNotFoundError: if a root does not exist.
 
     An item has ``gt`` of shape (3, h, w), RGB float32 in 0..1, and the string ``gt_path``. Damaged images
     raise :class:`~lmlt_arch.data.images.ImageError` with their name.

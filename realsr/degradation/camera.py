@@ -18,9 +18,9 @@ class CameraNoiseSample:
     """Sensor noise; zeros leave an image as it is.
 
     Attributes:
-        shot: Standard deviation at full light, growing with the root of the light; float32 of shape (b,).
-        read: Standard deviation in the dark; float32 of shape (b,).
-        seed: Of the noise fields.
+        shot: standard deviation at full light, growing with the root of the light; float32 of shape (b,).
+        read: standard deviation in the dark; float32 of shape (b,).
+        seed: of the noise fields.
     """
 
     shot: Tensor
@@ -41,7 +41,7 @@ def add_camera_noise(images: Tensor, sample: CameraNoiseSample) -> Tensor:
 
     Args:
         images: sRGB of shape (b, 3, h, w), values 0..1.
-        sample: Strengths, relative to full light, and the seed.
+        sample: strengths, relative to full light, and the seed.
 
     Returns:
         Shape (b, 3, h, w), values 0..1; images with zeros for strengths are unchanged.

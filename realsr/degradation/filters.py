@@ -16,8 +16,8 @@ def filter_images(images: Tensor, kernels: Tensor) -> Tensor:
     """Filter each image with its own kernel, reflecting the borders (correlation, as ``cv2.filter2D``).
 
     Args:
-        images: Shape (b, c, h, w), with h and w above half a kernel.
-        kernels: Shape (b, k, k), with k odd.
+        images: shape (b, c, h, w), with h and w above half a kernel.
+        kernels: shape (b, k, k), with k odd.
 
     Returns:
         Shape (b, c, h, w).
@@ -36,15 +36,15 @@ def sharpen(images: Tensor, *, weight: float = 0.5, threshold: float = 10.0) -> 
     The two 51x51 Gaussian blurs run as FFTs, some hundred times faster than BasicSR's convolutions on a CPU.
 
     Args:
-        images: Shape (b, c, h, w), values 0..1, with h and w above 25.
-        weight: Strength.
-        threshold: Smallest difference from the blurred image, of 255, that counts as detail.
+        images: shape (b, c, h, w), values 0..1, with h and w above 25.
+        weight: strength.
+        threshold: smallest difference from the blurred image, of 255, that counts as detail.
 
     Returns:
         Shape (b, c, h, w), values 0..1 for input in 0..1.
 
     Raises:
-        ValueError: If the images are smaller.
+        ValueError: if the images are smaller.
     """
     if min(images.shape[-2:]) <= USM_RADIUS:
         raise ValueError(

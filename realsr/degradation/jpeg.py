@@ -51,7 +51,7 @@ def diff_jpeg(
     Args:
         images: RGB of shape (b, 3, h, w), values 0..1, of any size.
         quality: JPEG quality of each image, above 0 to 100; shape (b,).
-        differentiable: Round with a gradient: ``round(x) + (x - round(x))**3``.
+        differentiable: round with a gradient: ``round(x) + (x - round(x))**3``.
         subsampling: ``4:4:4``, ``4:2:2`` or ``4:2:0``; DiffJPEG knows the last only.
 
     Returns:

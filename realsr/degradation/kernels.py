@@ -18,14 +18,14 @@ class KernelSample:
     """The parameters of one kernel for each image; values that a kind does not use are NaN.
 
     Attributes:
-        kinds: A ``Kernel`` of the options, ``sinc`` or ``none`` for each image.
-        canvas: Side of the tensors, odd; smaller kernels are surrounded by zeros.
-        size: Sides of the kernels, odd; shape (b,).
-        sigma_x: Standard deviations in pixels along the first axis; shape (b,).
-        sigma_y: The same along the second axis, for the ``aniso`` kinds.
-        rotation: Angles of the axes in radians, for the ``aniso`` kinds.
-        beta: Shapes, for the ``generalized`` and ``plateau`` kinds; 1 is the plain form.
-        cutoff: Cutoff frequencies in radians per pixel (pi is the highest), for ``sinc``.
+        kinds: a ``Kernel`` of the options, ``sinc`` or ``none`` for each image.
+        canvas: side of the tensors, odd; smaller kernels are surrounded by zeros.
+        size: sides of the kernels, odd; shape (b,).
+        sigma_x: standard deviations in pixels along the first axis; shape (b,).
+        sigma_y: the same along the second axis, for the ``aniso`` kinds.
+        rotation: angles of the axes in radians, for the ``aniso`` kinds.
+        beta: shapes, for the ``generalized`` and ``plateau`` kinds; 1 is the plain form.
+        cutoff: cutoff frequencies in radians per pixel (pi is the highest), for ``sinc``.
     """
 
     kinds: tuple[str, ...]

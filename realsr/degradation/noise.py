@@ -17,10 +17,10 @@ def gaussian_noise(images: Tensor, sigma: Tensor, gray: Tensor, *, generator: to
     As in BasicSR, the gray images of a batch share one noise field.
 
     Args:
-        images: Shape (b, 3, h, w), values 0..1; gives shape, dtype and device only.
-        sigma: Standard deviations, of 255; shape (b,), on the CPU.
-        gray: Whether all channels get the same noise; bool of shape (b,), on the CPU.
-        generator: Of the images' device.
+        images: shape (b, 3, h, w), values 0..1; gives shape, dtype and device only.
+        sigma: standard deviations, of 255; shape (b,), on the CPU.
+        gray: whether all channels get the same noise; bool of shape (b,), on the CPU.
+        generator: of the images' device.
 
     Returns:
         The noise alone, shape (b, 3, h, w).
@@ -36,10 +36,10 @@ def poisson_noise(images: Tensor, scale: Tensor, gray: Tensor, *, generator: tor
     """Shot noise: an image's levels are counts, as many as a power of two not below its number of levels.
 
     Args:
-        images: Shape (b, 3, h, w), values 0..1.
-        scale: Factors of the noise; shape (b,), on the CPU.
-        gray: Whether all channels get the same noise; bool of shape (b,), on the CPU.
-        generator: Of the images' device.
+        images: shape (b, 3, h, w), values 0..1.
+        scale: factors of the noise; shape (b,), on the CPU.
+        gray: whether all channels get the same noise; bool of shape (b,), on the CPU.
+        generator: of the images' device.
 
     Returns:
         The noise alone, shape (b, 3, h, w).

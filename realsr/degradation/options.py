@@ -34,10 +34,10 @@ class Limits(NamedTuple):
     """The values that a number, or both numbers of a range, may have.
 
     Attributes:
-        least: The smallest value.
-        most: The largest value.
-        is_open: Whether ``least`` itself is excluded.
-        includes: A value that a range must include.
+        least: the smallest value.
+        most: the largest value.
+        is_open: whether ``least`` itself is excluded.
+        includes: a value that a range must include.
     """
 
     least: float
@@ -50,9 +50,9 @@ class Described(NamedTuple):
     """Description of a key of an option file.
 
     Attributes:
-        text: One sentence about the key.
-        limits: Of its numbers.
-        one_each: It needs one number for each of these.
+        text: one sentence about the key.
+        limits: of its numbers.
+        one_each: it needs one number for each of these.
     """
 
     text: str
@@ -90,8 +90,8 @@ class RoundOptions:
     """One of the two rounds of degradation. The second round has the same keys with a 2 at the end.
 
     Attributes:
-        kernel: The blur kernels.
-        blur_prob: Probability that the round blurs: 1 for the first, ``second_blur_prob`` for the second.
+        kernel: the blur kernels.
+        blur_prob: probability that the round blurs: 1 for the first, ``second_blur_prob`` for the second.
     """
 
     kernel: KernelOptions
@@ -171,9 +171,9 @@ class DegradationOptions:
     """All options of the degradation, besides the scale.
 
     Attributes:
-        first: The first round.
-        second: The second round.
-        extra: What goes beyond BasicSR.
+        first: the first round.
+        second: the second round.
+        extra: what goes beyond BasicSR.
     """
 
     first: RoundOptions

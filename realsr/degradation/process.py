@@ -40,8 +40,8 @@ class Degradation:
     ``noise1``.
 
     Args:
-        options: Ranges and probabilities.
-        scale: Size of ground truth over size of LQ.
+        options: ranges and probabilities.
+        scale: size of ground truth over size of LQ.
     """
 
     def __init__(self, options: DegradationOptions, *, scale: int) -> None:
@@ -68,13 +68,13 @@ class Degradation:
 
         Args:
             gt: RGB of shape (b, 3, h, w), float32 or float64, values 0..1; see :func:`sharpen`.
-            sample: Parameters for the same number of images.
+            sample: parameters for the same number of images.
 
         Returns:
             Shape (b, 3, h // scale, w // scale), multiples of 1/255 in 0..1, of gt's dtype and device.
 
         Raises:
-            ValueError: If the batch has another shape or dtype, or its images are smaller than
+            ValueError: if the batch has another shape or dtype, or its images are smaller than
                 ``minimum_side``.
         """
         self._check(gt, sample)
@@ -168,8 +168,8 @@ def needed_side(degradation: Degradation, *, sharpened: bool) -> int:
     """The smallest side of an image that can be degraded, a multiple of the scale, in pixels.
 
     Args:
-        degradation: The degradation.
-        sharpened: Whether it starts from a sharpened image.
+        degradation: the degradation.
+        sharpened: whether it starts from a sharpened image.
     """
     needed = max(degradation.minimum_side, USM_RADIUS + 1 if sharpened else 1)
     return -(-needed // degradation.scale) * degradation.scale

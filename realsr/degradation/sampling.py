@@ -45,9 +45,9 @@ class NoiseSample:
 
     Attributes:
         kind: ``gaussian`` or ``poisson``.
-        strength: Standard deviation of 255, or the factor of Poisson noise; float32 of shape (b,).
-        gray: Whether the noise is the same in all channels; bool of shape (b,).
-        seed: Of the noise fields.
+        strength: standard deviation of 255, or the factor of Poisson noise; float32 of shape (b,).
+        gray: whether the noise is the same in all channels; bool of shape (b,).
+        seed: of the noise fields.
     """
 
     kind: str
@@ -61,13 +61,13 @@ class RoundSample:
     """One round: blur (unless ``blurred`` is false), resize, noise, compression.
 
     Attributes:
-        blurred: Whether ``kernel`` is used.
-        kernel: The blur.
-        resize: The resize.
-        noise: The noise.
+        blurred: whether ``kernel`` is used.
+        kernel: the blur.
+        resize: the resize.
+        noise: the noise.
         codec: ``jpeg`` or ``webp``.
-        subsampling: Of JPEG's chroma.
-        quality: Of the codec; float32 of shape (b,).
+        subsampling: of JPEG's chroma.
+        quality: of the codec; float32 of shape (b,).
     """
 
     blurred: bool
@@ -84,13 +84,13 @@ class DegradationSample:
     """The sampled parameters of one batch.
 
     Attributes:
-        first: The first round.
-        second: The second round; its JPEG runs before or after the final filter.
-        sinc: The final filter.
-        sinc_first: Whether the last resize and the final filter come before the second JPEG.
-        last_mode: Mode of the last resize.
-        camera: Sensor noise, where the options ask for any.
-        halo: Oversharpening, where the options ask for any.
+        first: the first round.
+        second: the second round; its JPEG runs before or after the final filter.
+        sinc: the final filter.
+        sinc_first: whether the last resize and the final filter come before the second JPEG.
+        last_mode: mode of the last resize.
+        camera: sensor noise, where the options ask for any.
+        halo: oversharpening, where the options ask for any.
     """
 
     first: RoundSample
@@ -109,8 +109,8 @@ def image_seed(seed: int, name: str) -> int:
     """The seed of one image of a set, which does not depend on the other images.
 
     Args:
-        seed: Of the set.
-        name: Of the image.
+        seed: of the set.
+        name: of the image.
 
     Returns:
         56 bits, equal on all machines.
@@ -126,9 +126,9 @@ def sample_degradation(options: DegradationOptions, batch: int, generator: Gener
     once for the batch; everything else for each image, as in BasicSR.
 
     Args:
-        options: Ranges and probabilities.
-        batch: Number of images.
-        generator: A CPU generator, the only source of chance.
+        options: ranges and probabilities.
+        batch: number of images.
+        generator: a CPU generator, the only source of chance.
     """
     extra = options.extra
     return DegradationSample(

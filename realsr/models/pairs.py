@@ -18,17 +18,17 @@ def degraded_crops(
     """Degrade a batch and crop the pairs, all at the same random place, as BasicSR does.
 
     Args:
-        gt: The target, shape (b, 3, h, w); h and w multiples of the scale.
-        degradation: The degradation.
-        size: Side of the crops of gt, a multiple of the scale.
-        generator: On the CPU, the only source of chance.
-        source: What is degraded: gt or a sharpened copy.
+        gt: the target, shape (b, 3, h, w); h and w multiples of the scale.
+        degradation: the degradation.
+        size: side of the crops of gt, a multiple of the scale.
+        generator: on the CPU, the only source of chance.
+        source: what is degraded: gt or a sharpened copy.
 
     Returns:
         LQ of shape (b, 3, size / scale, size / scale) and gt of shape (b, 3, size, size).
 
     Raises:
-        ValueError: If gt is smaller than the crops, or not a multiple of the scale.
+        ValueError: if gt is smaller than the crops, or not a multiple of the scale.
     """
     scale = degradation.scale
     height, width = gt.shape[-2:]
@@ -54,17 +54,17 @@ def validation_pair(
     """Degrade images of a validation set, each always in the same way.
 
     Args:
-        gt: Shape (b, 3, h, w).
-        degradation: The degradation.
-        seed: Of the set. This seed and a file's name determine its parameters.
-        files: Names of the b files; folders do not count.
-        sharpened: Whether the degradation starts from a sharpened copy.
+        gt: shape (b, 3, h, w).
+        degradation: the degradation.
+        seed: of the set. This seed and a file's name determine its parameters.
+        files: names of the b files; folders do not count.
+        sharpened: whether the degradation starts from a sharpened copy.
 
     Returns:
         LQ, and gt cropped at the bottom and right to a multiple of the scale.
 
     Raises:
-        ValueError: If the images are too small for the degradation; it names them.
+        ValueError: if the images are too small for the degradation; it names them.
     """
     scale = degradation.scale
     height, width = (side // scale * scale for side in gt.shape[-2:])

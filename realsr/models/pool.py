@@ -17,8 +17,8 @@ class PairPool:
     places of as many random pairs, which come back in its stead, as in BasicSR's ``RealESRGANModel``.
 
     Args:
-        size: Number of pairs, a multiple of the batch; 0: no pool, batches come back as they are.
-        generator: On the CPU, the only source of chance.
+        size: number of pairs, a multiple of the batch; 0: no pool, batches come back as they are.
+        generator: on the CPU, the only source of chance.
     """
 
     def __init__(self, size: int, generator: Generator) -> None:
@@ -36,15 +36,15 @@ class PairPool:
         """Put a batch in and take one out.
 
         Args:
-            lq: Shape (b, c, h, w).
-            gt: Shape (b, c, H, W).
-            files: Names of the b images.
+            lq: shape (b, c, h, w).
+            gt: shape (b, c, H, W).
+            files: names of the b images.
 
         Returns:
             The same for the batch to train on; never memory of the pool.
 
         Raises:
-            ValueError: If the batch does not divide the pool, or its images have another size.
+            ValueError: if the batch does not divide the pool, or its images have another size.
         """
         batch = len(lq)
         if not self.size:
@@ -89,11 +89,11 @@ class PairPool:
         """Take over the pairs of a state.
 
         Args:
-            state: Of `state_dict`.
-            device: Where to keep them.
+            state: of `state_dict`.
+            device: where to keep them.
 
         Raises:
-            ValueError: If it is of a pool of another size.
+            ValueError: if it is of a pool of another size.
         """
         if state["size"] != self.size:
             raise ValueError(f"a pool of {state['size']} pairs cannot become one of {self.size}")

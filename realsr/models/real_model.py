@@ -39,7 +39,7 @@ class RealWorldModel(ESCModel):
         high_order_degradation: false: the training data are pairs.
 
     Raises:
-        ValueError: An option is missing, misspelt or impossible.
+        ValueError: an option is missing, misspelt or impossible.
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
