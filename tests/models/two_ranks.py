@@ -41,6 +41,8 @@ def main(options: str, batch_file: str, out: str) -> None:
             exchanges += 1
             return allreduce_hook(None, bucket)
 
+        # PyTorch wants the class in the annotation, not its name.
+        counting.__annotations__ = {"bucket": GradBucket, "return": torch.futures.Future[torch.Tensor]}
         model.net_g.register_comm_hook(None, counting)
     batches = torch.load(batch_file)
     failure = ""
