@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # A torchvision whose library cannot load, whatever is installed here.
 PROGRAM = """
 import sys

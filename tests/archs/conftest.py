@@ -33,6 +33,8 @@ def small(request: pytest.FixtureRequest) -> Small:
 
 # Fields that some tests are about; the others take every case.
 WANTED_KINDS = {"golden_extra": ("gradient", "trace", "scale_conversion", "convert")}
+# The cases of these networks take long, and smaller ones go through the same code.
+LARGE = ("esc_base", "esc_xl", "escfp_x", "escreal_x", "lmlt_base", "lmlt_large")
 
 
 def golden_names(kinds: tuple[str, ...] | None) -> list[str]:
@@ -51,8 +53,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for fixture in ("golden", "golden_extra"):
         if fixture in metafunc.fixturenames:
             names = golden_names(WANTED_KINDS.get(fixture))
-            heavy = [pytest.param(n, marks=pytest.mark.slow if "esc_xl" in n else ()) for n in names]
-            metafunc.parametrize(fixture, heavy, indirect=True)
+            marked = [pytest.param(n, marks=pytest.mark.slow if n.startswith(LARGE) else ()) for n in names]
+            metafunc.parametrize(fixture, marked, indirect=True)
 
 
 @pytest.fixture

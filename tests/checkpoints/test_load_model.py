@@ -269,6 +269,7 @@ def test_damaged_files(suffix: str, tmp_path: Path) -> None:
         load_model(path)
 
 
+@pytest.mark.slow
 def test_incomplete_states(small: Small, tmp_path: Path) -> None:
     """Any one tensor missing, and any one of another shape: always the one error, which names the file."""
     state, path = filled_state(small), tmp_path / "part.pth"

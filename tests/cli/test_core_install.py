@@ -13,6 +13,8 @@ from PIL import Image
 
 from lmlt_arch import LMLT
 
+pytestmark = pytest.mark.slow
+
 EXTRAS = (
     *(
         "av",

@@ -250,6 +250,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_command_writes_tables_and_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = checkpoint(tmp_path / "small.pth")
     table = {"results": [{"data": "Set5", "scale": 2, "network": "x", "file": str(weights), "preset": None,

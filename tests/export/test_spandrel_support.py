@@ -137,6 +137,7 @@ def own_networks() -> Iterator[tuple[str, nn.Module]]:
                 yield package.name, network(**arguments)
 
 
+@pytest.mark.slow
 def test_spandrels_own_networks_are_detected_as_before() -> None:
     seen = set()
     for name, network in own_networks():

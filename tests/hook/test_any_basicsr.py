@@ -13,6 +13,8 @@ import pytest
 import torch
 from helpers.throwaway import Environment, clean_environment, stock_basicsr
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = Path(__file__).with_name("users_training.py")
 RELEASES = ("1.3.4.9", "1.3.5", "1.4.0", "1.4.1", "1.4.2")
 
@@ -118,7 +120,6 @@ def _assert_same(folders: list[Path], name: str) -> None:
     assert all(torch.equal(with_plugin[key], without[key]) for key in without)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("version", RELEASES)
 def test_releases(
     version: str,
@@ -161,7 +162,6 @@ def test_releases(
     assert all(torch.equal(resumed[key], whole[key]) for key in whole)
 
 
-@pytest.mark.slow
 def test_two_processes(plain: Environment, plugged: Environment, write: Write, tmp_path: Path) -> None:
     folders, figures = [tmp_path / "with", tmp_path / "without"], []
     run = f"new={write('users', USERS, 3)}"

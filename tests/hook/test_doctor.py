@@ -12,6 +12,8 @@ from helpers.throwaway import Environment, stock_basicsr
 from lmlt_arch.cli import doctor
 from lmlt_arch.hook import releases
 
+pytestmark = pytest.mark.slow
+
 # Two programs that say which BasicSR they see: one as a training starts, one as a console script does.
 TRAINING = """
 from importlib.util import find_spec

@@ -11,6 +11,8 @@ from helpers.throwaway import Environment
 
 from lmlt_arch.hook import launch
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def launcher(repo_root: Path) -> Path:

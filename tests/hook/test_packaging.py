@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from helpers.throwaway import Distributions, Environment
 
+pytestmark = pytest.mark.slow
+
 HOOK = "lmlt_basicsr_hook.pth"
 
 

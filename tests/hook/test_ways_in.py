@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from helpers.throwaway import Environment, stock_basicsr
 
+pytestmark = pytest.mark.slow
+
 Options = Callable[..., Path]
 
 
-@pytest.mark.slow
 def test_module_train_resume_and_test(installed: Environment, options: Options, tmp_path: Path) -> None:
     """`python -m basicsr.train`, `--auto_resume` after a kill, `python -m basicsr.test` on the result.
 
@@ -43,7 +44,6 @@ def test_module_train_resume_and_test(installed: Environment, options: Options, 
     shutil.rmtree(run)
 
 
-@pytest.mark.slow
 def test_stock_checkout_never_built(plugged: Environment, options: Options, tmp_path: Path) -> None:
     """A checkout of BasicSR without `version.py`, in an environment without BasicSR."""
     checkout = tmp_path / "BasicSR"
@@ -59,7 +59,6 @@ def test_stock_checkout_never_built(plugged: Environment, options: Options, tmp_
         assert "ModuleNotFoundError: No module named 'basicsr" in said
 
 
-@pytest.mark.slow
 def test_two_processes_in_our_checkout(
     stock: Environment, copy_of_checkout: Callable[[Path], Path], options: Options, tmp_path: Path
 ) -> None:
@@ -108,7 +107,6 @@ def test_users_script(installed: Environment, tmp_path: Path) -> None:
     assert said == "built by lmlt_arch.archs.esc.esc\n"
 
 
-@pytest.mark.slow
 def test_editable_install_beside_an_editable_basicsr(
     libraries: Path, copy_of_checkout: Callable[[Path], Path], tmp_path: Path
 ) -> None:

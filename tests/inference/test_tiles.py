@@ -229,6 +229,7 @@ def test_tiles_share_what_is_averaged_over_the_image(kind: type[SRNetwork]) -> N
         torch.testing.assert_close(network(lq), whole)
 
 
+@pytest.mark.slow
 def test_each_version_of_an_ensemble_has_its_own_averages() -> None:
     lq = photo(256)
     lq[..., :128] *= 0.1

@@ -67,6 +67,7 @@ def check(content: dict[str, Any], launch: Launch | None) -> None:
             assert error.mistakes
 
 
+@pytest.mark.slow
 @fuzz(200)
 @given(breakages(FILES), st.sampled_from(LAUNCHES))
 def test_the_check_never_fails(broken: tuple[str, dict[str, Any]], launch: Launch | None) -> None:

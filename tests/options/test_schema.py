@@ -28,6 +28,7 @@ def test_current(repo_root: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_every_option_file_passes_both(repo_root: Path, validator: Any) -> None:
     files = sorted((repo_root / "options").glob("*.yml"))
     assert files

@@ -221,6 +221,7 @@ except OSError:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="needs PyTorch 2.9")
 @pytest.mark.parametrize(
     ("choose", "states"),

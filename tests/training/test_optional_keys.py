@@ -21,6 +21,8 @@ from lmlt_arch.data.listing import DatasetError
 from lmlt_arch.options import option_mistakes
 from lmlt_arch.options.mistakes import Place
 
+pytestmark = pytest.mark.slow
+
 # Arguments of networks have defaults of our own, which the networks' tests are about.
 NOT_TAKEN = re.compile(r"network_[gd]:.*")
 

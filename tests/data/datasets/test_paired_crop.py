@@ -148,6 +148,7 @@ def resident(folder: Path) -> int:
     return sum(int(line.split()[1]) * 1024 for line in sizes)
 
 
+@pytest.mark.slow
 def test_folders_with_names_of_their_own_become_raw_lmdbs(
     pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

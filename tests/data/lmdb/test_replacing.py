@@ -59,6 +59,7 @@ def killed_at(step: int, work: Callable[[], None]) -> bool:
     return os.WIFSIGNALED(status)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("exchanging", [True, False])
 def test_killed_at_every_step(exchanging: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from helpers.throwaway import Environment
 
 from lmlt_arch.hook import launch
 
+pytestmark = pytest.mark.slow
+
 STARTS: list[list[str]] = [["basicsr/train.py"], ["-m", "basicsr.train"]]
 
 

@@ -24,6 +24,8 @@ pytest.importorskip("av")
 import av
 from helpers.small_videos import moving_frames, read_video, twice, write_video
 
+pytestmark = pytest.mark.slow
+
 # Makes out.mp4 of film.mp4 in parts of 8 frames, taking a while for each.
 SCRIPT = """
 import sys, time
