@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from attack.core import limited, run
-from helpers.small_evaluations import checkpoint
-from helpers.small_options import save_image
+from helpers.small.evaluations import checkpoint
+from helpers.small.options import save_image
 
 from lmlt_arch.cli import main
 from lmlt_arch.errors import shortage

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.golden_rules import Case, published_case, published_names
-from helpers.small_networks import SMALL, Small
+from helpers.small.networks import SMALL, Small
 from torch import Tensor
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.numerics import DEVICE, DTYPE, assert_close
-from helpers.small_networks import SMALL, Small, image
+from helpers.small.networks import SMALL, Small, image
 from torch import Tensor
 
 from lmlt_arch.archs.esc import cpu as esc_cpu

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.numerics import DEVICE, DTYPE, assert_close
-from helpers.small_networks import ONE_PER_CLASS, SMALL, Small, image
+from helpers.small.networks import ONE_PER_CLASS, SMALL, Small, image
 from torch import Tensor, nn
 
 from lmlt_arch import archs

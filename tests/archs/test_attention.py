@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.golden_rules import fill
 from helpers.numerics import DEVICE, assert_close
-from helpers.small_networks import ONE_PER_CLASS, SMALL, image
+from helpers.small.networks import ONE_PER_CLASS, SMALL, image
 from torch import Tensor
 
 from lmlt_arch import archs

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.numerics import assert_close
-from helpers.small_networks import ONE_PER_CLASS, SMALL, Small, image
+from helpers.small.networks import ONE_PER_CLASS, SMALL, Small, image
 from torch import nn
 
 from lmlt_arch import archs

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from helpers.numerics import assert_close
-from helpers.small_networks import ONE_PER_CLASS, SMALL, Small, image
+from helpers.small.networks import ONE_PER_CLASS, SMALL, Small, image
 
 from lmlt_arch import archs
 

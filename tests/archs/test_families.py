@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers.small_networks import SMALL, Small
+from helpers.small.networks import SMALL, Small
 from torch import Tensor
 
 from lmlt_arch import archs

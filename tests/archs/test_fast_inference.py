@@ -8,7 +8,7 @@ from typing import TypeVar
 import pytest
 import reference
 import torch
-from helpers.small_networks import SMALL, Small
+from helpers.small.networks import SMALL, Small
 from torch import Tensor, nn
 
 from lmlt_arch.archs.common import fused

@@ -16,7 +16,7 @@ from helpers.golden_rules import (
     uniform,
 )
 from helpers.numerics import DEVICE
-from helpers.small_networks import SMALL
+from helpers.small.networks import SMALL
 
 from lmlt_arch import archs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.numerics import DEVICE, assert_close
-from helpers.small_networks import SMALL, Small, image
+from helpers.small.networks import SMALL, Small, image
 
 from lmlt_arch import archs
 

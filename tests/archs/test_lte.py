@@ -10,7 +10,7 @@ import reference
 import torch
 from helpers.golden_rules import Case, check_recorded, describe_state, fill, published_case, uniform
 from helpers.numerics import DEVICE, DTYPE, assert_close
-from helpers.small_networks import image
+from helpers.small.networks import image
 from torch import Tensor, nn
 
 from lmlt_arch import archs, load_model

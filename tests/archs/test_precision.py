@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.numerics import DEVICE, assert_close
-from helpers.small_networks import ONE_PER_CLASS, SMALL, Small, image
+from helpers.small.networks import ONE_PER_CLASS, SMALL, Small, image
 
 from lmlt_arch.archs.common.layers import ChannelNorm
 

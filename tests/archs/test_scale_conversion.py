@@ -9,7 +9,7 @@ import reference
 import torch
 from helpers.golden_rules import fill
 from helpers.numerics import assert_close
-from helpers.small_networks import SMALL, Small, image
+from helpers.small.networks import SMALL, Small, image
 from torch import nn
 
 from lmlt_arch import archs

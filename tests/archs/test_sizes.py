@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.numerics import DEVICE, DTYPE, assert_close
-from helpers.small_networks import SMALL, Small, image
+from helpers.small.networks import SMALL, Small, image
 from torch import Tensor, nn
 
 from lmlt_arch.archs.common.padding import mirror_pad

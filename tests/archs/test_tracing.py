@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.numerics import assert_close
-from helpers.small_networks import ONE_PER_CLASS, SMALL, Small, image
+from helpers.small.networks import ONE_PER_CLASS, SMALL, Small, image
 from torch import Tensor, nn
 
 from lmlt_arch import archs

@@ -7,7 +7,7 @@ import reference
 import torch
 from helpers.golden_rules import describe_state, fill
 from helpers.numerics import DEVICE, DTYPE, assert_close
-from helpers.small_networks import SMALL, Small, image
+from helpers.small.networks import SMALL, Small, image
 from torch import Tensor
 
 from lmlt_arch.archs.esc.upsample import DySample, NearestConvUpsample, UniUpsample

@@ -170,8 +170,8 @@ def preload() -> None:
 
 def make_inputs(folder: Path) -> Path:
     """Images, a dataset, a film, a checkpoint and option files, all small."""
-    from helpers.small_evaluations import checkpoint
-    from helpers.small_options import photo_options, save_image
+    from helpers.small.evaluations import checkpoint
+    from helpers.small.options import photo_options, save_image
 
     for number in range(3):
         save_image(folder / f"hr/{number}.png", 96, 88, number)
@@ -180,7 +180,7 @@ def make_inputs(folder: Path) -> Path:
     save_image(folder / "wide.png", 200, 80)
     checkpoint(folder / "x2.pth")
     if importlib.util.find_spec("av"):
-        from helpers.small_videos import moving_frames, write_video
+        from helpers.small.videos import moving_frames, write_video
 
         write_video(folder / "film.mp4", moving_frames(10, 32, 32))
     gan = _gan_options(folder, photo_options(folder))

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import yaml
 from helpers.broken_options import EXACT, PLAUSIBLE, at, places
-from helpers.small_options import paired_options
+from helpers.small.options import paired_options
 
 from attack.commands import fresh, noise, opened
 from attack.core import Trial, pick, run

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.export_checkpoints import shallow_state
-from helpers.small_networks import SMALL, Small
+from helpers.small.networks import SMALL, Small
 
 
 @pytest.fixture(autouse=True)

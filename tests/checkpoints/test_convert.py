@@ -11,7 +11,7 @@ import torch
 from helpers.export_checkpoints import shallow_state
 from helpers.golden_rules import fill
 from helpers.numerics import assert_close
-from helpers.small_networks import ONE_PER_CLASS, SMALL, image
+from helpers.small.networks import ONE_PER_CLASS, SMALL, image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor

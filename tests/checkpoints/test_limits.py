@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.golden_rules import fill
-from helpers.small_networks import SMALL
+from helpers.small.networks import SMALL
 from safetensors.torch import save_file
 from torch import Tensor
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from basicsr.archs.discriminator_arch import UNetDiscriminatorSN
 from helpers.golden_rules import fill
-from helpers.small_networks import SMALL, Small, image
+from helpers.small.networks import SMALL, Small, image
 from safetensors.torch import save_file
 from torch import nn
 

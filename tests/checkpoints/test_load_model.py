@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.golden_rules import fill
-from helpers.small_networks import SMALL, Small, image
+from helpers.small.networks import SMALL, Small, image
 from safetensors.torch import save_file
 from torch import Tensor
 

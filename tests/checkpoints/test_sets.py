@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.small_sets import DAMAGE, NETWORKS, flip, has_run, write_set
+from helpers.small.sets import DAMAGE, NETWORKS, flip, has_run, write_set
 
 from lmlt_arch.checkpoints import sets
 from lmlt_arch.checkpoints.load import CheckpointError

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.small_evaluations import checkpoint, photo, save
-from helpers.small_options import photo_options
+from helpers.small.evaluations import checkpoint, photo, save
+from helpers.small.options import photo_options
 
 from lmlt_arch.cli import info, main
 from lmlt_arch.errors import FAILED, USAGE, DataError, MissingFileError, UsageError, explain

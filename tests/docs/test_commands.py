@@ -14,8 +14,8 @@ import torch
 from helpers import documented_commands
 from helpers.documented_commands import Block, WrongCommandError
 from helpers.onnx_files import upscaling
-from helpers.small_networks import SMALL
-from helpers.small_videos import moving_frames, write_video
+from helpers.small.networks import SMALL
+from helpers.small.videos import moving_frames, write_video
 from PIL import Image
 from skimage import data
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from basicsr.metrics import calculate_psnr, calculate_ssim
 from basicsr.utils.img_util import tensor2img
-from helpers.small_evaluations import checkpoint, photo, save
+from helpers.small.evaluations import checkpoint, photo, save
 from PIL import Image
 
 from lmlt_arch import load_model

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers.small_evaluations import checkpoint
+from helpers.small.evaluations import checkpoint
 from PIL import Image
 from torch import nn
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from helpers.experiment_programs import program
-from helpers.small_evaluations import photo, save
+from helpers.small.evaluations import photo, save
 
 from ablation import read_plan
 from common.training import Schedule, run_options

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.experiment_programs import program
-from helpers.small_evaluations import photo, save
+from helpers.small.evaluations import photo, save
 
 from common.training import Schedule
 from data_scaling import (

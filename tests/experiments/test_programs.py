@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers.experiment_programs import program
-from helpers.small_evaluations import checkpoint, photo, save
+from helpers.small.evaluations import checkpoint, photo, save
 
 from common.program import Outcome, make_parser, run_experiment
 from lmlt_arch.evaluation.figures import new_figure

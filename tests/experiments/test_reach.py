@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers.experiment_programs import experiment_program
 from helpers.probed import Seeing, nearest
-from helpers.small_evaluations import checkpoint, photo, save
+from helpers.small.evaluations import checkpoint, photo, save
 from skimage import data
 from torch import Tensor, nn
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.experiment_programs import program
-from helpers.small_evaluations import checkpoint, photo, save
+from helpers.small.evaluations import checkpoint, photo, save
 from PIL import Image
 
 from common.degradations import (

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.experiment_programs import experiment_program
-from helpers.small_evaluations import checkpoint, save
+from helpers.small.evaluations import checkpoint, save
 from numpy.typing import NDArray
 from skimage import data
 from torch import Tensor, nn

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.experiment_programs import experiment_program
 from helpers.probed import Bordered, Stepped, nearest
-from helpers.small_evaluations import checkpoint, save
+from helpers.small.evaluations import checkpoint, save
 from skimage import data
 from torch import Tensor, nn
 

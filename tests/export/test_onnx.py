@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from helpers.numerics import assert_close
-from helpers.small_networks import SMALL, image
+from helpers.small.networks import SMALL, image
 
 from lmlt_arch import load_model
 from lmlt_arch.checkpoints.metadata import NetworkMetadata

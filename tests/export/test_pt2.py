@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.numerics import assert_close
-from helpers.small_networks import image
+from helpers.small.networks import image
 
 from lmlt_arch import load_model
 from lmlt_arch.checkpoints.metadata import NetworkMetadata

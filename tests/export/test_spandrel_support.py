@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.small_networks import SMALL, image
+from helpers.small.networks import SMALL, image
 from torch import Tensor, nn
 
 from lmlt_arch import load_model

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from helpers.golden_rules import Case, describe, describe_state, fill, gradient_figures, uniform
-from helpers.small_networks import SMALL, Small
+from helpers.small.networks import SMALL, Small
 
 from lmlt_arch import archs
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from helpers.small_networks import SMALL
+from helpers.small.networks import SMALL
 from torch import Tensor
 
 

@@ -1,4 +1,4 @@
-"""Triton's interpreter, and small networks whose kernels run in it; a plugin of `archs/interpreted_*.py`."""
+"""Triton's interpreter, and small networks whose kernels run in it; a plugin of `interpreted_*.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 import triton.language as tl
 from helpers.golden_rules import fill
-from helpers.small_networks import SMALL
+from helpers.small.networks import SMALL
 from torch import Tensor, nn
 from triton.runtime import interpreter
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.small_models import step
+from helpers.small.models import step
 from PIL import Image
 
 from lmlt_arch.models import LMLTModel

@@ -12,7 +12,7 @@ import yaml
 from basicsr.models import build_model
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import LOSS_REGISTRY
-from helpers.small_models import step
+from helpers.small.models import step
 from torch import nn
 
 from lmlt_arch.models import ESCModel, ESRModel, LMLTModel

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from basicsr.models.sr_model import SRModel
-from helpers.small_models import step
+from helpers.small.models import step
 
 from lmlt_arch.files import OutputError
 from lmlt_arch.models import ESCModel, LMLTModel

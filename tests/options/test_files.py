@@ -8,7 +8,7 @@ import pytest
 import torch
 from basicsr.archs.discriminator_arch import UNetDiscriminatorSN
 from basicsr.models.lr_scheduler import MultiStepRestartLR
-from helpers.small_options import REAL_NETWORK, paired_options, photo_options
+from helpers.small.options import REAL_NETWORK, paired_options, photo_options
 
 from lmlt_arch import LMLT, ESCReal
 from lmlt_arch.options import file_findings, file_mistakes

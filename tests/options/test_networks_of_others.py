@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
-from helpers.small_options import paired_options
+from helpers.small.options import paired_options
 
 from lmlt_arch.check.network import network_findings
 

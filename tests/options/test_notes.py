@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.small_options import REAL_NETWORK, paired_options, photo_options
+from helpers.small.options import REAL_NETWORK, paired_options, photo_options
 
 from lmlt_arch.options import OptionError, option_mistakes, option_notes
 

@@ -13,7 +13,7 @@ from basicsr.archs.srresnet_arch import MSRResNet
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import registry as registries
-from helpers.small_options import paired_options, photo_options
+from helpers.small.options import paired_options, photo_options
 
 from lmlt_arch.hook.patching import all_patches
 from lmlt_arch.models import ESCModel, LMLTModel

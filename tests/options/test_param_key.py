@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.small_options import paired_options
+from helpers.small.options import paired_options
 
 from lmlt_arch import LMLT
 from lmlt_arch.checkpoints.load import MissingKeyError, load_for_training

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.small_options import paired_options
+from helpers.small.options import paired_options
 
 from lmlt_arch.cli import main
 from lmlt_arch.options import OptionError, load_option_file, option_mistakes, read_option_file

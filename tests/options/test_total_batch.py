@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from basicsr.utils.options import parse_options
-from helpers.small_options import paired_options, photo_options
+from helpers.small.options import paired_options, photo_options
 
 from lmlt_arch.cli import main
 from lmlt_arch.options import load_option_file, option_mistakes, option_notes

@@ -14,7 +14,7 @@ import torch
 import yaml
 from basicsr.models.sr_model import SRModel
 from basicsr.utils.registry import LOSS_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
-from helpers.small_options import paired_options
+from helpers.small.options import paired_options
 
 from lmlt_arch.hook.patches import options
 from lmlt_arch.models import LMLTModel

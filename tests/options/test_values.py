@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 import torch
 from basicsr.utils.registry import LOSS_REGISTRY, METRIC_REGISTRY
-from helpers.small_options import paired_options, photo_options
+from helpers.small.options import paired_options, photo_options
 
 from lmlt_arch.options import OptionError, option_mistakes
 

@@ -12,7 +12,7 @@ import torch
 from basicsr.models import build_model
 from basicsr.utils.misc import set_random_seed
 from helpers.official_degradation import official_options
-from helpers.small_stages import random_vgg, stage_options
+from helpers.small.stages import random_vgg, stage_options
 from torch import Tensor
 
 from lmlt_arch.options import read_degradation

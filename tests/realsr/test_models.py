@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from basicsr.models import build_model
-from helpers.small_stages import (
+from helpers.small.stages import (
     GT_SIZE,
     IMAGE_SIZE,
     NETWORK,

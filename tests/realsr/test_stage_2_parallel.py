@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import forked
-from helpers.small_stages import stage_options
+from helpers.small.stages import stage_options
 
 pytestmark = pytest.mark.slow
 

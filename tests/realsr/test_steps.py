@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from basicsr.models.realesrgan_model import RealESRGANModel
-from helpers.small_stages import assert_equal, batch, pair, smallest_change, stage_options, step, weights
+from helpers.small.stages import assert_equal, batch, pair, smallest_change, stage_options, step, weights
 from torch import Tensor, nn
 
 from lmlt_arch.losses.vgg_weights import vgg_weights

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from helpers import forked
-from helpers.small_stages import DISCRIMINATOR, NETWORK, random_vgg
+from helpers.small.stages import DISCRIMINATOR, NETWORK, random_vgg
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from basicsr.models import build_model
-from helpers.small_stages import pair, stage_options, step
+from helpers.small.stages import pair, stage_options, step
 from torch import nn
 
 from lmlt_arch.checkpoints.load import CheckpointError

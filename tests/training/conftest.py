@@ -13,8 +13,8 @@ import pytest
 import yaml
 from basicsr.utils import logger as basicsr_logger
 from basicsr.utils.lmdb_util import make_lmdb_from_imgs
-from helpers.small_runs import NAMES, SIDE, Run
-from helpers.small_stages import random_vgg
+from helpers.small.runs import NAMES, SIDE, Run
+from helpers.small.stages import random_vgg
 from PIL import Image
 
 import basicsr.test

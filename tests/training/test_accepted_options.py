@@ -21,7 +21,7 @@ import pytest
 import torch
 import yaml
 from helpers.broken_options import breakages
-from helpers.small_options import paired_options, photo_options
+from helpers.small.options import paired_options, photo_options
 from hypothesis import HealthCheck, assume, given, settings
 
 from basicsr import train as pipeline

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers.small_runs import Run, small
+from helpers.small.runs import Run, small
 
 from lmlt_arch.data.listing import DatasetError
 from lmlt_arch.options import option_mistakes

@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 from helpers import forked
-from helpers.small_sets import flip
+from helpers.small.sets import flip
 from PIL import Image
 
 from lmlt_arch.checkpoints.sets import Checkpoints

@@ -9,7 +9,7 @@ from pathlib import Path
 import lmdb
 import pytest
 import yaml
-from helpers.small_options import paired_options, save_image
+from helpers.small.options import paired_options, save_image
 
 from lmlt_arch.cli import main
 from lmlt_arch.data.listing import DatasetError

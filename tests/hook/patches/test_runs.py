@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 from basicsr.utils import logger as basicsr_logger
-from helpers.small_options import paired_options
+from helpers.small.options import paired_options
 from helpers.stock_modules import patch, run_afresh
 
 import basicsr.test

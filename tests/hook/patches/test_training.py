@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from basicsr.utils.registry import MODEL_REGISTRY
-from helpers.small_sets import flip, write_set
+from helpers.small.sets import flip, write_set
 from helpers.stock_modules import patch, run_afresh
 
 from lmlt_arch.checkpoints.load import CheckpointError

@@ -18,7 +18,7 @@ from lmlt_arch.inference.video.upscale import VideoError, upscale_video
 
 pytest.importorskip("av")
 import av
-from helpers.small_videos import (
+from helpers.small.videos import (
     codes_of,
     color_of_codes,
     moving_frames,

@@ -17,7 +17,7 @@ from lmlt_arch.inference.video.upscale import VideoError, upscale_video
 pytest.importorskip("av")
 import av
 import av.logging
-from helpers.small_videos import moving_frames, read_video, twice, write_video
+from helpers.small.videos import moving_frames, read_video, twice, write_video
 
 
 def refusal(source: Path, target: Path, **options: Any) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.small_networks import SMALL
+from helpers.small.networks import SMALL
 from torch import Tensor
 
 from lmlt_arch.cli import main
@@ -22,7 +22,7 @@ from lmlt_arch.inference.video.upscale import VideoError, upscale_video
 
 pytest.importorskip("av")
 import av
-from helpers.small_videos import moving_frames, read_video, twice, write_video
+from helpers.small.videos import moving_frames, read_video, twice, write_video
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from helpers.small_videos import twice
+from helpers.small.videos import twice
 from lmlt_arch.inference.video.upscale import upscale_video
 
 def slow(images):

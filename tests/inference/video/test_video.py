@@ -14,7 +14,7 @@ from lmlt_arch.inference.video.upscale import VideoError, VideoReport, upscale_v
 
 pytest.importorskip("av")
 import av
-from helpers.small_videos import (
+from helpers.small.videos import (
     TIME_BASE,
     moving_frames,
     plain_frame,

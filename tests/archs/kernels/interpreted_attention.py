@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from helpers.interpreted_kernels import ONE_BLOCK, esc, exact, level_attention, operator_calls
 from helpers.numerics import assert_close
-from helpers.small_networks import image
+from helpers.small.networks import image
 from torch import Tensor, nn
 
 from lmlt_arch.archs.lmlt import window_attention

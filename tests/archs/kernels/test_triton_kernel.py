@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.small_networks import SMALL, image
+from helpers.small.networks import SMALL, image
 
 from lmlt_arch.archs.common.attention import available_backends
 
@@ -21,7 +21,7 @@ import sys
 sys.modules["triton"] = None
 import torch
 from lmlt_arch.archs.common.attention import available_backends
-from helpers.small_networks import SMALL, image
+from helpers.small.networks import SMALL, image
 assert "not installed" in available_backends()["Triton"]
 for name in ("LMLT", "ESC"):
     network, x = SMALL[name].filled(torch.float32, attn_type="Triton"), image(8, 8, dtype=torch.float32)
@@ -35,7 +35,7 @@ for name in ("LMLT", "ESC"):
 def run(*arguments: str, **environment: str) -> None:
     """A Python of its own: Triton decides at its import whether to interpret."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "TRITON_"))}
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     done = subprocess.run(
         [sys.executable, *arguments],
         env={**inherited, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root / "tests"), **environment},

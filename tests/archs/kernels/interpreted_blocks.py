@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from helpers.golden_rules import fill
 from helpers.interpreted_kernels import ONE_BLOCK, TOLERANCE, esc, exact
 from helpers.numerics import assert_close
-from helpers.small_networks import image
+from helpers.small.networks import image
 from torch import Tensor, nn
 
 from lmlt_arch.archs import ESCFP, LMLT, SRNetwork

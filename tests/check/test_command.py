@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.check_command import Write, check, findings
-from helpers.small_networks import SMALL
+from helpers.small.networks import SMALL
 from PIL import Image
 
 from lmlt_arch import LMLT

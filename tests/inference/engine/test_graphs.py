@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from helpers.small_networks import SMALL
+from helpers.small.networks import SMALL
 from torch import Tensor
 
 from lmlt_arch.inference.engine.graphs import GraphedNetwork

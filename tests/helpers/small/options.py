@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from helpers.official_degradation import official_options
-from helpers.small_stages import NETWORK as REAL_NETWORK
+from helpers.small.stages import NETWORK as REAL_NETWORK
 from PIL import Image
 
 TRAIN: dict[str, Any] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers.small_options import paired_options, photo_options
+from helpers.small.options import paired_options, photo_options
 
 Write = Callable[[dict[str, Any]], Path]
 
