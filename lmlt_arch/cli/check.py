@@ -59,11 +59,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"-o is the name of a PNG file; got {args.output}")
     if args.nproc < 1 or (args.launcher == "none" and args.nproc > 1):
         raise UsageError("--nproc is 1 or more, and 1 without a launcher")
-    from lmlt_arch.hook import finder, patching
+    from lmlt_arch.hook import finder, patches
     from lmlt_arch.options import OptionError
 
     finder.install()
-    patching.all_patches()  # their names are checked, also without BasicSR
+    patches.load()  # their names are checked, also without BasicSR
     try:
         findings = _check(args)
     except OptionError as error:

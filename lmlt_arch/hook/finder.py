@@ -16,7 +16,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from lmlt_arch.hook import checkout, patching, registration
+from lmlt_arch.hook import checkout, patches, patching, registration
 from lmlt_arch.hook.warn import warn_once
 
 OWNER = "basicsr-lmlt"
@@ -87,6 +87,7 @@ def _exec_module(loader: Loader, module: ModuleType) -> None:
     vars(loader).pop("exec_module", None)
     # Read before it runs: a module may delete its own name.
     name, names = module.__name__, vars(module)
+    patches.load()
     patching.before("basicsr")
     with patching.during(name, names):
         loader.exec_module(module)

@@ -16,8 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache, partial, wraps
-from importlib import import_module
+from functools import partial, wraps
 from typing import Any, TypeVar
 
 from lmlt_arch.hook import warn
@@ -34,20 +33,11 @@ ASK = "LMLT_MENDS"
 """Environment variable with names of patches that change results, comma separated, or `all`: they then act
 for models that are not ours as well. The option file's `lmlt: mends` has the same effect."""
 
-HOMES = (
-    "checkout",
-    "patches.imports",
-    "patches.distributed",
-    "patches.training",
-    "patches.losses",
-    "patches.data",
-    "patches.pairs",
-    "patches.options",
-    "patches.runs",
-)
-
 applied: dict[str, str] = {}
 """Patches that were applied in this process: name and reason."""
+
+all_entered = False
+"""Whether the names of all patches are known; `patches.load` sets it."""
 
 _APPLIED_HERE = "_lmlt_patches"
 _prepared: set[str] = set()
@@ -129,9 +119,8 @@ def patch_after(
     return partial(_enter, _after, modules, needed=needed, changes=changes, acts=acts)
 
 
-def all_patches() -> list[Patch]:
-    """All patches."""
-    _load()
+def entered() -> list[Patch]:
+    """The patches of all modules that have been imported."""
     return [*_finding, *_before, *_during, *_after]
 
 
@@ -140,11 +129,10 @@ def before(package: str) -> None:
     if package in _prepared:
         return
     _prepared.add(package)
-    _load()
     for variable in (SKIP, ASK):
         _warn_of_unknown(variable, _listed(os.environ.get(variable, "")))
     for patch in _due(_before, package, {}):
-        with _guarded(patch.name):
+        with guarded(patch.name):
             patch.run()
             applied[patch.name] = patch.reason
 
@@ -152,7 +140,6 @@ def before(package: str) -> None:
 @contextmanager
 def during(module: str, names: Names) -> Iterator[None]:
     """Hold the patches that `module` needs while it runs; `names` is its still empty namespace."""
-    _load()
     names.pop(_APPLIED_HERE, None)
     with ExitStack() as stack:
         for patch in _due(_during, module, names):
@@ -165,7 +152,7 @@ def after(module: str, names: Names) -> None:
     done = names.setdefault(_APPLIED_HERE, set())
     for patch in _due(_after, module, names):
         if patch.name not in done:
-            with _guarded(patch.name), _restoring(patch.changes, names):
+            with guarded(patch.name), _restoring(patch.changes, names):
                 patch.run(names)
                 done.add(patch.name)
                 applied[patch.name] = patch.reason
@@ -242,24 +229,12 @@ def _enter(
     return run
 
 
-@cache
-def _load() -> None:
-    for home in HOMES:
-        with _guarded(home):
-            try:
-                import_module(f"lmlt_arch.hook.{home}")
-            except ModuleNotFoundError as error:
-                # A library that BasicSR needs is missing, which BasicSR will report.
-                if (error.name or "").startswith("lmlt_arch"):
-                    raise
-
-
 def _due(patches: list[Patch], module: str, names: Names) -> Iterator[Patch]:
     for patch in patches:
         if module not in patch.modules or skipped(patch.name):
             continue
         due = False
-        with _guarded(patch.name):
+        with guarded(patch.name):
             due = all(callable(_find(names, path)) for path in patch.changes) and patch.needed(names)
         if due:
             yield patch
@@ -293,7 +268,7 @@ def _restoring(paths: tuple[str, ...], names: Names) -> Iterator[None]:
 @contextmanager
 def _held(patch: Patch) -> Iterator[None]:
     context: AbstractContextManager[None] | None = None
-    with _guarded(patch.name):
+    with guarded(patch.name):
         context = patch.run()
         context.__enter__()
         applied[patch.name] = patch.reason
@@ -301,12 +276,13 @@ def _held(patch: Patch) -> Iterator[None]:
         yield
     finally:
         if patch.name in applied and context is not None:
-            with _guarded(patch.name):
+            with guarded(patch.name):
                 context.__exit__(None, None, None)
 
 
 @contextmanager
-def _guarded(name: str) -> Iterator[None]:
+def guarded(name: str) -> Iterator[None]:
+    """Turn an error of a patch, or of the module of patches `name`, into a warning."""
     try:
         yield
     except Exception as error:
@@ -323,9 +299,9 @@ def _asked_in(section: Any) -> list[Any]:
 
 def _warn_of_unknown(where: str, names: list[Any]) -> None:
     """Warn of names that no patch has."""
-    known = {"all", *(patch.name for patch in all_patches())}
-    if any(f"{__package__}.{home}" not in sys.modules for home in HOMES):
-        return  # a library is missing, so that not all are known
+    if not all_entered:
+        return
+    known = {"all", *(patch.name for patch in entered())}
     for name in names:
         text = f"{where} names {name!r}, which is no patch."
         if name not in known and text not in warn.failures:

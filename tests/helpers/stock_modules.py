@@ -10,7 +10,7 @@ import pytest
 from basicsr.utils import registry
 
 import basicsr
-from lmlt_arch.hook import patching
+from lmlt_arch.hook import patches, patching
 
 
 def run_afresh(name: str) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def run_afresh(name: str) -> dict[str, Any]:
 
 def patch(name: str, names: dict[str, Any]) -> None:
     """Apply one patch, which must think itself needed."""
-    (found,) = (each for each in patching.all_patches() if each.name == name)
+    (found,) = (each for each in patches.all_patches() if each.name == name)
     assert names["__name__"] in found.modules
     assert found.needed(names)
     found.run(names)

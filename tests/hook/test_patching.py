@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from lmlt_arch.hook import patching, warn
+from lmlt_arch.hook import patches, patching, warn
 
 
 def test_every_patch_gives_a_reason_and_has_a_test() -> None:
     files = [path for path in Path(__file__).parent.rglob("test_*.py") if path != Path(__file__)]
     tests = "".join(path.read_text() for path in files)
-    for each in patching.all_patches():
+    for each in patches.all_patches():
         assert len(each.reason) > 40, each.name
         assert f'"{each.name}"' in tests, each.name
 
@@ -20,7 +20,7 @@ def test_every_patch_gives_a_reason_and_has_a_test() -> None:
 def test_the_readme_lists_every_patch(repo_root: Path) -> None:
     """With its reason and for whom it acts, and none that is gone."""
     readme = (repo_root / "README.md").read_text()
-    rows = [f"| `{each.name}` | {each.reason} | {each.acts} |" for each in patching.all_patches()]
+    rows = [f"| `{each.name}` | {each.reason} | {each.acts} |" for each in patches.all_patches()]
     table = readme.partition("| patch | why | acts for |\n|---|---|---|\n")[2].partition("\n\n")[0]
     assert table.splitlines() == rows
     assert patching.SKIP in readme

@@ -15,7 +15,7 @@ from basicsr.models.sr_model import SRModel
 from basicsr.utils import registry as registries
 from helpers.small.options import paired_options, photo_options
 
-from lmlt_arch.hook.patching import all_patches
+from lmlt_arch.hook.patches import all_patches
 from lmlt_arch.models import ESCModel, LMLTModel
 from lmlt_arch.models.options import checked_options
 from lmlt_arch.options import OptionError, option_mistakes, option_notes

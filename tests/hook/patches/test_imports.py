@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.throwaway import Environment
 
-from lmlt_arch.hook import patching
+from lmlt_arch.hook import patches
 from lmlt_arch.hook.patches import imports
 
 # Python 3.12 without setuptools has no distutils, SciPy 2 will have no ndimage.filters: neither has this
@@ -117,7 +117,7 @@ def test_no_stand_in_where_the_import_is_gone(tmp_path: Path) -> None:
     """Master imports `transforms.functional` already: nothing to patch, though the old module is gone too."""
     import basicsr  # noqa: F401
 
-    (patch,) = [patch for patch in patching.all_patches() if patch.name == "functional-tensor"]
+    (patch,) = [patch for patch in patches.all_patches() if patch.name == "functional-tensor"]
     source = tmp_path / "degradations.py"
     source.write_text("from torchvision.transforms.functional import rgb_to_grayscale\n")
     assert not patch.needed({"__file__": str(source)})
@@ -149,7 +149,7 @@ def test_loose_versions_are_ordered(smaller: str, larger: str) -> None:
 )
 def test_plain_values_in_checkpoints(value: object, tmp_path: Path) -> None:
     known = torch.serialization.get_safe_globals()
-    (patch,) = (each for each in patching.all_patches() if each.name == "plain-values-in-checkpoints")
+    (patch,) = (each for each in patches.all_patches() if each.name == "plain-values-in-checkpoints")
     torch.save({"value": value}, tmp_path / "x.state")
     try:
         torch.serialization.clear_safe_globals()
