@@ -42,9 +42,11 @@ MODULES = {
     "safetensors_file": "checkpoints.safetensors_file",
     "spandrel_support": "export.spandrel_support",
 }
-"""Old and new names below `lmlt_arch`, of the modules that a program of somebody else may import."""
+"""Old and new names below `lmlt_arch`, of the modules that other programs may import."""
 
 MOVED = {
+    "lmlt_arch.data.files.DataSetError": "lmlt_arch.data.listing.DatasetError",
+    "lmlt_arch.facts.NetworkFacts": "lmlt_arch.checkpoints.metadata.NetworkMetadata",
     "realsr.degradation.Draws": "realsr.degradation.DegradationSample",
     "realsr.degradation.OptionError": "lmlt_arch.options.OptionError",
     "realsr.degradation.read_gt_usm": "lmlt_arch.options.read_gt_usm",
@@ -72,11 +74,14 @@ class RenamedModules:
         old = module.__name__
         new = f"lmlt_arch.{MODULES[old.partition('.')[2]]}"
         warn_renamed(old, new)
-        sys.modules[old] = import_module(new)
+        sys.modules[old] = current = import_module(new)
+        for name, target in MOVED.items():
+            if name.rpartition(".")[0] == old:
+                setattr(current, name.rpartition(".")[2], _named(target))
 
 
 def warn_renamed(old: str, new: str) -> None:
-    """Warn whoever called the caller of this that a name has changed.
+    """Warn that a name has changed; the warning points at the caller of the caller.
 
     Args:
         old: the name that was used.
@@ -95,5 +100,9 @@ def moved(module: str, name: str) -> Any:
     if new is None:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     warn_renamed(f"{module}.{name}", new)
-    home, _, current = new.rpartition(".")
-    return getattr(import_module(home), current)
+    return _named(new)
+
+
+def _named(name: str) -> Any:
+    home, _, attribute = name.rpartition(".")
+    return getattr(import_module(home), attribute)

@@ -43,7 +43,10 @@ def test_old_names_end_with_0_3() -> None:
 def test_moved_name(old: str) -> None:
     home, _, name = old.rpartition(".")
     current, _, new = MOVED[old].rpartition(".")
-    with pytest.warns(DeprecationWarning, match=f"{old} is now {MOVED[old]}"):
+    of_module = home.removeprefix("lmlt_arch.") in MODULES
+    sys.modules.pop(home, None) if of_module else None
+    warned = f"{home} is now" if of_module else f"{old} is now {MOVED[old]}"
+    with pytest.warns(DeprecationWarning, match=warned):
         found = getattr(import_module(home), name)
     assert found is getattr(import_module(current), new)
 
