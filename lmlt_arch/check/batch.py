@@ -15,6 +15,7 @@ from torch.utils.data import default_collate
 from lmlt_arch.data.datasets.any_scale import DEFAULT_LQ_SIZE
 from lmlt_arch.data.images import encode_png
 from lmlt_arch.files import write_atomic
+from lmlt_arch.options.datasets import DATASETS
 from lmlt_arch.options.looking import at, model_family, section, whole
 
 # Most images of the batch in the picture.
@@ -91,7 +92,8 @@ def draw_batch(lq: Tensor, gt: Tensor, path: Path) -> None:
 def training_patch(opt: Mapping[str, Any]) -> tuple[int, int] | None:
     """Batch and side of the LQ patches of a training, or None for a test."""
     data = section(opt, "datasets", "train")
-    if data.get("type") == "ArbitraryScaleDataset":
+    kind = DATASETS.get(str(data.get("type")))
+    if kind and kind.any_scale:
         batch = whole(data, "batch_size_per_gpu")
         return (batch, whole(data, "lq_size") or DEFAULT_LQ_SIZE) if batch else None
     size = whole(opt, "gt_size") if model_family(opt).synthesizes else whole(data, "gt_size")

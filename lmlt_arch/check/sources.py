@@ -14,12 +14,8 @@ from lmlt_arch.data.lmdb.environments import READING, environments
 from lmlt_arch.data.lmdb.store import StoreError
 from lmlt_arch.data.pairs import images_in, lmdb_keys, match_names, pairs_of_list, unmatched
 from lmlt_arch.errors import LmltError
-from lmlt_arch.options.looking import RAW_SET, at, path_of
-
-PAIRED = ("PairedImageDataset", "RealESRGANPairedDataset", RAW_SET)
-ALONE = ("HQImageDataset", "DownsampleImageDataset", "ArbitraryScaleDataset", "RealESRGANDataset")
-SINGLE = "SingleImageDataset"
-_RECURSIVE = ("HQImageDataset", "DownsampleImageDataset", "ArbitraryScaleDataset")
+from lmlt_arch.options.datasets import DATASETS, PAIRS, RAW_SET
+from lmlt_arch.options.looking import at, path_of
 
 
 class Image(NamedTuple):
@@ -63,17 +59,15 @@ def samples_of(data: Mapping[str, Any], kind: str) -> Samples | None:
     Raises:
         SourceError: a folder, an LMDB or a list of images cannot be used.
     """
-    if at(data, "io_backend", "type") not in (None, "disk", "lmdb"):
+    if kind not in DATASETS or at(data, "io_backend", "type") not in (None, "disk", "lmdb"):
         return None
-    if kind == SINGLE or kind in ALONE:
-        key = "dataroot_lq" if kind == SINGLE else "dataroot_gt"
+    if not DATASETS[kind].is_paired:
+        (key,) = DATASETS[kind].roots
         return Samples([(image,) for image in _listed(data, kind, key).values()])
-    if kind not in PAIRED:
-        return None
-    listed = data.get("meta_info_file" if kind == "PairedImageDataset" else "meta_info")
+    listed = data.get(DATASETS[kind].list_key)
     if isinstance(listed, str) and at(data, "io_backend", "type") != "lmdb":
         return Samples(_pairs_of_list(data, kind, listed))
-    gt, lq = (_listed(data, kind, key) for key in ("dataroot_gt", "dataroot_lq"))
+    gt, lq = (_listed(data, kind, key) for key in PAIRS)
     template = data.get("filename_tmpl") if at(data, "io_backend", "type") != "lmdb" else None
     try:
         found = match_names(gt, lq, template)
@@ -118,12 +112,12 @@ def _listed(data: Mapping[str, Any], kind: str, key: str) -> dict[str, Image]:
 
 
 def _names(folder: Path, data: Mapping[str, Any], kind: str, index: int) -> list[str]:
-    given = data.get("meta_info" if kind in ("HQImageDataset", "RealESRGANDataset") else "meta_info_file")
+    given, is_deep = data.get(DATASETS[kind].list_key), DATASETS[kind].reads_hr_images
     info = given[index] if isinstance(given, list) and index < len(given) else given
     images_in(folder, may_be_empty=True)  # raises an error if it is missing, or an LMDB
     if not isinstance(info, str):
-        return [str(name) for name in list_images(folder)] if kind in _RECURSIVE else images_in(folder)
-    end = " (" if kind in _RECURSIVE else " "
+        return [str(name) for name in list_images(folder)] if is_deep else images_in(folder)
+    end = " (" if is_deep else " "
     names = [line.split(end)[0] for line in image_list(Path(info))]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
@@ -132,10 +126,10 @@ def _names(folder: Path, data: Mapping[str, Any], kind: str, index: int) -> list
 
 
 def _pairs_of_list(data: Mapping[str, Any], kind: str, listed: str) -> list[tuple[Image, ...]]:
-    gt, lq = (path_of(data.get(key)) for key in ("dataroot_gt", "dataroot_lq"))
-    key = "meta_info_file" if kind == "PairedImageDataset" else "meta_info"
+    gt, lq = (path_of(data.get(key)) for key in PAIRS)
+    key = DATASETS[kind].list_key
     try:
-        if kind == "PairedImageDataset":
+        if not DATASETS[kind].lists_both:
             found = [*pairs_of_list(gt, lq, Path(listed), data.get("filename_tmpl"))]
             files = [(Path(pair.gt), Path(pair.lq)) for pair in found]
         else:

@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from lmlt_arch.options.datasets import DATASETS
 from lmlt_arch.options.sections import Dataset, IoBackend, Logger, Val
 
 # Keys that BasicSR's own code reads by `opt['...']` and that are optional in the schema.
 _OF_LOGGER = ("use_tb_logger",)
 _OF_VAL = ("suffix",)
 _FLIPS = ("use_hflip", "use_rot")
-_SETS_WITH_FLIPS = ("PairedImageDataset", "RealESRGANDataset", "RealESRGANPairedDataset")
 
 # The arguments of each kind of storage; BasicSR passes it all keys of `io_backend`.
 _STORAGE = {
@@ -44,7 +44,8 @@ def _sections(
     if opt.get("val") is not None:
         yield opt["val"], Val, _OF_VAL
     for data in opt["datasets"].values():
-        if data.get("type") in _SETS_WITH_FLIPS:
+        kind = DATASETS.get(data.get("type"))
+        if kind and kind.needs_flips:
             yield data, Dataset, _FLIPS
 
 

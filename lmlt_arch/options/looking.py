@@ -17,10 +17,6 @@ MODELS = PROVIDED["MODEL_REGISTRY"]
 """Our model types."""
 
 
-RAW_SET = "PairedCropDataset"
-"""The dataset that reads LMDBs of raw pixels, and the only one that does."""
-
-
 class Family(NamedTuple):
     """What kind of model the options are for; None: not known, since others' classes may read any key."""
 

@@ -18,16 +18,14 @@ from lmlt_arch.options.checks.ownership import (
     source_of,
 )
 from lmlt_arch.options.checks.total_batch import Launch, batch_notes, gpus_of_process, total_batch
+from lmlt_arch.options.datasets import DATASETS, PAIRS, RAW_SET
 from lmlt_arch.options.fields import with_numbers
-from lmlt_arch.options.looking import RAW_SET, at, model_family, section, whole
+from lmlt_arch.options.looking import at, model_family, section, whole
 from lmlt_arch.options.mistakes import NOTE, Mistake
 from lmlt_arch.options.registries import registered
 from lmlt_arch.options.typed import read_degradation, read_scale
 
 DEFAULT_CROP = 400
-_TAKE_LISTS = ("HQImageDataset", "DownsampleImageDataset", "ArbitraryScaleDataset")
-# Datasets that are no pairs, and what they lack.
-_HALVES = {"HQImageDataset": "LQ", "RealESRGANDataset": "LQ", "SingleImageDataset": "ground truth"}
 # What constructors call the number of their input's channels.
 _CHANNELS = ("num_in_ch", "in_chans", "in_channels", "in_nc", "n_colors", "num_in_channels")
 
@@ -90,12 +88,13 @@ def _sets(opt: Mapping[str, Any], *, is_train: bool) -> Iterator[Mistake]:
         if kind == RAW_SET and backend not in (None, "lmdb"):
             yield Mistake((*place, "io_backend", "type"), f"{RAW_SET} reads lmdb only; got {backend!r}")
         if kind and backend == "lmdb":
-            for key in ("dataroot_gt", "dataroot_lq"):
+            for key in PAIRS:
                 for root in _several(data.get(key)):
                     if isinstance(root, str) and not root.endswith(".lmdb"):
                         text = f"must be a folder whose name ends with .lmdb; got {root!r}"
                         yield Mistake((*place, key), f"{text}. For image files, write io_backend: type: disk")
-        for key in ("dataroot_gt", "meta_info", "meta_info_file") if kind and kind not in _TAKE_LISTS else ():
+        takes_one = kind and not DATASETS[kind].reads_hr_images
+        for key in ("dataroot_gt", "meta_info", "meta_info_file") if takes_one else ():
             if isinstance(data.get(key), list):
                 yield Mistake((*place, key), f"must be one path: {kind} takes no list")
         for key in ("gt_size", "crop_pad_size") if kind else ():
@@ -137,8 +136,8 @@ def _losses(opt: Mapping[str, Any]) -> Iterator[Mistake]:
 def _any_scale(opt: Mapping[str, Any]) -> Iterator[Mistake]:
     """Keys that contradict scales which change from batch to batch."""
     ours = getattr(our_base(model_class(opt)), "__name__", None) == "ArbitraryScaleModel"
-    data = known_set(section(opt, "datasets", "train"))
-    if data == "ArbitraryScaleDataset" and not ours:
+    data = DATASETS.get(known_set(section(opt, "datasets", "train")))
+    if data and data.any_scale and not ours:
         text = "makes batches of changing scale: take model_type: ArbitraryScaleModel"
         yield Mistake(("datasets", "train", "type"), text)
     if at(opt, "train", "queries") is not None:
@@ -210,9 +209,10 @@ def _rest(opt: Mapping[str, Any]) -> Iterator[Mistake]:
 def _pairs(opt: Mapping[str, Any]) -> Iterator[Mistake]:
     """Training data that are no pairs, of a model that makes none of them."""
     kind = known_set(section(opt, "datasets", "train"))
-    if kind not in _HALVES or not keys_are_known(opt) or model_family(opt).synthesizes:
+    lacks = DATASETS[kind].lacks if kind else ""
+    if not lacks or not keys_are_known(opt) or model_family(opt).synthesizes:
         return
-    text = f"{kind} gives no {_HALVES[kind]} images, and training needs pairs: take PairedImageDataset"
+    text = f"{kind} gives no {lacks} images, and training needs pairs: take PairedImageDataset"
     if model_family(opt).real:
         text += ", or remove high_order_degradation: false"
     yield Mistake(("datasets", "train", "type"), text)

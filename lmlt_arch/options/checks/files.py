@@ -10,7 +10,8 @@ from lmlt_arch.names import holds_ours, registered_class
 from lmlt_arch.options.checks.ownership import is_stock_sr_model, is_understood, known_set
 from lmlt_arch.options.checks.parts import build
 from lmlt_arch.options.checks.resuming import resume_findings
-from lmlt_arch.options.looking import RAW_SET, at, path_of, section
+from lmlt_arch.options.datasets import PAIRS, RAW_SET
+from lmlt_arch.options.looking import at, path_of, section
 from lmlt_arch.options.mistakes import Mistake, Place
 
 
@@ -117,7 +118,7 @@ def layout_mistakes(data: Mapping[str, Any], place: Place) -> Iterator[Mistake]:
     """LMDBs of raw pixels that a dataset takes for PNG files, and the other way round."""
     from lmlt_arch.data.lmdb.store import StoreError, read_lmdb_info
 
-    for key in ("dataroot_gt", "dataroot_lq") if known_set(data) else ():
+    for key in PAIRS if known_set(data) else ():
         root = data.get(key)
         if at(data, "io_backend", "type") != "lmdb" or not isinstance(root, str):
             continue

@@ -19,6 +19,7 @@ from lmlt_arch.options.checks.constructors import (
 )
 from lmlt_arch.options.checks.ownership import calls_are_known, converts_numbers, known_set
 from lmlt_arch.options.checks.values import Bounds, argument_mistakes, is_number, out_of_bounds
+from lmlt_arch.options.datasets import DATASETS, PAIRS
 from lmlt_arch.options.looking import at, section, whole
 from lmlt_arch.options.mistakes import Mistake, Place, nearest
 from lmlt_arch.options.registries import (
@@ -187,7 +188,8 @@ def _tried_metric(
     if home == _OF_PYIQA or not calls_are_known(opt, "nondist_validation"):
         return []
     sets = [data for phase, data in section(opt, "datasets").items() if phase != "train"]
-    compared = not sets or any(known_set(data) != "SingleImageDataset" for data in sets)
+    kinds = [DATASETS.get(known_set(data)) for data in sets]
+    compared = not sets or any(kind is None or PAIRS[0] in kind.roots for kind in kinds)
     ours = converts_numbers(opt)
     if not compared and needs_ground_truth(metric):
         text = f"{given['type']} compares with ground truth, which these datasets do not have"

@@ -8,14 +8,13 @@ from typing import Any
 
 from lmlt_arch.names import runs_ours
 from lmlt_arch.options.checks.ownership import is_of_basicsr, known_set, model_class, source_of
+from lmlt_arch.options.datasets import DATASETS
 from lmlt_arch.options.degradation import Degradation, KernelKeys, RoundKeys
-from lmlt_arch.options.looking import RAW_SET, at, is_ours, model_family, section
+from lmlt_arch.options.looking import at, is_ours, model_family, section
 from lmlt_arch.options.mistakes import Mistake, Place, mistakes_in
 from lmlt_arch.options.sections import Dataset, Options
 
-_SETS_WITH_DEFAULTS = ("DownsampleImageDataset", "ArbitraryScaleDataset", "HQImageDataset")
 _SHARPENED = ("gt_usm", "l1_gt_usm", "percep_gt_usm", "gan_gt_usm")
-_PAIRED = ("PairedImageDataset", "PairedCropDataset", "RealESRGANPairedDataset")
 
 
 def degradation_mistakes(opt: object) -> list[Mistake]:
@@ -57,7 +56,8 @@ def needed_mistakes(opt: Mapping[str, Any], *, is_train: bool) -> list[Mistake]:
     for phase in section(opt, "datasets"):
         data, place = section(opt, "datasets", phase), ("datasets", phase)
         needed += _needed_of_set(data, place, ours=ours)
-        if known_set(data) == "RealESRGANDataset" and not synthesizes:
+        kind = DATASETS.get(known_set(data))
+        if kind and kind.makes_kernels and not synthesizes:
             needed += [(*place, key) for key in KernelKeys.model_fields]
     missing = [
         place
@@ -83,22 +83,17 @@ def _read_by_stock(opt: Mapping[str, Any], *, is_train: bool) -> Iterable[Mistak
 
 
 def _needed_of_set(data: Mapping[str, Any], place: Place, *, ours: bool) -> Iterable[Place]:
-    kind, train = known_set(data), place[-1] == "train"
-    keys: list[str] = []
-    if kind in (*_SETS_WITH_DEFAULTS, *_PAIRED, "RealESRGANDataset"):
-        keys += ["dataroot_gt"]
-    if kind in (*_PAIRED, "SingleImageDataset"):
-        keys += ["dataroot_lq"]
-    if kind and kind not in _SETS_WITH_DEFAULTS:
+    kind, train = DATASETS.get(known_set(data)), place[-1] == "train"
+    keys: list[str] = [*kind.roots] if kind else []
+    if kind and not kind.reads_hr_images:
         keys += ["io_backend"]
-    if kind == "RealESRGANDataset" and at(data, "io_backend", "type") == "disk":
-        keys += ["meta_info"]
+    if kind and kind.needs_list and at(data, "io_backend", "type") == "disk":
+        keys += [kind.list_key]
     if train:
         keys += ["num_worker_per_gpu", "batch_size_per_gpu"]
-        keys += ["gt_size"] if kind in (*_PAIRED, "DownsampleImageDataset") else []
+        keys += ["gt_size"] if kind and kind.needs_crop else []
         # Ours are given those that a file leaves out; stock code reads them without a default.
-        flips = kind in (*_PAIRED, "RealESRGANDataset") and kind != RAW_SET and not ours
-        keys += ["use_hflip", "use_rot"] if flips else []
+        keys += ["use_hflip", "use_rot"] if kind and kind.needs_flips and not ours else []
     return [(*place, key) for key in keys]
 
 

@@ -13,17 +13,11 @@ from functools import cache
 from typing import Any
 
 from lmlt_arch.names import effective_model, holds_ours, our_base, registered_class
+from lmlt_arch.options.datasets import DATASETS
 from lmlt_arch.options.looking import at, is_ours, section
 from lmlt_arch.options.mistakes import Mistake
 
 _STOCK_MODEL = ("SRModel", "basicsr.models.sr_model")
-_STOCK_SETS = {
-    "PairedImageDataset": "basicsr.data.paired_image_dataset",
-    "SingleImageDataset": "basicsr.data.single_image_dataset",
-    "RealESRGANDataset": "basicsr.data.realesrgan_dataset",
-    "RealESRGANPairedDataset": "basicsr.data.realesrgan_paired_dataset",
-}
-_OUR_SETS = ("PairedCropDataset", "DownsampleImageDataset", "ArbitraryScaleDataset", "HQImageDataset")
 # What BasicSR's pipeline reads itself, whatever the model, and of datasets, whatever their class.
 _OF_PIPELINE = (
     *((key,) for key in ("name", "model_type", "num_gpu", "manual_seed", "path", "train", "val", "logger")),
@@ -117,7 +111,7 @@ def _concerns_set(opt: Mapping[str, Any], data: Mapping[str, Any], key: object, 
     registered = registered_class("DATASET_REGISTRY", str(data.get("type")))
     if not kind and registered is not None:
         return key in OF_LOADER and not unknown_key
-    if unknown_key and kind in _STOCK_SETS and mentions(registered, key):
+    if unknown_key and kind and not DATASETS[kind].is_ours and mentions(registered, key):
         return False
     return not unknown_key or keys_are_known(opt)
 
@@ -130,12 +124,12 @@ def has_own_keys(opt: Mapping[str, Any]) -> bool:
 def known_set(data: object) -> str:
     """The type of a dataset if all its keys are known, because it is ours or BasicSR's own; or nothing."""
     kind = at(data, "type")
-    if not isinstance(kind, str):
+    if not isinstance(kind, str) or kind not in DATASETS:
         return ""
+    if DATASETS[kind].is_ours:
+        return kind if holds_ours("DATASET_REGISTRY", kind) else ""
     found = registered_class("DATASET_REGISTRY", kind)
-    if kind in _STOCK_SETS and (found is None or found.__module__ == _STOCK_SETS[kind]):
-        return kind
-    return kind if kind in _OUR_SETS and holds_ours("DATASET_REGISTRY", kind) else ""
+    return kind if found is None or found.__module__ == DATASETS[kind].home else ""
 
 
 def mentions(found: object, key: object) -> bool:

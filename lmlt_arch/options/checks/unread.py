@@ -17,6 +17,7 @@ from lmlt_arch.options.checks.ownership import (
     mentions,
     model_class,
 )
+from lmlt_arch.options.datasets import DATASETS
 from lmlt_arch.options.degradation import KernelKeys, RoundKeys
 from lmlt_arch.options.looking import at, model_family, section
 from lmlt_arch.options.mistakes import NOTE, Mistake, Place, nearest
@@ -112,7 +113,8 @@ def _degradation(opt: Mapping[str, Any]) -> Iterator[Mistake]:
         return
     train: Place = ("datasets", "train")
     places: list[tuple[Place, Mapping[str, Any], Iterable[str]]] = [((), opt, RoundKeys.model_fields)]
-    if known_set(section(opt, *train)) != "RealESRGANDataset":
+    kind = DATASETS.get(known_set(section(opt, *train)))
+    if kind is None or not kind.makes_kernels:
         places.append((train, section(opt, *train), KernelKeys.model_fields))
     for place, given, keys in places:
         found = [key for key in keys if given.get(key) is not None]
