@@ -15,7 +15,8 @@ are RGB in [0, 1], in the precision chosen with --dtype. The file is run beside 
 sizes, one and three at a time, and appears only if both agree (fp32: within 1e-4 of the largest value, fp16:
 within 2e-2).
 
-Networks of any scale (ESCLTE) take the height and width of the output as a second input, `size` (int64).
+Networks of any scale (ESCLTE, ESCFPLTE, LMLTLTE) take the height and width of the output as a second input,
+`size` (int64).
 
     .onnx  all in one file, with the network's name, arguments, scale and window in its metadata;
            for lmlt upscale, onnxruntime and others; needs pip install "basicsr-lmlt[export]"

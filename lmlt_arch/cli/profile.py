@@ -19,8 +19,9 @@ in turns, round after round, so that a busy moment of the machine affects all al
   lmlt profile --model A.pth --model B.pth --quality table.json --plot plot.png
 
 A network is named by a preset (LMLT_tiny, LMLT, LMLT_large, ESC, ESC_light, ESC_FP, ESC_XL, ESC_Real,
-ESC_Real_M), an option file (its network_g), a checkpoint of this package's networks or of any that spandrel
-knows, or basicsr:SwinIR-light, basicsr:EDSR-baseline. Combinations that do not run have a row that says why.
+ESC_Real_M, ESC_LTE), an option file (its network_g), a checkpoint of this package's networks or of any that
+spandrel knows, or basicsr:SwinIR-light, basicsr:EDSR-baseline. Combinations that do not run have a row that
+says why.
 """
 EPILOG = "Other networks' files need the extra [spandrel], --plot needs [plots]."
 SIZE = re.compile(r"([1-9]\d*)x([1-9]\d*)")

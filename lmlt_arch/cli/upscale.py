@@ -66,7 +66,8 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
         dest="outscale",
         type=float,
         metavar="X",
-        help="upscale to X times: by a network of any scale itself (ESCLTE), else its result is resized",
+        help="upscale to X times: by a network of any scale itself (ESCLTE, ESCFPLTE, LMLTLTE), else its "
+        "result is resized",
     )
     size.add_argument(
         "--size",

@@ -1,4 +1,4 @@
-"""The descriptions against the networks, the registered names, and the help of `lmlt convert`."""
+"""The descriptions against the networks, the registered names, and the commands' help."""
 
 from __future__ import annotations
 
@@ -65,10 +65,32 @@ def test_networks_of_users_have_the_description_of_what_they_derive_from() -> No
     assert find_network("Own") is None
 
 
-def test_the_help_of_convert_names_the_networks_that_can(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_that_train_a_network_are_registered() -> None:
+    for description in NETWORKS:
+        names = {description.trained_by, description.trained_against} - {""}
+        assert description.trained_by in names <= set(PROVIDED["MODEL_REGISTRY"])
+
+
+def _help(command: str, capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit):
-        main(["convert", "--help"])
-    text = " ".join(capsys.readouterr().out.split())
+        main([command, "--help"])
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_the_help_of_profile_names_the_presets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"a preset ({', '.join(PRESETS)})," in _help("profile", capsys)
+
+
+@pytest.mark.parametrize("command", ["upscale", "export"])
+def test_the_help_names_the_networks_of_any_scale(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [found.name for found in NETWORKS if found.any_scale]
+    assert f"any scale {'itself ' if command == 'upscale' else ''}({', '.join(names)})" in _help(
+        command, capsys
+    )
+
+
+def test_the_help_of_convert_names_the_networks_that_can(capsys: pytest.CaptureFixture[str]) -> None:
+    text = _help("convert", capsys)
     for names in (names_where(lambda found: found.resizes_head), names_where(lambda found: found.bakes)):
         assert f"({', '.join(names)})" in text
     assert f"{{{','.join(names_where(lambda found: found.equivalents))}}}" in text

@@ -54,6 +54,8 @@ class Description:
         arguments: reads all constructor arguments that shape the network from a state dict. Any exception
             means that tensors are missing or have changed.
         derived_from: the network that it varies, or that is its encoder; None for one that stands alone.
+        trained_by: the type of model, in option files, that trains it; empty if none of ours does.
+        trained_against: that type where a discriminator joins in; empty if it is the same.
         license: of code and weights.
         averages_image: whether something is averaged over the whole image, so that tiles of it differ.
         resizes_head: whether `load_state_dict` takes another scale, too, and resizes the last layer.
@@ -69,6 +71,8 @@ class Description:
     keys: tuple[str, ...]
     arguments: Callable[[StateDict], dict[str, Any]]
     derived_from: type[SRNetwork] | None = None
+    trained_by: str = ""
+    trained_against: str = ""
     license: str = "MIT"
     averages_image: bool = False
     resizes_head: bool = False

@@ -47,8 +47,14 @@ def _preset(dim: int, title: str) -> Preset:
 _KEYS = ("to_feat.weight", "feats.0.lhsb.mfr.0.qkv.weight")
 
 NETWORKS = (
-    Description(LMLT, _KEYS, _arguments),
-    Description(LMLTVariant, (*_KEYS, RECORD), _variant_arguments, derived_from=LMLT),
+    Description(LMLT, _KEYS, _arguments, trained_by="LMLTModel"),
+    Description(
+        LMLTVariant,
+        (*_KEYS, RECORD),
+        _variant_arguments,
+        derived_from=LMLT,
+        trained_by="LMLTModel",
+    ),
 )
 
 # Table 1 of the paper.

@@ -42,6 +42,7 @@ NETWORKS = (
         (_DECODER, f"encoder.{LARGE_KERNEL}"),
         partial(_arguments, esc_encoder_arguments),
         derived_from=ESC,
+        trained_by="ArbitraryScaleModel",
         averages_image=True,
         large_kernel=f"encoder.{LARGE_KERNEL}",
     ),
@@ -50,6 +51,7 @@ NETWORKS = (
         (_DECODER, f"encoder.{SEPARABLE_KERNEL}"),
         partial(_arguments, escfp_encoder_arguments),
         derived_from=ESCFP,
+        trained_by="ArbitraryScaleModel",
         averages_image=True,
     ),
     Description(
@@ -57,6 +59,7 @@ NETWORKS = (
         (_DECODER, "encoder.to_feat.weight"),
         partial(_arguments, lmlt_encoder_arguments),
         derived_from=LMLT,
+        trained_by="ArbitraryScaleModel",
     ),
 )
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from lmlt_arch.names import PROVIDED, holds_ours
+from lmlt_arch.names import holds_ours
 from lmlt_arch.options.looking import at, section
 from lmlt_arch.options.registries import registered
 
-_NETWORKS = PROVIDED["ARCH_REGISTRY"]
 # Names of so many letters are recognized with two slips in them, others with one.
 _LONG = 12
 
@@ -43,13 +42,15 @@ def unknown_model(opt: Mapping[str, Any], given: str, known: Collection[str]) ->
 
 def _for_our_network(opt: Mapping[str, Any]) -> str | None:
     kind = at(opt, "network_g", "type")
-    if not isinstance(kind, str) or kind not in _NETWORKS or not holds_ours("ARCH_REGISTRY", kind):
+    if not isinstance(kind, str) or not holds_ours("ARCH_REGISTRY", kind):
         return None
-    if kind.endswith("LTE"):
-        return "ArbitraryScaleModel"
-    if kind.startswith("ESCReal"):
-        return "ESCRealGANModel" if section(opt, "network_d") else "ESCRealMSEModel"
-    return "ESCModel" if kind.startswith("ESC") else "LMLTModel"
+    from lmlt_arch.archs.families import find_network
+
+    description = find_network(kind)
+    if description is None:
+        return None
+    against = section(opt, "network_d") and description.trained_against
+    return against or description.trained_by or None
 
 
 def _slips(a: str, b: str) -> int:
