@@ -53,7 +53,7 @@ def test_small_image_is_made_from_ground_truth(tmp_path: Path) -> None:
     models = load_models([str(checkpoint(tmp_path / "x3.pth", scale=3))])
     found = compare(models, None, save(tmp_path / "gt.png", gt))
     np.testing.assert_array_equal(found.lq, imresize(gt[:75, :81], 1 / 3))
-    assert found.size == (81, 75)
+    assert found.size == (75, 81)
 
 
 def test_tiles_cover_the_image(tmp_path: Path) -> None:

@@ -62,9 +62,9 @@ class Comparison:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the versions."""
+        """Height and width of the versions."""
         height, width = self.versions[0].pixels.shape[:2]
-        return width, height
+        return height, width
 
 
 def compare(
@@ -106,7 +106,7 @@ def check_crop(crop: Crop, comparison: Comparison) -> None:
     Raises:
         UsageError: it names the image's size.
     """
-    width, height = comparison.size
+    height, width = comparison.size
     if crop.width < 1 or crop.height < 1 or crop.x < 0 or crop.y < 0:
         raise UsageError(f"--crop {' '.join(map(str, crop))}: X Y must be 0 or more, W H 1 or more")
     if crop.x + crop.width > width or crop.y + crop.height > height:
@@ -123,7 +123,7 @@ def choose_crops(comparison: Comparison, count: int) -> list[Crop]:
         comparison: of at least one model.
         count: how many; fewer if the image is too small.
     """
-    width, height = comparison.size
+    height, width = comparison.size
     side = min(max(min(width, height) // 4, CROP_SIDES[0]), CROP_SIDES[1])
     crop_width, crop_height = min(side, width), min(side, height)
     gray = [version.pixels.mean(-1, dtype=np.float32) for version in comparison.versions]

@@ -67,7 +67,7 @@ def _page(comparisons: Sequence[Comparison], quality: int | None) -> bytes:
 
 
 def _image(comparison: Comparison, quality: int | None) -> dict[str, Any]:
-    width, height = comparison.size
+    height, width = comparison.size
     versions = [
         {"name": name, "source": _data_uri(pixels, quality), **_numbers(scores)}
         for name, pixels, scores in _versions(comparison)
