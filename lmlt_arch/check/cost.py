@@ -15,7 +15,7 @@ from lmlt_arch.archs.common.blocks import repeated_blocks
 from lmlt_arch.models.activation_checkpointing import checkpoint_blocks
 from lmlt_arch.options.checks.parts import build, build_on_meta
 from lmlt_arch.options.looking import at, model_family, section, whole
-from realsr.models.real_model import QUEUE_SIZE
+from lmlt_arch.options.sections import QUEUE_SIZE
 
 # Tensors of a parameter's size that an optimizer keeps, where it is not two.
 _STATES = {"SGD": 1, "RMSprop": 1, "Adagrad": 1, "Rprop": 2, "ASGD": 1, "Adafactor": 0, "Adamax": 2}

@@ -19,7 +19,9 @@ from lmlt_arch.checkpoints.metadata import NetworkMetadata
 from lmlt_arch.errors import LmltError
 from lmlt_arch.files import TEMPORARY_SUFFIX, writing
 
-SAFETENSORS = ".safetensors"
+MAX_SCALE = 16
+"""The largest scale to convert to: a last layer for more would hold nearly all of the weights."""
+
 # Baking adds up the same eight kernels in another order: rounding, in units of the largest output.
 BAKING_TOLERANCE = 1e-5
 
@@ -87,12 +89,10 @@ def convert(request: Request) -> Converted:
         state = _baked(state)
     with writing(request.output, suffix=f"{TEMPORARY_SUFFIX}{request.output.suffix}") as temporary:
         temporary.write_bytes(_file_content(request, state))
-        after = load_model(temporary, key=None if _is_safetensors(request.output) else request.wrapper)
+        after = load_model(
+            temporary, key=None if safetensors_file.is_safetensors(request.output) else request.wrapper
+        )
         return _prove(before, after, BAKING_TOLERANCE if request.bake else 0.0)
-
-
-def _is_safetensors(path: Path) -> bool:
-    return path.suffix.lower() == SAFETENSORS
 
 
 def _file_content(request: Request, state: StateDict) -> bytes:
@@ -100,7 +100,7 @@ def _file_content(request: Request, state: StateDict) -> bytes:
     state = {
         name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()
     }
-    if _is_safetensors(request.output):
+    if safetensors_file.is_safetensors(request.output):
         dtype = next(tensor.dtype for tensor in state.values() if tensor.is_floating_point())
         metadata = replace(NetworkMetadata.of(_built(state)), dtype=dtype)
         return safetensors_file.dump(state, {"format": "pt", **metadata.to_header()})

@@ -28,6 +28,7 @@ from lmlt_arch.checkpoints.read import (
     read_file,
     state_keys,
 )
+from lmlt_arch.checkpoints.safetensors_file import is_safetensors
 from lmlt_arch.renamed import warn_renamed
 
 __all__ = [
@@ -152,7 +153,7 @@ def load_for_training(network: nn.Module, path: str | Path, *, key: str | None, 
     """
     path = Path(path)
     try:
-        state = load_state(path, key=None if path.suffix.lower() == ".safetensors" else key)
+        state = load_state(path, key=None if is_safetensors(path) else key)
     except MissingKeyError as error:
         # BasicSR asks for these two on its own; any other was meant, and may be misspelt.
         if key not in PARAM_KEYS:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lmlt_arch.archs import SRNetwork
+from lmlt_arch.archs.common.description import LICENSE
 from lmlt_arch.checkpoints.load import describe_state
 from lmlt_arch.dtypes import DTYPES, dtype_name
 from lmlt_arch.version import __version__
@@ -35,7 +36,7 @@ class NetworkMetadata:
     multiple: int
     dtype: torch.dtype
     any_scale: bool = False
-    license: str = "MIT"
+    license: str = LICENSE
 
     @property
     def shown_scale(self) -> str:
@@ -81,7 +82,7 @@ class NetworkMetadata:
                 multiple=int(header["multiple"]),
                 dtype={dtype_name(dtype): dtype for dtype in DTYPES.values()}[header["dtype"]],
                 any_scale=header.get("any_scale") == "true",
-                license=header.get("license", "MIT"),
+                license=header.get("license", LICENSE),
             )
         except (KeyError, ValueError):
             return None

@@ -52,7 +52,7 @@ def load_state(path: str | Path, *, key: str | None = None) -> StateDict:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     with _reading(path):
-        if path.suffix.lower() != ".safetensors":
+        if not safetensors_file.is_safetensors(path):
             state = _select_state(read_file(path), path, key)
         elif key is None:
             _refuse_damage(path, safetensors_file.damage(path))

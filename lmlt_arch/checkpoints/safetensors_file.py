@@ -23,6 +23,11 @@ _LENGTH = 8
 _BLOCK = 1 << 20
 
 
+def is_safetensors(path: str | Path) -> bool:
+    """Whether a file of this name is read and written as safetensors."""
+    return Path(path).suffix.lower() == ".safetensors"
+
+
 def dump(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """The content of a file.
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from lmlt_arch.errors import UsageError
 
 SUFFIXES = (".pth", ".safetensors")
-# A last layer for more would hold nearly all of the weights.
-MAX_SCALE = 16
 DESCRIPTION = """\
 Write a checkpoint in another format or form. Both networks are run on noise, and the output file appears only
 if the new one computes the same: to the bit, with --bake up to rounding. Only --scale makes another network:
@@ -60,8 +58,11 @@ def _usage_error(args: argparse.Namespace) -> str | None:
         return f"{args.output}: name it .pth or .safetensors"
     if suffix == ".safetensors" and args.wrapper:
         return "--as is for .pth: a .safetensors file has no keys around its weights"
-    if args.scale is not None and not 1 <= args.scale <= MAX_SCALE:
-        return f"--scale must lie in 1..{MAX_SCALE}, not {args.scale}"
+    if args.scale is not None:
+        from lmlt_arch.checkpoints.convert import MAX_SCALE
+
+        if not 1 <= args.scale <= MAX_SCALE:
+            return f"--scale must lie in 1..{MAX_SCALE}, not {args.scale}"
     if args.output.exists() and args.source.exists() and args.output.samefile(args.source):
         return f"{args.output} is the checkpoint itself: give the output another name"
     return None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lmlt_arch.cli import arguments
 from lmlt_arch.cli.streams import one_line
+from lmlt_arch.inference.defaults import BACKENDS, CRF, MAX_PIXELS, OVERLAP
 
 if TYPE_CHECKING:
     from lmlt_arch.inference.files import Settings
@@ -92,7 +93,11 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     )
     files.add_argument("--overwrite", action="store_true", help="replace outputs that are there")
     files.add_argument(
-        "--max-pixels", type=float, default=2**28, metavar="N", help="refuse larger inputs (default: 2^28)"
+        "--max-pixels",
+        type=float,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="refuse larger inputs (default: 2^28)",
     )
     files.add_argument(
         "--in-memory",
@@ -104,7 +109,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 def _add_videos(parser: argparse.ArgumentParser) -> None:
     video = parser.add_argument_group("videos")
-    video.add_argument("--crf", type=int, default=16, help="quality, lower is better (default: 16)")
+    video.add_argument("--crf", type=int, default=CRF, help=f"quality, lower is better (default: {CRF})")
     video.add_argument(
         "--codec", help="encoder of FFmpeg (default: libx264; in .webm, which cannot hold it, libvpx-vp9)"
     )
@@ -117,10 +122,12 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     network.add_argument(
         "--tile", type=arguments.tile, default="auto", help="pixels of input; 0: never cut (default: auto)"
     )
-    network.add_argument("--overlap", type=int, default=64, help="of tiles, in pixels of input (default: 64)")
+    network.add_argument(
+        "--overlap", type=int, default=OVERLAP, help=f"of tiles, in pixels of input (default: {OVERLAP})"
+    )
     network.add_argument("--ensemble", action="store_true", help="average of eight turned versions (x8)")
     network.add_argument("--compile", action="store_true", help="torch.compile; for many images of one size")
-    network.add_argument("--backend", choices=("onnxruntime", "openvino"), help="what runs an .onnx file")
+    network.add_argument("--backend", choices=BACKENDS, help="what runs an .onnx file")
 
 
 def run(args: argparse.Namespace) -> int:

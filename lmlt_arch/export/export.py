@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 
 from lmlt_arch.checkpoints.load import check_finite, load_model
 from lmlt_arch.checkpoints.metadata import NetworkMetadata
-from lmlt_arch.export import onnx_file, pt2_file
+from lmlt_arch.export import ONNX, onnx_file, pt2_file
 from lmlt_arch.export.onnx_runner import OnnxRunner
 from lmlt_arch.export.trace import prepare, trace
 from lmlt_arch.export.verify import Agreement, Runnable, verify
@@ -61,7 +61,7 @@ def export_model(
         OutputError: the file cannot be written.
     """
     save = _save_pt2
-    if output.suffix.lower() == ".onnx":
+    if output.suffix.lower() == ONNX:
         onnx_file.require_extra()
         save = _save_onnx
     network = load_model(checkpoint, key=key)

@@ -18,9 +18,10 @@ from lmlt_arch.data.images import ImageError
 from lmlt_arch.data.listing import LONGEST_NAME, why_no_file
 from lmlt_arch.export.errors import ExportError
 from lmlt_arch.files import OutputError, make_folder, write_atomic
+from lmlt_arch.inference.defaults import CRF, MAX_PIXELS
 from lmlt_arch.inference.engine.memory import available_memory, is_out_of_memory
 from lmlt_arch.inference.engine.sizes import Size
-from lmlt_arch.inference.images.decoding import DEFAULT_MAX_PIXELS, decode_picture, read_bytes, read_header
+from lmlt_arch.inference.images.decoding import decode_picture, read_bytes, read_header
 from lmlt_arch.inference.images.encoding import Encoding, details_for, encode_picture, prepared
 from lmlt_arch.inference.images.formats import (
     DEPTHS,
@@ -90,10 +91,10 @@ class Settings:
     encoding: Encoding = field(default_factory=Encoding)
     resize: Callable[[Size], Size] | None = None
     overwrite: bool = False
-    max_pixels: float = DEFAULT_MAX_PIXELS
+    max_pixels: float = MAX_PIXELS
     in_memory: float = field(default_factory=fits_in_memory)
     suffix: str = ""
-    crf: int = 16
+    crf: int = CRF
     codec: str | None = None
 
     def size_after(self, before: Size, scale: int) -> Size:

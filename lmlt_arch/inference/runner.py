@@ -17,6 +17,8 @@ from lmlt_arch.archs import LTENetwork, SRNetwork
 from lmlt_arch.checkpoints.load import CheckpointError, check_finite, load_model
 from lmlt_arch.dtypes import DTYPES
 from lmlt_arch.errors import UsageError
+from lmlt_arch.export import ONNX, PT2
+from lmlt_arch.inference.defaults import BACKENDS
 from lmlt_arch.inference.engine.any_scale import AnyScaleNetwork, WholeImages
 from lmlt_arch.inference.engine.engines import EightViews, Engine, FixedScale, turned, turned_back
 from lmlt_arch.inference.engine.graphs import GraphedNetwork
@@ -24,9 +26,6 @@ from lmlt_arch.inference.engine.memory import bytes_per_pixel
 from lmlt_arch.inference.engine.shared_averages import SharedAverages
 from lmlt_arch.inference.engine.sizes import Size
 from lmlt_arch.inference.engine.tiles import TiledNetwork
-
-BACKENDS = ("onnxruntime", "openvino")
-"""What runs ONNX files."""
 
 
 class Runner(ABC):
@@ -184,7 +183,7 @@ class ExportedRunner(Runner):
     Args:
         path: the file.
         device: where to compute.
-        backend: one of `BACKENDS`; OpenVINO computes on the CPU.
+        backend: one of `inference.defaults.BACKENDS`; OpenVINO computes on the CPU.
 
     Raises:
         ImportError: the backend is not installed.
@@ -348,7 +347,7 @@ def load_runner(
         device: `auto`, or a device of PyTorch.
         dtype: key of `lmlt_arch.dtypes.DTYPES`.
         compile: use `torch.compile`.
-        backend: what runs an ONNX file, one of `BACKENDS`; default onnxruntime.
+        backend: what runs an ONNX file, one of `inference.defaults.BACKENDS`; default onnxruntime.
 
     Raises:
         FileNotFoundError: no such file.
@@ -361,7 +360,7 @@ def load_runner(
     if backend not in (None, *BACKENDS):
         raise UsageError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     precision = choose_dtype(dtype)
-    if Path(path).suffix.lower() == ".onnx":
+    if Path(path).suffix.lower() == ONNX:
         if key is not None or compile or dtype != "fp32":
             raise UsageError(f"{path}: an ONNX file is as it was exported: leave out key, dtype and compile")
         if backend == "openvino" and device not in ("auto", "cpu"):
@@ -370,7 +369,7 @@ def load_runner(
         return ExportedRunner(Path(path), place, backend=backend or BACKENDS[0])
     if backend is not None:
         raise UsageError(f"{path}: {backend} runs .onnx files: make one with `lmlt export`")
-    if Path(path).suffix.lower() == ".pt2":
+    if Path(path).suffix.lower() == PT2:
         raise CheckpointError(f"{path}: such a file can run code; give the checkpoint, or export it as .onnx")
     network = load_model(path, key=key)
     check_finite(network.state_dict(), path)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lmlt_arch.archs import SRNetwork
 from lmlt_arch.data.images import ALPHA_MODES
+from lmlt_arch.inference.defaults import OVERLAP
 from lmlt_arch.inference.engine.memory import available_memory
 from lmlt_arch.inference.engine.sizes import Size
 from lmlt_arch.inference.engine.tiles import WHOLE, Progress, Read, TiledNetwork, Tiling
@@ -33,7 +34,6 @@ from lmlt_arch.inference.runner import (
 )
 from lmlt_arch.renamed import warn_renamed
 
-DEFAULT_OVERLAP = 64
 # Of the free memory, what tiles may take: estimates are not exact, and other programs need memory too.
 _SHARE_OF_MEMORY = 0.5
 # Larger tiles are no faster, and smaller ones move a progress bar more evenly.
@@ -79,7 +79,7 @@ class Upscaler:
         device: str = "auto",
         dtype: str = "fp32",
         tile: int | Literal["auto"] = "auto",
-        overlap: int = DEFAULT_OVERLAP,
+        overlap: int = OVERLAP,
         ensemble: bool = False,
         compile: bool = False,
         backend: str | None = None,

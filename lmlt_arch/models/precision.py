@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from lmlt_arch.dtypes import DTYPES
+from lmlt_arch.dtypes import DTYPES, is_supported
+from lmlt_arch.options.train import Amp
 
-_MODES = ("bf16", "fp16")
+_MODES: tuple[str, ...] = get_args(Amp)
 
 
 class Precision:
@@ -28,7 +29,7 @@ class Precision:
     def __init__(self, amp: str | None, device: torch.device) -> None:
         if amp is not None and amp not in _MODES:
             raise ValueError(f"train: amp is one of {', '.join(_MODES)}, or ~ for none; got {amp!r}")
-        if amp == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        if amp is not None and not is_supported(amp, device.type):
             raise ValueError("train: amp: bf16 is not supported by this GPU; use fp16")
         self._device = device.type
         self._dtype = DTYPES[amp] if amp else None

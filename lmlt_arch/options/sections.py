@@ -25,6 +25,9 @@ from lmlt_arch.options.fields import (
 )
 from lmlt_arch.options.train import Train
 
+QUEUE_SIZE = 180
+"""Pairs in the pool of real-world training, by default; as in BasicSR."""
+
 
 class IoBackend(Section):
     """Where a data set's images are kept."""
@@ -260,7 +263,7 @@ class Options(RoundKeys):
     """Real-world models: make low quality images while training; false: the data are pairs."""
     gt_size: LoopWhole | None = Field(None, ge=1, le=LARGEST_SIDE)
     """Real-world models: side of the crops to train on."""
-    queue_size: LoopWhole = Field(180, ge=0, le=2**20)
+    queue_size: LoopWhole = Field(QUEUE_SIZE, ge=0, le=2**20)
     """Real-world models: pairs in the pool; a multiple of the batch, 0 for none."""
     degradation: Degradation | None = None
     """Real-world models: degradations beyond BasicSR's."""

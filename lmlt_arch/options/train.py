@@ -8,6 +8,9 @@ from pydantic import Field
 
 from lmlt_arch.options.fields import LONGEST, LoopWhole, Number, Part, Section, Whole
 
+Amp = Literal["bf16", "fp16"]
+"""Mixed precision: the type of a forward pass."""
+
 
 class GradientPenalty(Section):
     """A penalty on the discriminator's gradient."""
@@ -51,7 +54,7 @@ class Train(Section):
     """Iterations at the start in which network_d is trained alone."""
     grad_clip: Number | None = Field(None, gt=0, le=1e15)
     """Largest norm of all gradients of a network together."""
-    amp: Literal["bf16", "fp16"] | None = None
+    amp: Amp | None = None
     """Mixed precision; fp16 with loss scaling."""
     channels_last: bool = False
     """Memory layout that some GPUs prefer."""

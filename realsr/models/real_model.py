@@ -14,11 +14,10 @@ from torch import Generator, Tensor
 from lmlt_arch.models.esc_model import ESCModel
 from lmlt_arch.models.training_state import RankState
 from lmlt_arch.options import OptionError, read_degradation, read_gt_usm, read_scale
+from lmlt_arch.options.sections import QUEUE_SIZE
 from realsr.degradation import Degradation
 from realsr.models.pairs import degraded_crops, validation_pair
 from realsr.models.pool import PairPool
-
-QUEUE_SIZE = 180
 
 
 class RealWorldModel(ESCModel):

@@ -14,7 +14,8 @@ import time
 
 import torch
 
-from lmlt_arch.inference.runner import BACKENDS, Runner, load_runner
+from lmlt_arch.inference.defaults import BACKENDS
+from lmlt_arch.inference.runner import Runner, load_runner
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from helpers.small.networks import SMALL, Small
@@ -17,6 +19,13 @@ def test_every_registered_network_is_described_once() -> None:
     names = [description.name for description in NETWORKS]
     assert sorted(names) == sorted(PROVIDED["ARCH_REGISTRY"])
     assert {preset.arch for preset in PRESETS.values()} <= set(names)
+
+
+def test_esc_with_lte_is_published_as_its_class_is_by_default() -> None:
+    preset = PRESETS["ESC_LTE"]
+    defaults = inspect.signature(archs.ESCLTE).parameters
+    found = {name: defaults[name].default for name in preset.kwargs}
+    assert {**found, "hidden_list": [*found["hidden_list"]]} == preset.kwargs
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -19,6 +19,9 @@ StateDict = dict[str, Tensor]
 UPSAMPLER = "to_img"
 """Name in every network of the layers that make the image from features."""
 
+LICENSE = "MIT"
+"""Of code and weights, where nothing else is said."""
+
 # Images are padded to multiples of the window: a record must not ask for a larger one.
 _MAX_WINDOW = 1024
 
@@ -73,7 +76,7 @@ class Description:
     derived_from: type[SRNetwork] | None = None
     trained_by: str = ""
     trained_against: str = ""
-    license: str = "MIT"
+    license: str = LICENSE
     averages_image: bool = False
     resizes_head: bool = False
     large_kernel: str = ""

@@ -24,7 +24,7 @@ from lmlt_arch.archs.common.scale_conversion import head_scale
 from lmlt_arch.archs.esc.esc import ESC
 from lmlt_arch.archs.esc.esc_fp import ESCFP
 from lmlt_arch.archs.esc.esc_real import ESCReal, ESCRealM
-from lmlt_arch.archs.esc.upsample import UPSAMPLERS
+from lmlt_arch.archs.esc.upsample import GROUPS, UPSAMPLERS
 from lmlt_arch.archs.esc.variants import BIASES, ESCVariant
 
 LARGE_KERNEL = "plk_filter"
@@ -33,7 +33,6 @@ SEPARABLE_KERNEL = "lk_spatial"
 _UPSAMPLER_RECORD = "to_img.MetaUpsample"
 # Present where ESCRealM unshuffles its input.
 _UNSHUFFLED = "proj.1.weight"
-_GROUPS = 4  # of DySample in ESCReal
 
 
 def _trunk_arguments(state: StateDict, kernel: str) -> dict[str, Any]:
@@ -83,7 +82,7 @@ def _variant_arguments(state: StateDict) -> dict[str, Any]:
 def _real_arguments(state: StateDict) -> dict[str, Any]:
     use_dysample = "to_img.init_pos" in state
     if use_dysample:
-        scale = math.isqrt(state["to_img.init_pos"].shape[1] // (2 * _GROUPS))
+        scale = math.isqrt(state["to_img.init_pos"].shape[1] // (2 * GROUPS))
     else:
         scale = int(state["to_img.scale"]) if "to_img.scale" in state else 4
     arguments = _trunk_arguments(state, LARGE_KERNEL)

@@ -63,7 +63,7 @@ class ESCReal(_RealNetwork):
         self.proj = nn.Conv2d(3, dim, 3, padding=1)
         self._init_trunk(arguments)
         if arguments.use_dysample:
-            self.to_img = DySample(dim, 3, scale=r, groups=4)
+            self.to_img = DySample(dim, 3, scale=r)
         else:
             self.to_img = NearestConvUpsample(dim, 3, r)
         self.skip = nn.Sequential(*_image_skip(3, dim))

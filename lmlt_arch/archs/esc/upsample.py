@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from lmlt_arch.archs.common.fused import usable
 
+GROUPS = 4
+"""Channel groups of DySample that have positions of their own."""
+
 UPSAMPLERS = ("conv", "pixelshuffledirect", "pixelshuffle", "nearest+conv", "dysample")
 # Version of the record that UniUpsample keeps in the state dict; ours is the published one.
 META_VERSION = 2
@@ -31,7 +34,7 @@ class DySample(nn.Module):
 
     init_pos: Tensor
 
-    def __init__(self, in_channels: int, out_ch: int, scale: int = 2, groups: int = 4) -> None:
+    def __init__(self, in_channels: int, out_ch: int, scale: int = 2, groups: int = GROUPS) -> None:
         super().__init__()
         if in_channels < groups or in_channels % groups:
             raise ValueError(f"in_channels must be a positive multiple of groups {groups}, got {in_channels}")
@@ -137,7 +140,7 @@ class UniUpsample(_Recorded):
     """
 
     def __init__(
-        self, upsample: str, scale: int, in_dim: int, out_dim: int = 3, mid_dim: int = 64, group: int = 4
+        self, upsample: str, scale: int, in_dim: int, out_dim: int = 3, mid_dim: int = 64, group: int = GROUPS
     ) -> None:
         if upsample not in UPSAMPLERS:
             raise ValueError(f"unknown upsampler {upsample!r}; choose one of {', '.join(UPSAMPLERS)}")

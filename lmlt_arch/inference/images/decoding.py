@@ -14,14 +14,13 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from lmlt_arch.data.images import ALPHA_MODES, PNG_SIGNATURE, ImageError, reason_of, with_true_key
+from lmlt_arch.inference.defaults import MAX_PIXELS
 from lmlt_arch.inference.images import deep, png, tiff
 from lmlt_arch.inference.images.containers import check_jpeg, read_avif, read_bmp
 from lmlt_arch.inference.images.details import Details, read_details
 from lmlt_arch.inference.images.formats import FORMATS, format_named
 from lmlt_arch.inference.images.picture import Picture, Pixels
 from lmlt_arch.inference.images.tiff import Layout
-
-DEFAULT_MAX_PIXELS = 2**28
 
 _SIGNATURES = 64  # bytes of a file by which its format is recognized
 # Formats that Pillow does not read.
@@ -76,7 +75,7 @@ class Header:
         return self.bits > 8
 
 
-def read_header(source: Path | bytes, name: str, *, max_pixels: float = DEFAULT_MAX_PIXELS) -> Header:
+def read_header(source: Path | bytes, name: str, *, max_pixels: float = MAX_PIXELS) -> Header:
     """Read the header of an image file.
 
     Args:
@@ -150,7 +149,7 @@ def _header(image: Image.Image, source: Path | bytes, name: str) -> Header:
     return Header(height, width, known, bits, orientation, details, premultiplied=premultiplied)
 
 
-def decode_picture(data: bytes, name: str, *, max_pixels: float = DEFAULT_MAX_PIXELS) -> Picture:
+def decode_picture(data: bytes, name: str, *, max_pixels: float = MAX_PIXELS) -> Picture:
     """Decode an image file.
 
     Palettes are expanded, CMYK becomes sRGB, the EXIF orientation is applied. Channels keep their depth.

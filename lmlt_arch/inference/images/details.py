@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image, ImageCms
 
+from lmlt_arch.inference.engine.sizes import Size
 from lmlt_arch.inference.images.containers import ContainerInfo
 from lmlt_arch.inference.images.formats import Format
 
@@ -144,9 +145,7 @@ def _texts(image: Image.Image, container: ContainerInfo | None) -> Iterator[tupl
     yield from container.texts if container else ()
 
 
-def fit_details(
-    details: Details, chosen: Format, *, size: tuple[int, int], gray: bool, comment: bool = True
-) -> Details:
+def fit_details(details: Details, chosen: Format, *, size: Size, gray: bool, comment: bool = True) -> Details:
     """The metadata that a format can hold; the notes of the result name what is left out.
 
     Args:
@@ -181,7 +180,7 @@ def _upright_xmp(data: bytes | None) -> bytes | None:
     return data and re.sub(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)[2-8]", rb"\g<1>1", data)
 
 
-def _resized_exif(data: bytes | None, size: tuple[int, int]) -> bytes | None:
+def _resized_exif(data: bytes | None, size: Size) -> bytes | None:
     """EXIF data with the height and width of the output in place of the old ones."""
     if data is None:
         return None

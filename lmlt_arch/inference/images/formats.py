@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lmlt_arch.data.images import ImageError
+from lmlt_arch.inference.engine.sizes import Size
 
 _NO_TEXTS = frozenset({"icc", "exif", "xmp"})
 _WITH_DPI = _NO_TEXTS | {"dpi"}
@@ -73,7 +74,7 @@ def format_named(name: str | None) -> str | None:
     return _BY_NAME.get(name or "")
 
 
-def check_size(size: tuple[int, int], chosen: Format, name: str) -> None:
+def check_size(size: Size, chosen: Format, name: str) -> None:
     """Refuse a result that its format cannot hold.
 
     Args:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmlt_arch.inference.engine.sizes import Size
 from lmlt_arch.inference.images.details import Details
 
 Pixels = NDArray[Any]
@@ -38,7 +39,7 @@ class Picture:
         return self.color.itemsize * 8
 
     @property
-    def size(self) -> tuple[int, int]:
+    def size(self) -> Size:
         """Height and width."""
         return self.color.shape[0], self.color.shape[1]
 

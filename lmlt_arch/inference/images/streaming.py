@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.files import OutputError, make_folder, output_error, scratch
+from lmlt_arch.inference.engine.sizes import Size
 from lmlt_arch.inference.images import deep, tiff
 from lmlt_arch.inference.images.alpha import fill_transparent
 from lmlt_arch.inference.images.decoding import Header, check_range, read_header
@@ -42,7 +43,7 @@ def upscale_large(
     target: Path,
     upscaler: Upscaler,
     *,
-    after: tuple[int, int],
+    after: Size,
     format: Format,
     encoding: Encoding,
     progress: Callable[[float], object] = lambda part: None,
@@ -223,7 +224,7 @@ class _Work:
         upscaler: Upscaler,
         lq: _Raw,
         folder: Path,
-        size: tuple[int, int],
+        size: Size,
         depth: int,
         progress: Callable[[float], object],
     ) -> None:
@@ -289,7 +290,7 @@ def _check_room(target: Path, pixels: int) -> None:
         )
 
 
-def _resized(image: Any, native: tuple[int, int], after: tuple[int, int], depth: int) -> Any:
+def _resized(image: Any, native: Size, after: Size, depth: int) -> Any:
     if native == after:
         return image
     resized = image.resize(after[1] / native[1], vscale=after[0] / native[0], kernel="cubic")

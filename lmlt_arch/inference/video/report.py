@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lmlt_arch.errors import LmltError
 from lmlt_arch.files import OutputError, output_error
+from lmlt_arch.inference.engine.sizes import Size
 
 
 class VideoError(LmltError, ValueError):
@@ -31,8 +32,8 @@ class VideoReport:
 
     frames: int
     fps: Fraction
-    source_size: tuple[int, int]
-    size: tuple[int, int]
+    source_size: Size
+    size: Size
     resumed_from: int
     notes: tuple[str, ...]
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lmlt_arch.inference.engine.sizes import Size
 from lmlt_arch.inference.video.color import UNSPECIFIED, FromRGB, ToRGB
 from lmlt_arch.inference.video.encoder import Encoding, PartWriter, choose_pixels, color_after_encoding
 from lmlt_arch.inference.video.formats import CONTAINERS
@@ -54,7 +55,7 @@ def run_video(
     upscale: Callable[[Tensor], Tensor],
     *,
     batch: int,
-    size: tuple[int, int] | Callable[[tuple[int, int]], tuple[int, int]] | None,
+    size: Size | Callable[[Size], Size] | None,
     crf: int,
     codec: str,
     progress: Callable[[int, int | None], None] | None,
@@ -120,7 +121,7 @@ def run_video(
     )
 
 
-def _plan(video: SourceVideo, target: Path, size: tuple[int, int], codec: str, crf: int) -> Plan:
+def _plan(video: SourceVideo, target: Path, size: Size, codec: str, crf: int) -> Plan:
     height, width = size
     try:
         pixels, less = choose_pixels(codec, video.pixels, width, height)
@@ -195,7 +196,7 @@ def _batches(
         yield torch.stack(images), times
 
 
-def _resized(images: Tensor, size: tuple[int, int] | None) -> Tensor:
+def _resized(images: Tensor, size: Size | None) -> Tensor:
     """Images (B, 3, H, W) at a height and width."""
     if size is None or size == (images.shape[2], images.shape[3]):
         return images

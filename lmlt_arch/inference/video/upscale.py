@@ -38,12 +38,14 @@ from pathlib import Path
 from torch import Tensor
 
 from lmlt_arch.files import exclusive, lock_beside
+from lmlt_arch.inference.defaults import CRF
+from lmlt_arch.inference.engine.sizes import Size
 from lmlt_arch.inference.video.formats import OUTPUT_SUFFIXES, USUAL_CODEC, VIDEO_SUFFIXES, usual_codec
 from lmlt_arch.inference.video.report import VideoError, VideoReport
 
 __all__ = ["OUTPUT_SUFFIXES", "VIDEO_SUFFIXES", "VideoError", "VideoReport", "upscale_video", "usual_codec"]
 
-SizeRule = tuple[int, int] | Callable[[tuple[int, int]], tuple[int, int]]
+SizeRule = Size | Callable[[Size], Size]
 """Height and width of the result, or a function that returns them for those of the source."""
 
 
@@ -54,7 +56,7 @@ def upscale_video(
     *,
     batch: int = 1,
     size: SizeRule | None = None,
-    crf: int = 16,
+    crf: int = CRF,
     codec: str = USUAL_CODEC,
     overwrite: bool = False,
     progress: Callable[[int, int | None], None] | None = None,

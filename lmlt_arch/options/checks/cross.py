@@ -23,6 +23,7 @@ from lmlt_arch.options.fields import with_numbers
 from lmlt_arch.options.looking import at, model_family, section, whole
 from lmlt_arch.options.mistakes import NOTE, Mistake
 from lmlt_arch.options.registries import registered
+from lmlt_arch.options.sections import QUEUE_SIZE
 from lmlt_arch.options.typed import read_degradation, read_scale
 
 DEFAULT_CROP = 400
@@ -120,7 +121,7 @@ def _batch(opt: Mapping[str, Any], launch: Launch) -> Iterator[Mistake]:
             f"{steps} does not divide batch_size_per_gpu, {batch}: take one of {_divisors(batch)}",
         )
     if model_family(opt).synthesizes:
-        queue = 180 if opt.get("queue_size") is None else whole(opt, "queue_size")
+        queue = QUEUE_SIZE if opt.get("queue_size") is None else whole(opt, "queue_size")
         if queue and queue % batch:
             fitting = -(-queue // batch) * batch
             text = f"{queue} must be a multiple of the batch, {batch}, such as {fitting}"
@@ -171,8 +172,10 @@ def _has_gpu(opt: Mapping[str, Any]) -> bool:
 def _devices(opt: Mapping[str, Any], launch: Launch) -> Iterator[Mistake]:
     import torch
 
+    from lmlt_arch.dtypes import is_supported
+
     gpu, compiled = _has_gpu(opt), at(opt, "train", "compile") is True
-    if at(opt, "train", "amp") == "bf16" and gpu and not torch.cuda.is_bf16_supported():
+    if gpu and not is_supported(at(opt, "train", "amp"), "cuda"):
         yield Mistake(("train", "amp"), "this GPU has no bf16: take fp16")
     if compiled and not gpu and torch.get_num_threads() > 1:
         # Seen with torch 2.13: the compiled backward pass of ESC writes past its memory, however small it is.

@@ -86,8 +86,9 @@ def _unfit_network(opt: Mapping[str, Any], short: str, name: str) -> Iterator[Mi
 def _unread_by_stock(name: str, key: str | None) -> str | None:
     """The mistake if our models find the weights in a checkpoint and BasicSR's own model does not."""
     from lmlt_arch.checkpoints.load import state_keys
+    from lmlt_arch.checkpoints.safetensors_file import is_safetensors
 
-    if name.lower().endswith(".safetensors"):
+    if is_safetensors(name):
         return None
     keys = state_keys(path_of(name))
     if (key is None and not keys) or key in keys or (key is not None and "params" in keys):
