@@ -25,12 +25,15 @@ class OpenVinoRunner:
         name: the network's class, or the file's name.
         scale: output size over input size.
         multiple: side of the network's windows; 1 without metadata.
+        any_scale: whether it takes the size of its output: never, since OpenVINO does not run such networks.
 
     Raises:
         ImportError: openvino or onnxruntime is not installed.
         FileNotFoundError: no such file.
         ExportError: damaged, or not a super-resolution network.
     """
+
+    any_scale = False
 
     def __init__(self, path: str | Path) -> None:
         try:

@@ -200,7 +200,7 @@ class ExportedRunner(Runner):
         else:
             self._runner = OnnxRunner(path, device=device)
         self.scale, self.multiple = self._runner.scale, self._runner.multiple
-        self.any_scale = isinstance(self._runner, OnnxRunner) and self._runner.any_scale
+        self.any_scale = self._runner.any_scale
         self.device = device
 
     def __call__(self, lq: Tensor, *size: Tensor) -> Tensor:
