@@ -50,7 +50,7 @@ class _Pipe(Generic[T]):
             # Read first: a queue that is empty after the last item was put stays empty.
             complete = self._complete.is_set()
             try:
-                yield self._queue.get(timeout=_CHECK_S)
+                yield self._queue.get(block=not complete, timeout=_CHECK_S)
             except Empty:
                 if complete:
                     return

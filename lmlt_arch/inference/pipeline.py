@@ -6,11 +6,10 @@ import errno
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from queue import SimpleQueue
 
 import torch
 
@@ -35,9 +34,12 @@ from lmlt_arch.inference.images.formats import (
 from lmlt_arch.inference.images.picture import Picture
 from lmlt_arch.inference.jobs import Job
 from lmlt_arch.inference.upscaler import Upscaled, Upscaler, far_outside, resized, to_pixels
+from lmlt_arch.threads import ahead
 
 # Pixels that may wait decoded for the network, and upscaled for their encoding.
 _WAITING = 64_000_000
+# Groups that may wait for the network, however small their images are.
+_GROUPS = 64
 _ENCODERS = 4
 # Bytes for each pixel of a result while it is made, resized, rounded and encoded; twice, since half of the
 # memory is left to other programs.
@@ -149,12 +151,12 @@ def upscale_images(
         OutputError: the disk is full.
     """
     work = _Work(upscaler, settings, progress)
-    groups: SimpleQueue[list[Plan] | Result | None] = SimpleQueue()
     written: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(1) as decoder, ThreadPoolExecutor(_ENCODERS) as encoders:
-        decoding = decoder.submit(work.load_all, jobs, groups.put)
+    # Not `threads.in_pool` for the encoders, which counts items: a few of these would fill the memory. What
+    # waits is bounded in pixels.
+    with ahead(work.load_all(jobs), _GROUPS) as groups, ThreadPoolExecutor(_ENCODERS) as encoders:
         try:
-            while (group := groups.get()) is not None:
+            for group in groups:
                 if isinstance(group, Result):
                     yield group
                 elif group[0].picture is None:
@@ -168,7 +170,6 @@ def upscale_images(
                             written.append(encoders.submit(work.write, plan, output))
                 while written and written[0].done():
                     yield written.popleft().result()
-            decoding.result()
             while written:
                 yield written.popleft().result()
         finally:
@@ -193,32 +194,29 @@ class _Work:
         self.incoming.close()
         self.outgoing.close()
 
-    def load_all(self, jobs: Iterable[Job], put: Callable[[list[Plan] | Result | None], None]) -> None:
-        """Read files in order; put neighbors of one size into a group, up to the network's batch size."""
+    def load_all(self, jobs: Iterable[Job]) -> Generator[list[Plan] | Result, None, None]:
+        """Read files in order; neighbors of one size come as a group, up to the network's batch size."""
         group: list[Plan] = []
-        try:
-            for job in jobs:
-                if self._stopped:
-                    return
-                entry = self._plan(job)
-                joins = isinstance(entry, Plan) and group and entry.before == group[0].before
-                if group and not joins:
-                    # Before waiting for memory: the group gives its own back only when it is done.
-                    put(group)
-                    group = []
-                if isinstance(entry, Plan) and not self._is_large(entry):
-                    entry = self._decoded(entry)
-                if isinstance(entry, Result):
-                    put(entry)
-                    continue
-                group.append(entry)
-                if entry.picture is None or len(group) >= self._most(entry.before):
-                    put(group)
-                    group = []
-            if group:
-                put(group)
-        finally:
-            put(None)
+        for job in jobs:
+            if self._stopped:
+                return
+            entry = self._plan(job)
+            joins = isinstance(entry, Plan) and group and entry.before == group[0].before
+            if group and not joins:
+                # Before waiting for memory: the group gives its own back only when it is done.
+                yield group
+                group = []
+            if isinstance(entry, Plan) and not self._is_large(entry):
+                entry = self._decoded(entry)
+            if isinstance(entry, Result):
+                yield entry
+                continue
+            group.append(entry)
+            if entry.picture is None or len(group) >= self._most(entry.before):
+                yield group
+                group = []
+        if group:
+            yield group
 
     def _most(self, size: Size) -> int:
         """Images of a size in a group, which wait for memory together."""
