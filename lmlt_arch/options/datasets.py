@@ -24,9 +24,9 @@ class DatasetKind:
         needs_list: whether it must have that file to read from folders.
         reads_hr_images: whether it reads through `data.datasets.hr_images.HRImages`: roots and lists
             may be several, folders are searched at any depth, and `io_backend` may be missing.
-        needs_crop: whether training must be told the side of its crops, `gt_size`.
+        needs_crop: whether training needs `gt_size`, the side of its crops.
         needs_flips: whether it reads `use_hflip` and `use_rot` without a default.
-        makes_kernels: whether it draws the kernels of the degradation itself, so that it needs their keys.
+        makes_kernels: whether it samples the kernels of the degradation itself, so that it needs their keys.
         any_scale: whether the scale changes from batch to batch.
     """
 

@@ -32,3 +32,9 @@ def test_what_the_table_says_fits_together(name: str) -> None:
     assert not (kind.is_paired and kind.lacks)
     assert not ((kind.lists_both or kind.needs_list) and not kind.list_key)
     assert {*kind.roots, *([kind.list_key] if kind.list_key else [])} <= set(Dataset.model_fields)
+
+
+def test_the_schema_says_which_take_several_roots() -> None:
+    names = [name for name, kind in DATASETS.items() if kind.reads_hr_images]
+    description = str(Dataset.model_fields["dataroot_gt"].description)
+    assert all(f"{name.removesuffix('Dataset').removesuffix('Image')}-" in description for name in names)
