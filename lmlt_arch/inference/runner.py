@@ -26,6 +26,7 @@ from lmlt_arch.inference.engine.memory import bytes_per_pixel
 from lmlt_arch.inference.engine.shared_averages import SharedAverages
 from lmlt_arch.inference.engine.sizes import Size
 from lmlt_arch.inference.engine.tiles import TiledNetwork
+from lmlt_arch.renamed import warn_renamed
 
 
 class Runner(ABC):
@@ -54,6 +55,17 @@ class Runner(ABC):
     @abstractmethod
     def memory(self) -> float:
         """Bytes that it takes for each pixel of lq."""
+
+    @property
+    def statistics(self) -> SharedAverages | None:
+        """`averages` under its former name."""
+        warn_renamed("Runner.statistics", "averages")
+        return self.averages
+
+    @statistics.setter
+    def statistics(self, averages: SharedAverages | None) -> None:
+        warn_renamed("Runner.statistics", "averages")
+        self.averages = averages
 
     @property
     def tile_scale(self) -> int:

@@ -32,7 +32,7 @@ from lmlt_arch.inference.runner import (
     load_runner,
     run_network,
 )
-from lmlt_arch.renamed import warn_renamed
+from lmlt_arch.renamed import moved, warn_renamed
 
 # Of the free memory, what tiles may take: estimates are not exact, and other programs need memory too.
 _SHARE_OF_MEMORY = 0.5
@@ -355,3 +355,7 @@ def to_pixels(planes: Tensor, dtype: Any) -> NDArray[Any]:
     # In place: images are large.
     scaled = values.mul(float(np.iinfo(kind).max)).round_()
     return scaled.contiguous().numpy().astype(kind)
+
+
+def __getattr__(name: str) -> Any:
+    return moved(__name__, name)

@@ -20,6 +20,7 @@ from lmlt_arch.inference.engine.shared_averages import SharedAverages
 from lmlt_arch.inference.engine.tiles import TiledNetwork, Tiling
 from lmlt_arch.losses.vgg_weights import vgg_weights
 from lmlt_arch.metrics import prepare_metrics
+from lmlt_arch.models.former_names import FormerNames
 from lmlt_arch.models.loss_watch import Losses, LossWatch
 from lmlt_arch.models.network_setup import (
     load_weights,
@@ -39,7 +40,7 @@ from lmlt_arch.options import Train
 _TERMINATED = 128 + 15
 
 
-class PluginModel(SRModel):
+class PluginModel(FormerNames, SRModel):
     """SRModel with an FFT loss, every optimizer of PyTorch, mixed precision, exact resuming and safe files.
 
     The options beyond those of SRModel are described in `lmlt_arch.options`. A batch of the loader is one

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from lmlt_arch.renamed import renamed_keyword
 from realsr.degradation.kernels import PULSE, KernelSample
 from realsr.degradation.sampling import DegradationSample, NoiseSample, ResizeSample, RoundSample
 
@@ -13,6 +14,7 @@ KERNEL_VALUES = ("sigma_x", "sigma_y", "rotation", "beta", "cutoff")
 Row = dict[str, "str | int | float | bool"]
 
 
+@renamed_keyword("draws", "sample")
 def rows(sample: DegradationSample) -> list[Row]:
     """The parameters of each image, by stage and name (``blur1_sigma_x``); what is not used is empty."""
     return [_row(sample, index) for index in range(len(sample))]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from lmlt_arch.renamed import warn_renamed
+from lmlt_arch.renamed import renamed_keyword, warn_renamed
 from realsr.degradation.camera import HALO_CANVAS, add_camera_noise, add_halo
 from realsr.degradation.codecs import real_jpeg, real_webp
 from realsr.degradation.filters import USM_RADIUS, filter_images
@@ -63,6 +63,7 @@ class Degradation:
         return self.sample(batch, generator)
 
     @torch.no_grad()
+    @renamed_keyword("draws", "sample")
     def apply(self, gt: Tensor, sample: DegradationSample) -> Tensor:
         """Degrade a batch.
 
@@ -84,6 +85,7 @@ class Degradation:
                 images = stage.apply(images)
         return images
 
+    @renamed_keyword("draws", "sample")
     def stages(self, sample: DegradationSample, height: int, width: int) -> list[Stage]:
         """The steps for ground truth of a height and width, in the order in which they are applied."""
         first, second = sample.first, sample.second

@@ -202,3 +202,22 @@ def test_lmlt_validates_the_plain_image(make_options: Any) -> None:
     model.test()
     with torch.no_grad():
         torch.testing.assert_close(model.output, model.net_g.eval()(image))
+
+
+def test_enlarge_is_upscale_and_what_overrides_it_is_called(make_options: Any) -> None:
+    model = LMLTModel({**make_options("LMLT"), "val": {}})
+    model.lq = torch.rand(1, 3, 16, 16)
+    model.test()
+    with pytest.warns(DeprecationWarning, match=r"LMLTModel\.enlarge is now upscale"), torch.no_grad():
+        assert torch.equal(model.enlarge(model.net_g, model.lq), model.upscale(model.net_g, model.lq))
+    with pytest.warns(DeprecationWarning, match=r"Negative\.enlarge is now upscale"):
+
+        class Negative(LMLTModel):  # type: ignore[misc,unused-ignore]
+            def enlarge(self, net: nn.Module, lq: torch.Tensor) -> torch.Tensor:
+                return -super().enlarge(net, lq)
+
+    model.__class__ = Negative
+    expected = -model.output
+    with pytest.warns(DeprecationWarning):
+        model.test()
+    assert torch.equal(model.output, expected)

@@ -20,6 +20,7 @@ from torch import Tensor
 from lmlt_arch.errors import UsageError
 from lmlt_arch.inference.engine.memory import is_out_of_memory
 from lmlt_arch.inference.engine.shared_averages import SharedAverages, sample_windows
+from lmlt_arch.renamed import renamed_keyword
 
 _T = TypeVar("_T")
 
@@ -111,6 +112,7 @@ class TiledNetwork:
         notice: called with a message when memory has run out.
     """
 
+    @renamed_keyword("statistics", "averages")
     def __init__(
         self,
         network: Network,
