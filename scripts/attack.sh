@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Attacks every command for so many seconds (default: 1200) with a seed (default: 0): kills, mutated files, wants.
+# Attacks every command for so many seconds (default: 1200) with a seed (default: 0): kills, mutated files, missing resources.
 # Prints what was tried, survived and lost; the seed repeats it. Exit status 1 if anything was lost.
 #   bash scripts/attack.sh [SECONDS] [SEED]
 # docs/promises.md says what is attacked and how.

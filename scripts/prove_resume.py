@@ -153,7 +153,7 @@ def _not_resumed(log: list[str]) -> list[str]:
     """Signs in the log that the run did not go on exactly from a checkpoint."""
     text = "".join(log)
     found = [] if "Resuming training from epoch" in text else ["it started over"]
-    return found + [words for words in ("starts anew", "inexactly") if words in text]
+    return found + [words for words in ("starts again", "inexactly") if words in text]
 
 
 def _lines(process: subprocess.Popen[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The rooms of the packages: imports point downwards, nothing goes round, nothing grows too large."""
+"""The rooms of the packages: imports point downward, nothing goes round, nothing grows too large."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def found(files: dict[str, Path]) -> list[Import]:
     return [*imports(files)]
 
 
-def test_imports_point_downwards(found: list[Import]) -> None:
+def test_imports_point_downward(found: list[Import]) -> None:
     assert upward(found) == []
 
 

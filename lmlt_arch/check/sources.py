@@ -155,12 +155,12 @@ def _lmdb(folder: Path) -> dict[str, Image]:
             stored = {key.decode() for key in rows.cursor().iternext(values=False)}
     except lmdb.Error as error:
         raise StoreError(
-            f"{folder} cannot be read as LMDB ({error}): make it anew by lmlt prepare --lmdb"
+            f"{folder} cannot be read as LMDB ({error}): make it again by lmlt prepare --lmdb"
         ) from error
     missing = [key for key in keys if key not in stored]
     if missing:
         raise StoreError(
-            f"{folder} lacks {some_of(missing)}, which its meta_info.txt names: make it anew by "
+            f"{folder} lacks {some_of(missing)}, which its meta_info.txt names: make it again by "
             "lmlt prepare --lmdb"
         )
     return {key: Image(f"{key} in {folder}", partial(_read_lmdb, folder, key), folder, key) for key in keys}

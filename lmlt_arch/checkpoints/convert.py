@@ -75,7 +75,7 @@ def convert(request: Request) -> Converted:
     Raises:
         FileNotFoundError: no such checkpoint.
         CheckpointError: it is unusable.
-        ConversionError: the network does not allow the conversion, or puts out something else afterwards.
+        ConversionError: the network does not allow the conversion, or puts out something else afterward.
         OutputError: the output cannot be written.
     """
     before = load_model(request.source, key=request.key)

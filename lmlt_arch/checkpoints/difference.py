@@ -7,6 +7,6 @@ from torch import Tensor
 
 
 def relative_difference(found: Tensor, expected: Tensor) -> float:
-    """Largest difference in units of the largest expected value; not a number where one of them is none."""
+    """Largest difference in units of the largest expected value; NaN if either contains NaN."""
     largest = expected.abs().max().clamp(min=torch.finfo(expected.dtype).tiny)
     return ((found.to(expected.dtype) - expected).abs().max() / largest).item()

@@ -1,4 +1,4 @@
-"""What the tensors of a checkpoint may be, so that no file asks for more memory or time than it is worth.
+"""Limits on the tensors of a checkpoint: a small file must not ask for much memory or time.
 
 Shapes are claims: a tensor of stride 0 has any size, and so has the network that would be built from it.
 Each function returns words for a message, empty if there is nothing wrong.
@@ -61,7 +61,7 @@ def kind_mistake(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
 
 
 def _keeps(found: Tensor, dtype: torch.dtype) -> bool:
-    """Whether the numbers stay what they are: a file that was halved has halves for records, too."""
+    """Whether a cast changes no number: a file in half precision stores its records in it, too."""
     if found.is_complex() or torch.bool in (found.dtype, dtype):
         return False
     return found.dtype in FLOATS + _INTEGERS and torch.equal(found.to(dtype).to(found.dtype), found)

@@ -155,7 +155,7 @@ def load_for_training(network: nn.Module, path: str | Path, *, key: str | None, 
     try:
         state = load_state(path, key=None if is_safetensors(path) else key)
     except MissingKeyError as error:
-        # BasicSR asks for these two on its own; any other was meant, and may be misspelt.
+        # BasicSR asks for these two on its own; any other was meant, and may be misspelled.
         if key not in PARAM_KEYS:
             raise
         state = load_state(path)
@@ -180,7 +180,7 @@ def load_for_training(network: nn.Module, path: str | Path, *, key: str | None, 
     if strict:
         raise CheckpointError(
             f"{path}: does not fit this {type(network).__name__} entirely: {_contents(state)}; {misfit}. To "
-            f"take over what fits and train {_shortened(fresh)} anew, set strict_load_g (or _d) to false"
+            f"take over what fits and train {_shortened(fresh)} again, set strict_load_g (or _d) to false"
         )
     network.load_state_dict(fitting, strict=False)
     return fresh

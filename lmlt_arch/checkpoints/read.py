@@ -117,7 +117,7 @@ def _select_state(content: Any, path: Path, key: str | None) -> StateDict:
     if key is not None:
         if key not in content:
             names = _wrapped(content)
-            has = f"it has {', '.join(names)}" if names else "its tensors lie in it without one"
+            has = f"it has {', '.join(names)}" if names else "its tensors are at the top level"
             raise MissingKeyError(f"{path}: has no key {key!r}; {has}")
         content = content[key]
     else:
@@ -146,12 +146,12 @@ def _bare_name(name: str) -> str:
 
 def _refuse_damage(path: Path, damage: str) -> None:
     if damage:
-        raise CheckpointError(f"{path}: damaged: {damage}; copy it anew, or take another checkpoint")
+        raise CheckpointError(f"{path}: damaged: {damage}; copy it again, or take another checkpoint")
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Whatever goes wrong with a file is a CheckpointError that names it."""
+    """Turn every error about a file into a CheckpointError that names it."""
     try:
         yield
     except CheckpointError:

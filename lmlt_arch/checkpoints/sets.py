@@ -1,4 +1,4 @@
-"""Which files make up a checkpoint that training goes on from, and whether they are as they were written.
+"""The files of a checkpoint to resume from, and whether they are as they were written.
 
 Such a set is the training state `{iteration}.state`, the networks `net_*_{iteration}.pth`, and a file of each
 process, `{iteration}.rank{rank}.pth`. `{iteration}.manifest.json` beside the state, written after all of

@@ -94,7 +94,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="delete what an earlier run made for this dataset, and start anew",
+        help="delete what an earlier run made for this dataset, and start again",
     )
 
 

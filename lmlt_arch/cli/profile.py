@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Compare what networks cost: parameters, multiply-adds, activations, latency and peak memory. All networks run
-in turns, round after round, so that a busy moment of the machine affects all alike.
+in turns, round after round, so that load on the machine affects all equally.
 
   lmlt profile --model LMLT_tiny --model basicsr:SwinIR-light --baseline SwinIR-light -o cost
   lmlt profile --model LMLT_tiny --scale 2 3 4 --dtype fp32 bf16 --attn Naive SDPA --batch 1 8 32

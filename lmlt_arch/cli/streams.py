@@ -80,7 +80,7 @@ def standard_streams() -> Iterator[None]:
 
 
 def _open_closed() -> None:
-    """Without this, files that are opened later would take the numbers of closed streams, and their text."""
+    """Open the standard streams that are closed, so that no file gets their descriptors, and their text."""
     for number in range(3):
         try:
             os.fstat(number)

@@ -31,8 +31,8 @@ color, with or without transparency; EXIF data, color profile and resolution are
 applied. More than 8 bits, and images too large for the memory, need `pip install "basicsr-lmlt[images]"`.
 Of videos, sound, subtitles and times are kept; they need `pip install "basicsr-lmlt[video]"`.
 
-Outputs that are there already are skipped, so an interrupted run goes on when it is typed again. They appear
-when they are whole. Several processes of torchrun share the work.
+Existing outputs are skipped, so the same command resumes an interrupted run. An output appears only when it
+is complete. Several processes of torchrun share the work.
 """
 
 

@@ -191,7 +191,7 @@ def distinct_names(files: Sequence[tuple[str | None, Path]]) -> list[str]:
     """Names as given, else of the files; with their folders' where those are the same.
 
     Raises:
-        UsageError: two are the same all the same.
+        UsageError: two names are still equal.
     """
     stems = [name or path.stem for name, path in files]
     longer = [name or f"{path.absolute().parent.name}/{path.stem}" for name, path in files]

@@ -24,7 +24,7 @@ INPUT, OUTPUT = "lq", "sr"
 
 
 def require_extra() -> None:
-    """Refuse to start what would fail at its end.
+    """Check, before the work, that what writes the file is installed.
 
     Raises:
         ImportError: the extra `export` is not installed.
@@ -72,7 +72,7 @@ def save_onnx(program: ExportedProgram, metadata: NetworkMetadata, path: Path) -
 
 
 def _simplify(model: onnx_ir.Model) -> None:
-    """Fold constants, drop and merge what is there for nothing or twice."""
+    """Fold constants, drop unused nodes and merge equal ones."""
     from onnx_ir.passes import common
     from onnxscript import optimizer
 

@@ -39,7 +39,7 @@ def save_pt2(program: ExportedProgram, metadata: NetworkMetadata, path: Path) ->
 
 
 def load_own_pt2(path: Path) -> Runnable:
-    """Read back what `save_pt2` wrote; nobody else's files."""
+    """Read a file that `save_pt2` wrote; no other."""
     with path.open("rb") as file:
         program = torch.export.load(file).module()
 

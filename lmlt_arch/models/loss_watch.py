@@ -22,7 +22,7 @@ Losses = OrderedDict[str, Tensor]
 
 
 class Transfer:
-    """A copy of values to the host that the device makes when it gets there.
+    """A copy of values to the host, made by the device after its queued work.
 
     Args:
         values: (N,), on any device.

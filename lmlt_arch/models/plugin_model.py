@@ -252,7 +252,7 @@ class PluginModel(FormerNames, SRModel):
         self.precision.step(optimizer, net.parameters(), self.train_options.grad_clip)
 
     def model_ema(self, decay: float = 0.999) -> None:
-        """Move the averaged network towards the trained one."""
+        """Move the averaged network toward the trained one."""
         averaged = dict(self.net_g_ema.named_parameters())
         trained = dict(self.get_bare_model(self.net_g).named_parameters())
         with torch.no_grad():
@@ -285,7 +285,7 @@ class PluginModel(FormerNames, SRModel):
             pad, multiple = tile["tile_pad"], getattr(net, "pad_multiple", 1)
             tiling = Tiling.at_least(tile["tile_size"] + 2 * pad, 2 * pad, self.opt["scale"], multiple)
             return TiledNetwork(net.forward, tiling, SharedAverages(net))(lq)
-        # Not `net(lq)`: a compiled network would be compiled anew for the sizes of images.
+        # Not `net(lq)`: a compiled network would be compiled again for the sizes of images.
         return net.forward(lq)
 
     def metrics_of(self, dataset: Any) -> Mapping[str, Mapping[str, Any]]:
@@ -393,5 +393,5 @@ class PluginModel(FormerNames, SRModel):
         if self.train_sampler is not None and not (
             kept.get("sampler") and self.train_sampler.resume(kept["sampler"])
         ):
-            get_root_logger().warning("The place in the epoch is not known: the epoch starts anew.")
+            get_root_logger().warning("The place in the epoch is not known: the epoch starts again.")
         self._rank_state = self.checkpoint_files.read_rank_state(resume_state["iter"])

@@ -138,7 +138,7 @@ class CheckpointFiles:
         if path.is_file():
             return read_file(path)
         get_root_logger().warning(
-            f"{path} is missing: random numbers start anew, so the run goes on inexactly."
+            f"{path} is missing: random numbers start again, so the run goes on inexactly."
         )
         return None
 

@@ -29,7 +29,7 @@ def model_family(opt: Mapping[str, Any]) -> Family:
     """What kind of model the options are for."""
     name = effective_model(opt)
     found = registered_class("MODEL_REGISTRY", name)
-    # A class of somebody's own degrades as the class of ours from which it descends.
+    # A user's class degrades as the class of ours from which it descends.
     homes = [base.__module__ for base in inspect.getmro(found)] if inspect.isclass(found) else []
     real = any(home.startswith("realsr.") for home in homes or [MODELS.get(name, "") + "."])
     synthesizes = real and opt.get("high_order_degradation", True) is not False
@@ -74,7 +74,7 @@ def whole(opt: object, *keys: str | int) -> int | None:
 
 
 def is_ours(opt: Mapping[str, Any]) -> bool:
-    """Whether one of our models is asked for, perhaps misspelt; a class of the user's of that name is not."""
+    """Whether one of our models is asked for, perhaps misspelled; a user's class of that name is not."""
     name = effective_model(opt)
     if name in (registered("MODEL_REGISTRY") or MODELS):
         return holds_ours("MODEL_REGISTRY", name)

@@ -17,7 +17,7 @@ _LONGEST_NUMBER = 100
 
 
 class OptionFile(NamedTuple):
-    """An option file: its content, the line of each key, and the keys that stand there twice."""
+    """An option file: its content, the line of each key, and its duplicate keys."""
 
     content: dict[str, Any]
     lines: dict[Place, int]

@@ -52,7 +52,7 @@ def read_degradation(opt: Mapping[str, Any]) -> DegradationOptions:
         opt: the whole file, as YAML or BasicSR's ``parse_options`` give it.
 
     Raises:
-        OptionError: naming every key that is missing, misspelt, of a wrong type or impossible.
+        OptionError: naming every key that is missing, misspelled, of a wrong type or impossible.
     """
     mistakes = degradation_mistakes(opt)
     if mistakes:

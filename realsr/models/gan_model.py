@@ -39,7 +39,7 @@ class ESCRealGANModel(RealWorldModel):
                 and `gradient_penalty` (on the discriminator).
 
     Raises:
-        ValueError: an option is missing, misspelt or impossible.
+        ValueError: an option is missing, misspelled or impossible.
     """
 
     gt_usm: Tensor

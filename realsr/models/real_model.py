@@ -38,7 +38,7 @@ class RealWorldModel(ESCModel):
         high_order_degradation: false: the training data are pairs.
 
     Raises:
-        ValueError: an option is missing, misspelt or impossible.
+        ValueError: an option is missing, misspelled or impossible.
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
@@ -154,4 +154,4 @@ class RealWorldModel(ESCModel):
         try:
             self._pool.load_state_dict(state.get("pool") or self._pool.state_dict(), self.device)
         except ValueError as error:
-            get_root_logger().warning(f"The pool of training pairs is filled anew: {error}.")
+            get_root_logger().warning(f"The pool of training pairs is filled again: {error}.")

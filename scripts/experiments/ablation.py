@@ -2,7 +2,7 @@ r"""Which parts of a network matter? Variants of one network, trained alike, in 
 
 A YAML file names a base option file and, for each variant, what it changes of `network_g`. Every variant is
 trained by torchrun and BasicSR with the same seeds, hence the same images, crops and turns in the same order,
-and measured on datasets. An interrupted program goes on when it is typed again.
+and measured on datasets. The same command resumes an interrupted program.
 
   python scripts/experiments/ablation.py scripts/experiments/ablation_lmlt.yml \
       --train datasets/BSDS400 --data datasets/benchmark/Set5

@@ -1,7 +1,7 @@
 """Does cost grow linearly? Latency and peak memory over image area, batch and window size.
 
 Networks run on images of growing area, on growing batches of the smallest image, and with growing windows on
-one image. All take turns, so that a busy moment of the machine meets all alike. The logarithm of the cost is
+one image. All take turns, so that load on the machine affects all equally. The logarithm of the cost is
 fitted by a line over that of the size; its slope is the exponent k of cost ~ size^k.
 
   python scripts/experiments/cost_curves.py --model LMLT_tiny --model ESC_light --model basicsr:SwinIR-light
@@ -156,7 +156,7 @@ def measure_points(
     memory: bool = True,
     after_step: Callable[[], object] = lambda: None,
 ) -> None:
-    """Fill points with figures: in each round every point runs once, so that a slow moment meets all alike.
+    """Fill points with figures: all points run once a round, so that load on the machine affects all equally.
 
     What cannot run has its reason in `problem`.
 
@@ -177,7 +177,7 @@ def measure_points(
                         networks[id(point.source)] = network.to(device)
                     _measure(point, networks[id(point.source)], device, number, memory)
                 except Exception as error:
-                    # Whatever goes wrong is that point's problem alone.
+                    # An error affects this point only.
                     point.problem = describe_problem(error)
                     if device.type == "cuda":
                         torch.cuda.empty_cache()

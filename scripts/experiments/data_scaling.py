@@ -2,7 +2,7 @@ r"""How much does more data help? One network on growing shares of a training se
 
 The network of an option file is trained by torchrun and BasicSR on random shares of the photographs, for the
 same number of iterations on each, and measured on datasets. The shares of a seed are nested; each seed has
-other images and other initial weights. An interrupted program goes on when it is typed again.
+other images and other initial weights. The same command resumes an interrupted program.
 
   python scripts/experiments/data_scaling.py --network dim=24 n_blocks=3 \
       --train datasets/BSDS400 --data datasets/benchmark/Set5

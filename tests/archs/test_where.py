@@ -90,7 +90,7 @@ def test_rounded_numbers_may_differ_by_more(
 
 
 @pytest.mark.parametrize("change", ["shape", "constants", "dtype", "class", "product", "convolution"])
-def test_what_differs_is_tried_anew(change: str) -> None:
+def test_what_differs_is_tried_again(change: str) -> None:
     assert Trial().agrees()
     other = Trial(5 if change == "shape" else 4)
     other.off = 1.0

@@ -54,9 +54,9 @@ def _starved(undisturbed: Undisturbed, command: Command, work: Path, want: str, 
         return f"left torn: {name}"
     done = run(partial(command.main, True), work)
     if (fault := done.fault()) or done.status:
-        return f"afterwards, with all it needs: {fault or done.said[-300:]}"
+        return f"afterward, with all it needs: {fault or done.said[-300:]}"
     wrong = command.differences(whole, work)
-    return f"afterwards, {', '.join(wrong[:3])} differ" if wrong else None
+    return f"afterward, {', '.join(wrong[:3])} differ" if wrong else None
 
 
 def _limit(kind: int, least: int, most: int) -> Callable[[Command, Path, float], Done]:

@@ -96,7 +96,7 @@ def test_a_flipped_bit_in_safetensors_is_noticed(checkpoint: Path, tmp_path: Pat
     assert refused > len(places) - 20
     assert convert(path, tmp_path / "y.pth") == 1
     path.write_bytes(whole[:-4] + b"1234")
-    with pytest.raises(CheckpointError, match=r"x\.safetensors: damaged: .*lmlt_sha256.*; copy it anew"):
+    with pytest.raises(CheckpointError, match=r"x\.safetensors: damaged: .*lmlt_sha256.*; copy it again"):
         load_model(path)
 
 

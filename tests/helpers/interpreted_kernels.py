@@ -24,7 +24,7 @@ from lmlt_arch.archs.lmlt import cuda as lmlt_cuda
 from lmlt_arch.archs.lmlt.blocks import LevelAttention
 
 # Nothing else runs in this process: the interpreter puts its functions in the place of the language's once,
-# not anew, one around the other, for every call of a function. Nor does it make a table of types each time.
+# not again, one around the other, for every call of a function. Nor does it make a table of types each time.
 interpreter._patch_lang(SimpleNamespace(__globals__={"tl": tl, "core": tl.core}))
 interpreter._patch_lang = lambda _function: interpreter._LangPatchScope()
 type_of = interpreter._get_np_dtype

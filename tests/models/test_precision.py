@@ -162,7 +162,7 @@ def one_thread() -> Iterator[None]:
 def test_compiling_keeps_results_and_names(
     make_options: Any, four: dict[str, Tensor], one_thread: None
 ) -> None:
-    """Of the network that is harder to compile, with one convolution block: each of them compiles anew."""
+    """Of the network that is harder to compile, with one convolution block: each of them compiles again."""
     plain, compiled = (
         trained(make_options, "ESC", four, arguments={"conv_blocks": 1}, **train)
         for train in ({}, {"compile": True})

@@ -162,7 +162,7 @@ def test_a_name_that_is_only_logged(tmp_path: Path) -> None:
     assert option_mistakes(opt) == []
 
 
-def test_a_misspelt_key_is_one_mistake(tmp_path: Path) -> None:
+def test_a_misspelled_key_is_one_mistake(tmp_path: Path) -> None:
     opt = paired_options(tmp_path)
     opt["val"]["metrics"] = {"m": {"type": "calculate_psnr", "crop_boarder": 4}}
     assert [m.text for m in option_mistakes(opt)] == [

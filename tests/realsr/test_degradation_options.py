@@ -84,7 +84,7 @@ def test_wrong_values(official: dict[str, Any], place: str, value: object, messa
         read_degradation(official)
 
 
-def test_every_key_is_needed_and_a_misspelt_one_is_recognized(official: dict[str, Any]) -> None:
+def test_every_key_is_needed_and_a_misspelled_one_is_recognized(official: dict[str, Any]) -> None:
     train = official["datasets"]["train"]
     unread = {"scale", "gt_usm", "gt_size", "queue_size", "datasets"}
     for section, prefix in ((official, ""), (train, "datasets: train: ")):
@@ -92,13 +92,13 @@ def test_every_key_is_needed_and_a_misspelt_one_is_recognized(official: dict[str
             value = section.pop(key)
             with pytest.raises(OptionError, match=f"{prefix}{key}: is missing"):
                 read_degradation(official)
-            misspelt = f"{key[:2]}_{key[2:]}"
-            section[misspelt] = value
+            misspelled = f"{key[:2]}_{key[2:]}"
+            section[misspelled] = value
             with pytest.raises(
-                OptionError, match=f"{prefix}{key}: is missing; did you mean it by '{misspelt}'"
+                OptionError, match=f"{prefix}{key}: is missing; did you mean it by '{misspelled}'"
             ):
                 read_degradation(official)
-            del section[misspelt]
+            del section[misspelled]
             section[key] = value
     read_degradation(official)
 

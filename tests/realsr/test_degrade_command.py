@@ -143,13 +143,13 @@ def test_two_into_one_folder_would_mix(
 
 
 def test_wrong_option_files(photo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    misspelt = official_options()
-    misspelt["datasets"]["train"]["sinc_propp"] = misspelt["datasets"]["train"].pop("sinc_prob")
+    misspelled = official_options()
+    misspelled["datasets"]["train"]["sinc_propp"] = misspelled["datasets"]["train"].pop("sinc_prob")
     broken = tmp_path / "broken.yml"
     broken.write_text("scale: [4\nname: x")
     wrong_type = official_options() | {"jpeg_range": 50}
     files = {
-        write_options(tmp_path / "a.yml", misspelt): "datasets: train: sinc_prob: is missing; "
+        write_options(tmp_path / "a.yml", misspelled): "datasets: train: sinc_prob: is missing; "
         "did you mean it by 'sinc_propp'?",
         write_options(tmp_path / "b.yml", wrong_type): "jpeg_range: must be a list",
         broken: "is no YAML: while parsing a flow sequence",

@@ -230,7 +230,7 @@ def test_resumes_with_another_pool(make: Make, caplog: pytest.LogCaptureFixture)
         model.feed_data(batch(seed))
     other = make("ESCRealMSEModel", queue_size=8)
     other.load_rank_state(model.rank_state())
-    assert "filled anew: a pool of 4 pairs cannot become one of 8" in caplog.text
+    assert "filled again: a pool of 4 pairs cannot become one of 8" in caplog.text
     other.feed_data(batch(3))
     assert other.files == batch(3)["gt_path"]
 

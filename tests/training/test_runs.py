@@ -131,7 +131,7 @@ def _went_on(text: str, saved: int) -> None:
     """Whether a run went on exactly from an iteration; 0 for the first one."""
     assert text.count("Resuming training from epoch: 0, iter: ") == (saved > 0)
     assert not saved or f"iter: {saved}." in text
-    assert "starts anew" not in text
+    assert "starts again" not in text
     assert "inexactly" not in text
 
 

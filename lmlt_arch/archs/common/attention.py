@@ -48,7 +48,7 @@ def resolve_attn_type(name: str) -> str:
     """The canonical spelling of a backend's name.
 
     Args:
-        name: any capitalisation of a member of `BACKENDS`.
+        name: any capitalization of a member of `BACKENDS`.
 
     Raises:
         ValueError: no such backend.
@@ -112,7 +112,7 @@ class BiasFactors:
 def factor_bias(bias: Tensor, *, tolerance: float, max_rank: int, step: int = 8) -> BiasFactors:
     """Factor a position bias to the lowest rank that keeps every entry within `tolerance`.
 
-    Truncated singular values by a randomised range finder with three power iterations (FlashBias,
+    Truncated singular values by a randomized range finder with three power iterations (FlashBias,
     arXiv 2505.12044, uses a plain SVD), with its own generator, so that results repeat and the user's
     random state stays. The error is measured on the whole matrix, in float32, not estimated; half precision
     adds the rounding of the factors to it.

@@ -178,7 +178,7 @@ def agree(
 
 
 def _difference(noise: Tensor, fast: Run, expected: Tensor, tolerance: float) -> str:
-    """The fault of a fast way, in words; empty where there is none."""
+    """What is wrong with the result of a fast path, in words; empty if nothing is."""
     try:
         found = fast(noise).float()
     except torch.OutOfMemoryError:

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 
 
 class _InEveryList:
-    """Arguments of all networks, whose place differs from list to list."""
+    """Arguments of all networks, whose position differs between their signatures."""
 
     exp_ratio: float
     attn_type: str

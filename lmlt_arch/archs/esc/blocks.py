@@ -243,7 +243,7 @@ class SymmetricKernelNetwork(SRNetwork):
     def convert(self) -> None:
         """Bake the symmetrized kernel into `plk_filter`; outputs stay the same up to rounding.
 
-        The parameter object is kept, so optimizers and averaged copies go on working. Training afterwards
+        The parameter object is kept, so optimizers and averaged copies go on working. Training afterward
         no longer symmetrizes; `load_state_dict` takes that back.
         """
         with torch.no_grad():

@@ -91,7 +91,7 @@ def _attend(attention: WindowAttention, norm: nn.Module, image: Tensor, bias: Te
 def _window_rows(image: Tensor, w: int) -> Iterator[tuple[int, Tensor]]:
     """Each row of windows of (1, H, W, C), mirrored where the image ends: its top, and (1, w, cols w, C).
 
-    The lowest comes first: mirrored, it may show rows of those above, which change afterwards.
+    The lowest comes first: mirrored, it may show rows of those above, which change afterward.
     """
     height, width = image.shape[1:3]
     down, right = -height % w, -width % w

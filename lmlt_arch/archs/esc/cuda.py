@@ -2,7 +2,7 @@
 
 The dynamic 3x3 kernel of an image becomes part of the large kernel's center, and ESC-FP's channel mixing
 part of all of it: one dense convolution (arXiv 2503.06671, section 3.2). Windows, scores and concatenations
-never lie in memory. Import this module only where Triton is installed.
+are never stored. Import this module only where Triton is installed.
 """
 
 from __future__ import annotations

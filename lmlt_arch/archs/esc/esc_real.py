@@ -24,7 +24,7 @@ def _image_skip(in_channels: int, dim: int) -> list[nn.Module]:
 
 
 class _RealNetwork(SymmetricKernelNetwork):
-    """The trunk that ESC-Real and ESC-Real-M share; they differ in what stands around it."""
+    """The trunk that ESC-Real and ESC-Real-M share; they differ in the layers before and after it."""
 
     proj: nn.Module
     skip: nn.Module

@@ -9,7 +9,7 @@ WINDOW = 8
 
 
 class _Defaults:
-    """The values of arguments that a list does not have."""
+    """Defaults of the arguments that a network does not have."""
 
     drop_rate: float = 0.0
     attn_drop_rate: float = 0.0

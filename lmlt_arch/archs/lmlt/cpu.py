@@ -9,7 +9,7 @@ Algebra that changes results by rounding only:
 Attention looks no farther than its cell of 64 x 64 pixels and the mixer one row: both run piece by piece and
 in place, and what they need meanwhile stays in the cache.
 
-The products of weights are made anew on each call, for they are tiny: nothing can go stale.
+The products of weights are tiny and computed again on each call, so they are never outdated.
 """
 
 from __future__ import annotations

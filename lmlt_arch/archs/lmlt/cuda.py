@@ -1,7 +1,7 @@
 """LMLT's inference on a GPU: what `lmlt_arch.archs.lmlt.blocks` defines, in few kernels.
 
 Between kernels lie one normed map, the pooled levels, the attention's output of all levels, and a piece of
-the mixer's hidden channels. Windows, scores and upscaled levels never lie in memory. Import this module only
+the mixer's hidden channels. Windows, scores and upscaled levels are never stored. Import this module only
 where Triton is installed.
 """
 
@@ -42,7 +42,7 @@ def run_blocks(blocks: Sequence[LMLTBlock], x: Tensor) -> Tensor:
     """
     x = x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
     run = _Run(x)
-    # Channels last, of widths that library kernels take. Made anew each time: nothing can go stale.
+    # Channels last, of widths that library kernels take. Made again each time: nothing can go stale.
     spread = torch.stack([cast(nn.Conv2d, block.ccm.ccm[0]).weight for block in blocks]).movedim(2, 4)
     spread = functional.pad(spread, (0, run.pitch - run.dim, 0, 0, 0, 0, 0, -spread.shape[1] % 8))
     spread = spread.contiguous().movedim(4, 2)

@@ -56,7 +56,7 @@ class LMLTEncoder(SRNetwork):
         rows, cols = cells(height, cell), cells(width, cell)
         x = self.to_feat(pad_to_cells(x, rows, cols, cell))
         features = run_blocks(self.feats, x, rows, cols, attn_type=self.attn_type)
-        # Cropped here, so that a convolution afterwards sees zeros beyond the true border.
+        # Cropped here, so that a convolution afterward sees zeros beyond the true border.
         return (features + x)[:, :, :height, :width]
 
 

@@ -1,4 +1,4 @@
-"""LMLT's attention of one level for training: windows, scores and their gradients never lie in memory.
+"""LMLT's attention of one level for training: windows, scores and their gradients are never stored.
 
 The forward kernel is that of inference. The backward kernel computes its windows' forward pass again and sums
 the gradients of the weights; nothing but the input is kept from one to the other.
@@ -243,7 +243,7 @@ def _compared(kind: Any, dim: int, dtype: torch.dtype, device: torch.device) -> 
         units = [part.abs().max() for part in results(slow, x)]
 
         def in_units(run: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-            """All results, so that one largest difference covers each."""
+            """All results, each scaled to its own maximum."""
             found = zip(results(run, z), units, strict=True)
             return torch.cat([(part / unit).flatten() for part, unit in found])
 

@@ -52,7 +52,7 @@ class RawLmdb:
         try:
             environments.get(str(folder), READING)
         except lmdb.Error as error:
-            raise StoreError(f"{folder} cannot be read as LMDB ({error}): make it anew") from error
+            raise StoreError(f"{folder} cannot be read as LMDB ({error}): make it again") from error
 
     def copy(self, key: str, top: int, left: int, target: Pixels) -> None:
         """Copy a part of an image; besides it, only the other columns of its bands are read.

@@ -238,7 +238,7 @@ def check_is_whole(folder: Path) -> None:
     last, _ = max(ends, key=itemgetter(1))
     whole = (last + 1) * page
     if size < whole:
-        raise StoreError(f"{file} is cut off: {size} bytes of {whole}. Copy it again, or make it anew")
+        raise StoreError(f"{file} is cut off: {size} bytes of {whole}. Copy it again, or make it again")
 
 
 def read_lmdb_info(folder: Path) -> LmdbInfo:
@@ -268,12 +268,12 @@ def read_lmdb_info(folder: Path) -> LmdbInfo:
             layout = "raw"
             if keys[-1] not in shapes or rest.partition(")")[2].strip() != _RAW:
                 raise StoreError(
-                    f"{info}: {line!r:.200} does not end in '(height,width,3) {_RAW}': make it anew"
+                    f"{info}: {line!r:.200} does not end in '(height,width,3) {_RAW}': make it again"
                 )
             if not keys[-1].isascii():
-                raise StoreError(f"{info}: {line!r:.200} begins with no key: make it anew")
+                raise StoreError(f"{info}: {line!r:.200} begins with no key: make it again")
             if not _fits(shapes[keys[-1]], stored):
-                raise StoreError(f"{info}: {line!r:.200} is no size of an image in data.mdb: make it anew")
+                raise StoreError(f"{info}: {line!r:.200} is no size of an image in data.mdb: make it again")
     return LmdbInfo(layout=layout, keys=keys, shapes=shapes)
 
 

@@ -122,7 +122,7 @@ class Journal:
         self._append(asdict(entry))
 
     def add_lmdb(self, name: str, digest: str) -> None:
-        """Record an LMDB folder: before it is made with an empty digest, and afterwards."""
+        """Record an LMDB folder: before it is made with an empty digest, and afterward."""
         self.lmdbs[name] = digest
         self._append({"lmdb": name, "digest": digest})
 
@@ -136,7 +136,7 @@ class Journal:
 
 def _no_record(path: Path, number: int) -> OutputError:
     return OutputError(
-        f"{path}:{number}: is no record of lmlt prepare: remove this line; what it stood for is made anew"
+        f"{path}:{number}: is no record of lmlt prepare: remove this line; its outputs are made again"
     )
 
 

@@ -44,7 +44,7 @@ def open_journal(plan: Plan, *, overwrite: bool, lmdbs: Collection[Path]) -> Jou
         raise UsageError(
             f"{plan.hr_folder} was prepared with other options: {'; '.join(changes)}. "
             "Give the same options to continue, another -o or --name to keep both, or --overwrite to start "
-            "anew"
+            "again"
         )
     strange = [
         folder
@@ -146,7 +146,7 @@ def outputs(plan: Plan, entries: Iterable[Entry]) -> dict[str, list[LmdbImage]]:
     return images
 
 
-def find_strangers(plan: Plan, images: Mapping[str, Iterable[LmdbImage]]) -> list[Failure]:
+def find_foreign_files(plan: Plan, images: Mapping[str, Iterable[LmdbImage]]) -> list[Failure]:
     """Files in the output folders that belong to no source: BasicSR would train on them."""
     return [
         Failure(source=str(plan.folders[key] / name), reason="belongs to no source image: remove it")

@@ -35,7 +35,7 @@ class PrepareOptions:
         lmdb: whether to make LMDB folders as well.
         raw: whether to make LMDB folders of raw pixels as well.
         workers: number of processes; 0 works in this one.
-        overwrite: delete what an earlier run recorded for this dataset, and start anew.
+        overwrite: delete what an earlier run recorded for this dataset, and start again.
     """
 
     source: Path

@@ -15,7 +15,7 @@ Without a crop size whole images are written: `…_HR_mod4/0001.png` and `…_LR
 DIV2K names them (`filename_tmpl: '{}x4'`); in LMDB both have the same key.
 
 One HR folder serves all scales, so HR is first cropped, at the bottom and the right, to multiples of the
-scales' least common multiple (12 for 2, 3 and 4). LR is made from that whole image and cut afterwards, so
+scales' least common multiple (12 for 2, 3 and 4). LR is made from that whole image and cut afterward, so
 sub-images have no border of their own. A run that was interrupted continues where it stopped: a record of
 finished images, and of the options, lies in the output's folder `.lmlt_prepare`.
 """
@@ -42,7 +42,7 @@ from lmlt_arch.data.lmdb.raw_conversion import EncodedImage, write_raw_lmdb
 from lmlt_arch.data.lmdb.store import LmdbImage, write_lmdb
 from lmlt_arch.data.prepare.journal import Entry, Journal
 from lmlt_arch.data.prepare.record import (
-    find_strangers,
+    find_foreign_files,
     open_journal,
     outputs,
     remove_stale,
@@ -105,7 +105,7 @@ def prepare(options: PrepareOptions) -> Report:
         todo = [source for source in sources if source.relative not in journal.entries]
         failures += _process(plan, journal, todo, options.workers)
         images = outputs(plan, journal.entries.values())
-        failures += find_strangers(plan, images)
+        failures += find_foreign_files(plan, images)
         if not failures:
             lines = [f"{i.path.name} ({','.join(map(str, i.shape))})\n" for i in images["HR"]]
             write_atomic(plan.meta_info, "".join(lines).encode())
@@ -164,7 +164,7 @@ def _results(
             yield from results
     except BrokenProcessPool as error:
         raise OutputError(
-            "a worker process was ended from outside, perhaps for want of memory: "
+            "a worker process was was killed, perhaps because memory ran out: "
             "run the same command again, with fewer --workers"
         ) from error
 

@@ -91,7 +91,7 @@ def peak_above_idle(make: Callable[[], tuple[Callable[[Tensor], object], Tensor]
         _give_back()
         idle = _bytes("VmRSS")
         run, image = make()
-        # From here on the high-water mark counts anew.
+        # From here on the high-water mark counts again.
         _give_back()
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
@@ -100,7 +100,7 @@ def peak_above_idle(make: Callable[[], tuple[Callable[[Tensor], object], Tensor]
 
 
 def _give_back() -> None:
-    """Return memory that was freed to the system, which the C library otherwise does as it likes."""
+    """Return memory that was freed to the system, which the C library does at a time of its own."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
 

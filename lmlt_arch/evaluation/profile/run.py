@@ -118,7 +118,7 @@ def make_rows(
 
 
 def profile(rows: Sequence[Row], setting: Setting, after_step: Callable[[], object] = lambda: None) -> None:
-    """Fill rows with figures: in each round every row runs once, so that a slow moment meets all alike.
+    """Fill rows with figures: every row runs once a round, so that load on the machine affects all equally.
 
     What cannot run has its reason in `problem`.
 
@@ -225,7 +225,7 @@ class _Bench:
 
 @contextmanager
 def _problems_of(row: Row) -> Iterator[None]:
-    """Whatever goes wrong is that row's problem alone."""
+    """An error affects this row only."""
     try:
         yield
     except Exception as error:

@@ -168,18 +168,18 @@ def _built(name: str, text: str, network: dict[str, Any], scale: int) -> Network
             return cls(**{**arguments, "upscaling_factor": scale, **chosen})
 
         return NetworkSource(name, text, scale, True, True, make)
-    stranger = _stranger(text, kind)
+    foreign = _foreign(text, kind)
     key = next((key for key in _SCALE_KEYS if key in arguments), None)
     multiple = arguments.get("window_size", 1)
 
-    def make_stranger(scale: int, attn: str | None) -> nn.Module:
-        network = stranger(**{**arguments, **({} if key is None else {key: scale})})
+    def make_foreign(scale: int, attn: str | None) -> nn.Module:
+        network = foreign(**{**arguments, **({} if key is None else {key: scale})})
         return network if multiple == 1 else Padded(network, multiple, scale)
 
-    return NetworkSource(name, text, scale, key is not None, False, make_stranger)
+    return NetworkSource(name, text, scale, key is not None, False, make_foreign)
 
 
-def _stranger(text: str, kind: str) -> Callable[..., nn.Module]:
+def _foreign(text: str, kind: str) -> Callable[..., nn.Module]:
     """A class of BasicSR's registry."""
     try:
         from lmlt_arch.options.registries import registered

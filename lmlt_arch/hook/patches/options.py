@@ -134,7 +134,7 @@ def _plain_assignment(statement: str, *namespaces: object) -> None:
 
 @patch_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
 def option_files_checked_first(names: Names) -> None:
-    """Mistakes in an option file for our models come to light late or never.
+    """Mistakes in an option file for our models are found late or not at all.
 
     All of them are named, with their lines, before `parse_options` does anything.
     """

@@ -154,7 +154,7 @@ def lists_of_real_pairs(names: Names) -> None:
 
 @patch_after("basicsr.data.realesrgan_dataset", changes=("RealESRGANDataset.__init__",))
 def lists_of_photographs(names: Names) -> None:
-    """RealESRGANDataset took blank lines for images, and drew a place past the end in place of one.
+    """RealESRGANDataset took blank lines for images, and sampled an index past the end.
 
     Blank lines are removed from the list of an LMDB; in a folder, the dataset's own retries skip them.
     """
@@ -302,4 +302,4 @@ def _all_stored(folder: Path, keys: list[str]) -> bool:
             cursor = rows.cursor()
             return all(key and cursor.set_key(key.encode()) for key in keys)
     except Exception as error:
-        raise DatasetError(f"{folder} cannot be read as LMDB ({error}): make it anew") from error
+        raise DatasetError(f"{folder} cannot be read as LMDB ({error}): make it again") from error

@@ -41,13 +41,13 @@ def one_run_per_name(names: Names) -> None:
 
 @patch_after("basicsr.train", changes=("train_pipeline",), acts=OURS)
 def name_of_a_training_that_ended(names: Names) -> None:
-    """A process that lives on after a training, as a notebook does, would keep its name to itself."""
+    """A process that continues after a training, as a notebook does, would keep the run's name locked."""
     names["train_pipeline"] = _released(names["train_pipeline"])
 
 
 @patch_after("basicsr.test", changes=("test_pipeline",), acts=OURS)
 def name_of_a_test_that_ended(names: Names) -> None:
-    """A process that lives on after a test, as a notebook does, would keep its name to itself."""
+    """A process that continues after a test, as a notebook does, would keep the run's name locked."""
     names["test_pipeline"] = _released(names["test_pipeline"])
 
 

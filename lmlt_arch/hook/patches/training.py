@@ -175,7 +175,7 @@ def worker_init_fn(worker_id: int) -> None:
     acts=OURS,
 )
 def order_that_a_resume_can_repeat(names: Names) -> None:
-    """A resumed epoch starts anew and with other crops: nothing remembers its place and its random numbers.
+    """A resumed epoch starts again and with other crops: nothing remembers its place and its random numbers.
 
     The samples of our models depend on seed, epoch and place alone, and the place is saved. A run also has
     all iterations of its options: BasicSR counts batches that its loader drops, and ends too early.

@@ -1,7 +1,7 @@
 """Running a network on large images in overlapping tiles that are blended, in memory bounded by the tiles.
 
 Tiles begin on the grid of the network's own windows, so that those are the same as in the whole image. Of the
-overlap of two tiles the outer quarters, where each misses its surroundings most, count for nothing; between
+overlap of two tiles the outer quarters, where each misses its surroundings most, have weight 0; between
 them one tile fades into the other. What the network averages over the whole image is shared by the tiles.
 """
 

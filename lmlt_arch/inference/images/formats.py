@@ -107,7 +107,7 @@ def depth_for(chosen: Format, wanted: int | None, present: int) -> int:
 
 
 def depth_notes(chosen: Format, wanted: int | None, present: int) -> list[str]:
-    """What to note where a format holds fewer bits per channel than there are, and nobody asked for fewer."""
+    """The note for a format that reduces the bits per channel without having been asked to."""
     depth = depth_for(chosen, wanted, present)
     if wanted is not None or depth == present:
         return []

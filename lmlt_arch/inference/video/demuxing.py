@@ -111,8 +111,8 @@ def count_packets(path: Path) -> int:
     if cut:
         whole = f" of {duration:.1f}" if duration else ""
         raise VideoError(
-            f"{path}: cut short, it ends after {end:.1f}{whole} seconds and {count} frames; get it anew, or "
-            "make what there is a file of its own: ffmpeg -i IN -c copy OUT"
+            f"{path}: cut short, it ends after {end:.1f}{whole} seconds and {count} frames; "
+            "download it again, or extract the readable part: ffmpeg -i IN -c copy OUT"
         )
     return count
 

@@ -195,7 +195,7 @@ def read_frames(
                 yield timed
             elif timed.pts != known[count]:
                 raise VideoError(
-                    f"{source.path}: frame {count} is not the one that an earlier run saw; start anew by "
+                    f"{source.path}: frame {count} is not the one that an earlier run saw; start again by "
                     "deleting the folder of unfinished parts"
                 )
             count += 1

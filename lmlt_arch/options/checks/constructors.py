@@ -17,7 +17,7 @@ _GIVEN = ("params", "optimizer", "last_epoch")
 
 
 def typed_section(opt: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A section of `train` that names a type; of models that nobody knows, only if it really does."""
+    """A section of `train` that names a type; for an unknown model, only if that type is registered."""
     given = section(opt, "train", name)
     if not is_understood(opt):
         return given if isinstance(given.get("type"), str) else {}

@@ -148,7 +148,7 @@ def _any_scale(opt: Mapping[str, Any]) -> Iterator[Mistake]:
             if at(opt, "train", loss):
                 yield Mistake(("train", loss), "needs whole crops: remove train: queries")
     if ours and at(opt, "train", "compile") is True:
-        yield Mistake(("train", "compile"), "would compile anew for every scale: remove it")
+        yield Mistake(("train", "compile"), "would compile again for every scale: remove it")
 
 
 def _prefetch(opt: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -210,7 +210,7 @@ def _rest(opt: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _pairs(opt: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Training data that are no pairs, of a model that makes none of them."""
+    """Unpaired training data, of a model that needs pairs."""
     kind = known_set(section(opt, "datasets", "train"))
     lacks = DATASETS[kind].lacks if kind else ""
     if not lacks or not keys_are_known(opt) or model_family(opt).synthesizes:
@@ -232,7 +232,7 @@ def _stock_crop(opt: Mapping[str, Any]) -> int | None:
 
 
 def _color(opt: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Luma where the network takes three channels."""
+    """Luma images for a network with three input channels."""
     network = section(opt, "network_g")
     kind = network.get("type")
     if not isinstance(kind, str):

@@ -142,7 +142,7 @@ def _metric_values(place: Place, given: Mapping[str, Any], metric: Callable[...,
     """What is wrong with the arguments of a metric, by its signature."""
     found = [*_metric_keys(place, given, metric), *argument_mistakes(place, given, metric)]
     missing = missing_arguments(metric, given, _IMAGES)
-    # A misspelt name explains what is missing.
+    # A misspelled name explains what is missing.
     hinted = {m.text.rpartition("did you mean ")[2] for m in found}
     found += [Mistake((*place, name), "is missing") for name in missing if f"{name!r}?" not in hinted]
     if not _is_known(metric):

@@ -54,7 +54,7 @@ def is_stock_sr_model(opt: Mapping[str, Any]) -> bool:
 
 
 def keys_are_known(opt: Mapping[str, Any]) -> bool:
-    """Whether all keys that the model reads are known: ours, perhaps misspelt, or BasicSR's own SRModel."""
+    """Whether all keys that the model reads are known: ours, perhaps misspelled, or BasicSR's own SRModel."""
     return opt.get("model_type") is None or is_ours(opt) or is_stock_sr_model(opt)
 
 
@@ -71,7 +71,7 @@ def is_understood(opt: Mapping[str, Any]) -> bool:
 
 
 def converts_numbers(opt: Mapping[str, Any]) -> bool:
-    """Whether the model makes numbers of those that YAML left as text: ours do."""
+    """Whether the model converts numbers that YAML left as text: ours do."""
     return our_base(model_class(opt)) is not None or (keys_are_known(opt) and not is_stock_sr_model(opt))
 
 

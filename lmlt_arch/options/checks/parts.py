@@ -19,7 +19,7 @@ from lmlt_arch.options.registries import registered
 
 _skeletons: dict[Any, Any] = {}
 _KEPT = 16
-# More parameters than any network to upscale images has: it is not built, in vain, with memory.
+# More parameters than any network to upscale images has: it is built without memory, on the meta device.
 _MOST_PARAMETERS = 2**33
 
 

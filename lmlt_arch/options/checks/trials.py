@@ -30,7 +30,7 @@ _ELSEWHERE = re.compile(r"cuda|nvidia|same device|\bmps\b|out of memory|process 
 
 
 class _Fetches(BaseException):
-    """Something asks for a network; no `Exception`, which would be taken for a network that failed."""
+    """Something tries to use the internet; no `Exception`, which would be taken for a failing loss."""
 
 
 def loss_trial(
@@ -72,7 +72,7 @@ def metric_trial(
         metric: the function.
         arguments: what the option file gives it.
         compared: whether it is given ground truth.
-        finite: whether what it measures of noise is a number for certain.
+        finite: whether its result for noise is always finite.
         turned: whether images are views of RGB turned around, as our models give them.
     """
     given = dict(arguments)

@@ -51,7 +51,7 @@ def out_of_bounds(place: Place, given: Mapping[str, Any], bounds: Bounds) -> Ite
 
 
 def number_lists(place: Place, given: Mapping[str, Any], *keys: str) -> Iterator[Mistake]:
-    """Those of the keys that are there and no lists of numbers above or equal to 0."""
+    """Those of the keys that are present and whose values are not lists of numbers from 0 on."""
     for key in keys:
         value = given.get(key)
         good = isinstance(value, list | tuple) and value and all(is_number(v) and v >= 0 for v in value)

@@ -60,7 +60,7 @@ def test_interpreted() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the assembler of NVIDIA's code is for Linux")
 def test_compiles_for_gpus(tmp_path: Path) -> None:
-    # Triton keeps what it compiles: here, so that it compiles anew.
+    # Triton keeps what it compiles: here, so that it compiles again.
     run(str(Path(__file__).with_name("compile_for_gpus.py")), TRITON_CACHE_DIR=str(tmp_path))
 
 

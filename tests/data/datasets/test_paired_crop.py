@@ -284,7 +284,7 @@ def test_damage_is_named(pairs: Path, tmp_path: Path) -> None:
         dataset[1]
     info = tmp_path / "gt_raw.lmdb" / "meta_info.txt"
     info.write_text(info.read_text().replace("uint8 32", "uint16 32"))
-    with pytest.raises(StoreError, match=r"does not end in '\(height,width,3\) uint8 32': make it anew"):
+    with pytest.raises(StoreError, match=r"does not end in '\(height,width,3\) uint8 32': make it again"):
         build_dataset(options(tmp_path))
     # Reading behind the end of a memory map would end the process.
     all_of_it = (pairs / "gt_raw.lmdb" / "data.mdb").read_bytes()

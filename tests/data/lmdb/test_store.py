@@ -44,7 +44,7 @@ def test_one_that_is_cut_off(folder: Path, left: int) -> None:
     file = folder / "data.mdb"
     whole = file.stat().st_size
     os.truncate(file, left if left > 0 else whole + left)
-    words = rf"gt\.lmdb.data\.mdb is cut off: \d+ bytes of {whole}\. Copy it again, or make it anew"
+    words = rf"gt\.lmdb.data\.mdb is cut off: \d+ bytes of {whole}\. Copy it again, or make it again"
     for use in (check_is_whole, lambda f: Environments().get(str(f), READING)):
         with pytest.raises(StoreError, match=words):
             use(folder)
@@ -71,8 +71,8 @@ def lmdbs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 NO_TEXT = "which is to list the images, is no text in UTF-8: save it as that"
-NO_SIZE = "does not end in '(height,width,3) uint8 32': make it anew"
-TOO_LARGE = "is no size of an image in data.mdb: make it anew"
+NO_SIZE = "does not end in '(height,width,3) uint8 32': make it again"
+TOO_LARGE = "is no size of an image in data.mdb: make it again"
 LISTS: list[tuple[bytes, str]] = [
     (b"\xe9.raw (40,48,3) uint8 32\n", NO_TEXT),
     ("a.raw (40,48,3) uint8 32\n".encode("utf-16"), NO_TEXT),
@@ -85,7 +85,7 @@ LISTS: list[tuple[bytes, str]] = [
     (b"a.raw (9000000,9000000,3) uint8 32\n", TOO_LARGE),
     (b"a.raw (40,48,1) uint8 32\n", TOO_LARGE),
     (b"a.raw (40,36,4) uint8 32\n", TOO_LARGE),
-    ("\u00e1.raw (40,48,3) uint8 32\n".encode(), "begins with no key: make it anew"),
+    ("\u00e1.raw (40,48,3) uint8 32\n".encode(), "begins with no key: make it again"),
 ]
 
 

@@ -164,7 +164,7 @@ def test_a_second_run_does_nothing(photos: Path, capsys: pytest.CaptureFixture[s
     assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in files} == before
 
 
-def test_changed_options_are_named_and_overwrite_starts_anew(
+def test_changed_options_are_named_and_overwrite_starts_again(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert prepare(photos, *ARGS) == 0

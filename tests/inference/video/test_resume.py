@@ -128,7 +128,7 @@ def test_only_the_last_step_is_left(film: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other", [{"crf": 20}, {"identity": "other"}, {"size": (96, 72)}, {"part_frames": 9}]
 )
-def test_other_settings_start_anew(film: Path, tmp_path: Path, other: dict[str, object]) -> None:
+def test_other_settings_start_again(film: Path, tmp_path: Path, other: dict[str, object]) -> None:
     target = tmp_path / "out.mkv"
     begin(film, target)
     report = upscale_video(film, target, twice, **{"part_frames": 8, **other})
@@ -143,7 +143,7 @@ def test_another_network_that_was_not_named_is_refused(film: Path, tmp_path: Pat
         upscale_video(film, target, lambda images: twice(twice(images)), part_frames=8)
 
 
-def test_another_source_starts_anew(film: Path, tmp_path: Path) -> None:
+def test_another_source_starts_again(film: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
     begin(film, target)
     write_video(film, moving_frames(40))
@@ -243,7 +243,7 @@ def test_parts_of_a_finished_video_are_swept(film: Path, tmp_path: Path) -> None
     target.parent.mkdir()
     command = ["upscale", str(film), "-o", str(target.parent), "--model", str(model)]
     for newer in (True, False):
-        # As if a run had been killed while it made a video anew, and right after it was finished.
+        # As if a run had been killed while it made a video again, and right after it was finished.
         parts.mkdir(exist_ok=True)
         (parts / "job.json").write_text("{}")
         target.write_bytes(b"a whole video")
