@@ -81,7 +81,7 @@ def _measure(args: argparse.Namespace) -> list[Result]:
     from lmlt_arch.cli.streams import progress_bar
     from lmlt_arch.errors import UsageError
     from lmlt_arch.evaluation.benchmark.datasets import find_dataset
-    from lmlt_arch.evaluation.benchmark.run import prepare_measures, run_benchmark
+    from lmlt_arch.evaluation.benchmark.run import prepare_named, run_benchmark
     from lmlt_arch.evaluation.models import choose_device, load_models
 
     metrics = list(dict.fromkeys(args.metrics))
@@ -94,7 +94,7 @@ def _measure(args: argparse.Namespace) -> list[Result]:
         for folder in args.data
         for scale in sorted({model.scale for model in models})
     ]
-    prepare_measures(metrics)
+    prepare_named(metrics)
     results = []
     with progress_bar("benchmark", "image", sum(len(data.items) for data, _ in work)) as bar:
         for data, group in work:

@@ -88,7 +88,7 @@ def _measure(name: str, device: str) -> Any:
             f"{name} comes from pyiqa, which is not installed: pip install 'basicsr-lmlt[metrics]'"
         ) from error
     if name not in pyiqa.list_models():
-        raise MetricError(f"pyiqa has no measure {name!r}; it has {', '.join(pyiqa.list_models())}")
+        raise MetricError(f"pyiqa has no metric {name!r}; it has {', '.join(pyiqa.list_models())}")
     try:
         return pyiqa.create_metric(name, device=torch.device(device))
     except Exception as error:

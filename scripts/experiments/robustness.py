@@ -6,8 +6,8 @@ alias), and then corrupted by noise or JPEG. Each network upscales all of it.
 
   python scripts/experiments/robustness.py --model LMLT_tiny_x4.pth --data datasets/benchmark/Set5
 
-How to read it: a heat map for each network and measure; rows are ways of shrinking, columns what followed,
-the top left cell is what networks are trained for. Numbers are the measure itself, colors the difference to
+How to read it: a heat map for each network and metric; rows are ways of shrinking, columns what followed,
+the top left cell is what networks are trained for. Numbers are the metric itself, colors the difference to
 bicubic upscaling of the same image: blue is better, red worse. A network is robust where it stays blue;
 where a column of noise is red, it amplifies noise. At an even scale "nearest" also moves the image by half a
 pixel, which lowers all numbers in its row; "bilinear, aliasing" does not.
@@ -36,7 +36,7 @@ from lmlt_arch.data.images import read_image
 from lmlt_arch.data.imresize import imresize
 from lmlt_arch.errors import DataError, UsageError
 from lmlt_arch.evaluation.benchmark.datasets import Dataset, find_dataset
-from lmlt_arch.evaluation.benchmark.run import MEASURES, measure, prepare_measures
+from lmlt_arch.evaluation.benchmark.run import METRICS, measure, prepare_named
 from lmlt_arch.evaluation.figures import new_figure
 from lmlt_arch.evaluation.markdown import paragraph, table
 from lmlt_arch.evaluation.models import LoadedModel, common_scale
@@ -162,18 +162,18 @@ def run_robustness(
         data: ground truth at the networks' scale.
         upscalers: of one scale; bicubic upscaling is added.
         conditions: see `make_conditions`.
-        metrics: keys of `MEASURES` that compare with ground truth.
+        metrics: keys of `METRICS` that compare with ground truth.
         crop: largest side of the middle part of an image that is used; 0 for all of it.
         images: how many images; 0 for all.
 
     Raises:
         ImageError: a file that cannot be used.
         DataError: an image that is too small.
-        MetricError: a measure that is not available.
+        MetricError: a metric that is not available.
     """
     from common.degradations import corrupt, shrink
 
-    prepare_measures(metrics)
+    prepare_named(metrics)
     scale = data.scale
     everyone = [NamedUpscaler(BICUBIC, scale, lambda lq: imresize(lq, scale)), *upscalers]
     items = data.items[:images] if images else data.items
@@ -223,30 +223,30 @@ def _outcome(
     summary = []
     for name in networks:
         for metric, grid in means[name].items():
-            digits = MEASURES[metric].digits
+            digits = METRICS[metric].digits
             gains = grid - baseline[metric]
             lines = [
                 [row, *(f"{value:+.{digits}f}" for value in line)]
                 for row, line in zip(rows, gains.tolist(), strict=True)
             ]
             summary.append(
-                f"{paragraph(name)}: {MEASURES[metric].title} above bicubic upscaling\n\n"
+                f"{paragraph(name)}: {METRICS[metric].title} above bicubic upscaling\n\n"
                 + table(["shrunk by", *columns], lines)
             )
     return Outcome(result, "\n".join(summary), _draw(means, rows, columns))
 
 
 def _draw(means: dict[str, dict[str, Grid]], rows: list[str], columns: list[str]) -> Any:
-    """A row of panels for each measure: bicubic as it is, each network by its gain over that."""
+    """A row of panels for each metric: bicubic as it is, each network by its gain over that."""
     metrics = list(means[BICUBIC])
     wide, high = 1.7 + 0.46 * len(columns), 0.9 + 0.24 * len(rows)
     figure = new_figure(wide * len(means), high * len(metrics))
     panels = figure.subplots(len(metrics), len(means), squeeze=False)
     for line, metric in zip(panels, metrics, strict=True):
-        title, digits = MEASURES[metric]
+        title, digits = METRICS[metric]
         baseline = means[BICUBIC][metric]
         gains = {name: grids[metric] - baseline for name, grids in means.items() if name != BICUBIC}
-        # Red is worse than bicubic, whichever way the measure counts.
+        # Red is worse than bicubic, whichever way the metric counts.
         map_name = "RdBu_r" if "↓" in title else "RdBu"
         most = max((float(np.abs(grid).max()) for grid in gains.values()), default=1.0) or 1.0
         for axes, name in zip(line, means, strict=True):

@@ -33,7 +33,7 @@ PARTS = """\
 REGISTRIES = {
     "ARCH_REGISTRY": "Networks (`network_g`)",
     "LOSS_REGISTRY": "Losses (`train: pixel_opt`, `fft_opt`)",
-    "METRIC_REGISTRY": "Measures (`val: metrics: NAME`)",
+    "METRIC_REGISTRY": "Metrics (`val: metrics: NAME`)",
 }
 TYPES = {"string": "text", "integer": "whole number", "boolean": "`true` or `false`"}
 # What BasicSR itself passes, so that no option file can.

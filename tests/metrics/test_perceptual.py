@@ -1,4 +1,4 @@
-"""Measures of pyiqa: those without weights where it is installed, and what is said where it is not."""
+"""Metrics of pyiqa: those without weights where it is installed, and what is said where it is not."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_metric_without_weights_through_basicsr(pair: dict[str, np.ndarray]) -
     assert calculate_metric(pair, options) == pytest.approx(expected, abs=0.01)
     with pytest.raises(MetricError, match="psnr compares with ground truth"):
         calculate_pyiqa(pair["img"], metric="psnr")
-    with pytest.raises(MetricError, match=r"pyiqa has no measure 'psnt'; it has .*psnr"):
+    with pytest.raises(MetricError, match=r"pyiqa has no metric 'psnt'; it has .*psnr"):
         prepare_metrics({"m": {**options, "metric": "psnt"}})
 
 

@@ -1,4 +1,4 @@
-"""Losses and measures that fail when they are run: each is run once on noise, before anything starts."""
+"""Losses and metrics that fail when they are run: each is run once on noise, before anything starts."""
 
 from __future__ import annotations
 

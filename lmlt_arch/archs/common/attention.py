@@ -112,10 +112,9 @@ class BiasFactors:
 def factor_bias(bias: Tensor, *, tolerance: float, max_rank: int, step: int = 8) -> BiasFactors:
     """Factor a position bias to the lowest rank that keeps every entry within `tolerance`.
 
-    Truncated singular values by a randomized range finder with three power iterations (FlashBias,
-    arXiv 2505.12044, uses a plain SVD), with its own generator, so that results repeat and the user's
-    random state stays. The error is measured on the whole matrix, in float32, not estimated; half precision
-    adds the rounding of the factors to it.
+    Truncated singular values by `torch.svd_lowrank` with three power iterations (FlashBias, arXiv 2505.12044,
+    uses a plain SVD), from a fixed seed, so that results repeat; the user's random state stays. The error is
+    measured on the whole matrix, in float32, not estimated; half precision adds the rounding of the factors.
 
     Args:
         bias: (heads, n, n).
@@ -145,17 +144,18 @@ def factor_bias(bias: Tensor, *, tolerance: float, max_rank: int, step: int = 8)
 
 def _truncate(exact: Tensor, rank: int, tolerance: float, step: int) -> BiasFactors:
     """Best factors of at most `rank`; of less where the tolerance allows."""
-    heads, n, _ = exact.shape
-    generator = torch.Generator().manual_seed(0)
-    probe = torch.randn(heads, n, min(rank + 16, n), generator=generator).to(exact.device)
-    q = torch.linalg.qr(exact @ probe).Q
-    for _ in range(3):
-        q = torch.linalg.qr(exact.mT @ q).Q
-        q = torch.linalg.qr(exact @ q).Q
-    u, s, vh = torch.linalg.svd(q.mT @ exact, full_matrices=False)
+    # Not `torch.manual_seed`, which would reset the generators of other devices, too.
+    generator = (
+        torch.cuda.default_generators[exact.get_device()] if exact.is_cuda else torch.default_generator
+    )
+    before = generator.get_state()
+    try:
+        generator.manual_seed(0)
+        u, s, v = torch.svd_lowrank(exact, q=min(rank + 16, exact.shape[-1]), niter=3)
+    finally:
+        generator.set_state(before)
     # Both factors get the same share of each singular value: kindest to half precision.
-    left = q @ (u * s.sqrt()[:, None, :])
-    right = vh.mT * s.sqrt()[:, None, :]
+    left, right = u * s.sqrt()[:, None, :], v * s.sqrt()[:, None, :]
 
     def truncated(rank: int) -> BiasFactors:
         lower, upper = left[..., :rank], right[..., :rank]

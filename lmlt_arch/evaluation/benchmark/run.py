@@ -19,19 +19,19 @@ from lmlt_arch.metrics import calculate_pyiqa, prepare_metrics
 Pixels = NDArray[np.uint8]
 
 
-class Measure(NamedTuple):
-    """How a measure is written in tables."""
+class Metric(NamedTuple):
+    """How a metric is written in tables."""
 
     title: str
     digits: int
 
 
-MEASURES = {
-    "psnr": Measure("PSNR ↑", 2),
-    "ssim": Measure("SSIM ↑", 4),
-    "lpips": Measure("LPIPS ↓", 4),
-    "dists": Measure("DISTS ↓", 4),
-    "niqe": Measure("NIQE ↓", 4),
+METRICS = {
+    "psnr": Metric("PSNR ↑", 2),
+    "ssim": Metric("SSIM ↑", 4),
+    "lpips": Metric("LPIPS ↓", 4),
+    "dists": Metric("DISTS ↓", 4),
+    "niqe": Metric("NIQE ↓", 4),
 }
 """By the names of `--metrics`; all but the first two come from pyiqa."""
 _ON_LUMA = ("psnr", "ssim")
@@ -46,7 +46,7 @@ class Row:
     Attributes:
         name: of the network, or `bicubic`.
         model: None for bicubic.
-        images: values by measure, in the order of the dataset's items.
+        images: values by metric, in the order of the dataset's items.
     """
 
     name: str
@@ -70,8 +70,8 @@ class Result:
     rows: list[Row]
 
 
-def prepare_measures(metrics: Sequence[str]) -> None:
-    """Load what measures need before the work that is to be measured.
+def prepare_named(metrics: Sequence[str]) -> None:
+    """Load what metrics need before the work that is to be measured.
 
     Raises:
         MetricError: one of them is not available.
@@ -98,7 +98,7 @@ def run_benchmark(
     Args:
         data: at the models' scale.
         models: of one scale.
-        metrics: keys of `MEASURES`.
+        metrics: keys of `METRICS`.
         bicubic: whether bicubic upscaling is measured too.
         tile: see `LoadedModel.upscale`.
         after_image: called after each image, to show progress.
@@ -106,7 +106,7 @@ def run_benchmark(
     Raises:
         ImageError: a file that cannot be used.
         DataError: sizes that do not belong together, or a network that gives no image.
-        MetricError: a measure that is not available.
+        MetricError: a metric that is not available.
     """
     rows = [Row(BICUBIC, None, [])] if bicubic else []
     rows += [Row(model.name, model, []) for model in models]
@@ -127,13 +127,13 @@ def measure(image: Pixels, gt: Pixels, metrics: Sequence[str], *, border: int, n
     Args:
         image: (H, W, 3).
         gt: the same shape.
-        metrics: keys of `MEASURES`.
+        metrics: keys of `METRICS`.
         border: pixels that PSNR and SSIM leave out at each edge.
         name: name of the image in errors.
 
     Raises:
         DataError: too small an image.
-        MetricError: a measure that is not available.
+        MetricError: a metric that is not available.
     """
     on_luma = score(image, gt, border=border, name=name)._asdict() if set(metrics) & {*_ON_LUMA} else {}
     # pyiqa's functions take BGR, as BasicSR has it.

@@ -11,7 +11,7 @@ from typing import Any
 
 from lmlt_arch.archs import PRESETS
 from lmlt_arch.evaluation.benchmark.published import Published, published_figures
-from lmlt_arch.evaluation.benchmark.run import MEASURES, Result, Row
+from lmlt_arch.evaluation.benchmark.run import METRICS, Result, Row
 from lmlt_arch.evaluation.markdown import cell, table
 from lmlt_arch.spreadsheets import as_text
 
@@ -24,7 +24,7 @@ def to_markdown(results: Sequence[Result], environment: Mapping[str, str]) -> st
     parts = [part for result in results for part in _section(result, sources)]
     notes = [
         "PSNR in dB and SSIM on the Y channel, a border of as many pixels as the scale left out, of results "
-        "rounded to 8 bits: as BasicSR computes them. Other measures see the whole image in color.",
+        "rounded to 8 bits: as BasicSR computes them. Other metrics see the whole image in color.",
         *(f"[{number}] {source}" for number, source in enumerate(sources, 1)),
         "; ".join(f"{name}: {value}" for name, value in environment.items()),
     ]
@@ -62,14 +62,14 @@ def _section(result: Result, sources: list[str]) -> Iterator[str]:
     yield f"## {cell(data.name)} x{data.scale} (images: {len(data.items)}; {origin})\n"
     published = {row.name: _published(result, row) for row in result.rows}
     known = any(published.values())
-    heads = ["network", "parameters", *(MEASURES[name].title for name in result.rows[0].mean)]
+    heads = ["network", "parameters", *(METRICS[name].title for name in result.rows[0].mean)]
     lines = []
     for row in result.rows:
         figures = published[row.name]
         line = [_title(row), _parameters(row), *(_number(*value) for value in row.mean.items())]
         lines.append([*line, *([_with_source(figures, sources)] if known else [])])
     yield table([*heads, *(["reference PSNR / SSIM"] if known else [])], lines)
-    measures = " / ".join(MEASURES[name].title.split()[0] for name in result.rows[0].mean)
+    measures = " / ".join(METRICS[name].title.split()[0] for name in result.rows[0].mean)
     yield table(
         [f"{measures} of", *(row.name for row in result.rows)],
         [
@@ -116,7 +116,7 @@ def _parameters(row: Row) -> str:
 
 
 def _number(metric: str, value: float) -> str:
-    return f"{value:.{MEASURES[metric].digits}f}"
+    return f"{value:.{METRICS[metric].digits}f}"
 
 
 def _with_source(figures: Published | None, sources: list[str]) -> str:
