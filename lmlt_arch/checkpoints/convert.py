@@ -16,7 +16,7 @@ from lmlt_arch.checkpoints import safetensors_file
 from lmlt_arch.checkpoints.difference import relative_difference
 from lmlt_arch.checkpoints.load import check_finite, describe_state, load_model, load_state
 from lmlt_arch.checkpoints.metadata import NetworkMetadata
-from lmlt_arch.errors import LmltError
+from lmlt_arch.errors import LmltError, UsageError
 from lmlt_arch.files import TEMPORARY_SUFFIX, writing
 
 MAX_SCALE = 16
@@ -73,11 +73,13 @@ def convert(request: Request) -> Converted:
     """Convert a checkpoint; the output appears only if it is verified.
 
     Raises:
+        UsageError: no file can be written under this name, or the scale is out of range.
         FileNotFoundError: no such checkpoint.
         CheckpointError: it is unusable.
         ConversionError: the network does not allow the conversion, or puts out something else afterward.
         OutputError: the output cannot be written.
     """
+    _check(request)
     before = load_model(request.source, key=request.key)
     state = load_state(request.source, key=request.key)
     check_finite(state, request.source)
@@ -93,6 +95,16 @@ def convert(request: Request) -> Converted:
             temporary, key=None if safetensors_file.is_safetensors(request.output) else request.wrapper
         )
         return _prove(before, after, BAKING_TOLERANCE if request.bake else 0.0)
+
+
+def _check(request: Request) -> None:
+    source, output, scale = request.source, request.output, request.scale
+    if output.suffix.lower() != ".pth" and not safetensors_file.is_safetensors(output):
+        raise UsageError(f"{output}: name it .pth or .safetensors")
+    if scale is not None and not 1 <= scale <= MAX_SCALE:
+        raise UsageError(f"scale must lie in 1..{MAX_SCALE}, not {scale}")
+    if output.exists() and source.exists() and output.samefile(source):
+        raise UsageError(f"{output} is the checkpoint itself: give the output another name")
 
 
 def _file_content(request: Request, state: StateDict) -> bytes:

@@ -6,9 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from lmlt_arch.errors import UsageError
-from lmlt_arch.export import ONNX, PT2
-
 DESCRIPTION = """\
 Write a network as a file that runs without this package. Batch, height and width are free; input and output
 are RGB in [0, 1], in the precision chosen with --dtype. The file is run beside PyTorch on images of six
@@ -41,9 +38,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Export, verify, and print how well file and network agree."""
-    if args.output.suffix.lower() not in (ONNX, PT2):
-        raise UsageError(f"{args.output}: name it {ONNX} or {PT2}")
-
     from lmlt_arch.dtypes import DTYPES
     from lmlt_arch.export.export import export_model
 

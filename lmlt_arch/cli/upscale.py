@@ -172,14 +172,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    from lmlt_arch.errors import UsageError
     from lmlt_arch.inference.files import Settings, resize_by, resize_to
     from lmlt_arch.inference.images.encoding import Encoding
 
-    if not 1 <= args.quality <= 100:
-        raise UsageError(f"--quality must lie in 1..100, not {args.quality}")
-    if args.outscale is not None and not 0 < args.outscale < 1000:
-        raise UsageError(f"--scale must be above 0, not {args.outscale}")
     depth = {None: None, "8": 8, "16": 16, "float": 32}[args.depth]
     resize = None if args.outscale is None else resize_by(args.outscale)
     return Settings(

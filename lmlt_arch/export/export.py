@@ -12,7 +12,8 @@ from torch.export import ExportedProgram
 
 from lmlt_arch.checkpoints.load import check_finite, load_model
 from lmlt_arch.checkpoints.metadata import NetworkMetadata
-from lmlt_arch.export import ONNX, onnx_file, pt2_file
+from lmlt_arch.errors import UsageError
+from lmlt_arch.export import ONNX, PT2, onnx_file, pt2_file
 from lmlt_arch.export.onnx_runner import OnnxRunner
 from lmlt_arch.export.trace import prepare, trace
 from lmlt_arch.export.verify import Agreement, Runnable, verify
@@ -54,12 +55,15 @@ def export_model(
         progress: called with the name of each step that takes a while.
 
     Raises:
+        UsageError: the output has another suffix.
         FileNotFoundError: no such checkpoint.
         CheckpointError: it is unusable, or its weights are not finite, or not in `dtype`.
         ImportError: the extra `export` is not installed.
         ExportError: the file does not agree with the network.
         OutputError: the file cannot be written.
     """
+    if output.suffix.lower() not in (ONNX, PT2):
+        raise UsageError(f"{output}: name it {ONNX} or {PT2}")
     save = _save_pt2
     if output.suffix.lower() == ONNX:
         onnx_file.require_extra()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from PIL import Image
 from torch import Tensor
 
+from lmlt_arch.errors import UsageError
 from lmlt_arch.files import OutputError
 from lmlt_arch.inference.engine.sizes import Size
 from lmlt_arch.inference.images.streaming import upscale_large
@@ -85,12 +86,24 @@ def upscale_files(
 
 
 def resize_by(factor: float) -> Callable[[Size], Size]:
-    """Sizes of outputs for `Settings.resize`: those of inputs times a factor, at least 1 pixel."""
+    """Sizes of outputs for `Settings.resize`: those of inputs times a factor, at least 1 pixel.
+
+    Raises:
+        UsageError: the factor is not above 0, or 1000 and more.
+    """
+    if not 0 < factor < 1000:
+        raise UsageError(f"scale must be above 0 and below 1000, not {factor}")
     return lambda before: (max(1, round(before[0] * factor)), max(1, round(before[1] * factor)))
 
 
 def resize_to(height: int, width: int) -> Callable[[Size], Size]:
-    """A size of outputs for `Settings.resize`; a side of 0 follows from the other and the aspect."""
+    """A size of outputs for `Settings.resize`; a side of 0 follows from the other and the aspect.
+
+    Raises:
+        UsageError: a side is below 0, or both are 0.
+    """
+    if min(height, width) < 0 or not (height or width):
+        raise UsageError(f"a size needs a height or a width above 0, not {height}x{width}")
     return lambda before: (
         height or max(1, round(before[0] * width / before[1])),
         width or max(1, round(before[1] * height / before[0])),

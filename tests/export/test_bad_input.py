@@ -146,7 +146,7 @@ def test_a_full_disk(
         (["export", "--model", "{net}", "-o", "out"], "out: name it .onnx or .pt2"),
         (["convert", "{net}", "-o", "out.onnx"], "out.onnx: name it .pth or .safetensors"),
         (["convert", "{net}", "-o", "o.safetensors", "--as", "params"], "--as is for .pth"),
-        (["convert", "{net}", "-o", "out.pth", "--scale", "0"], "--scale must lie in 1..16, not 0"),
+        (["convert", "{net}", "-o", "out.pth", "--scale", "0"], "scale must lie in 1..16, not 0"),
         (["convert", "{net}", "-o", "{net}"], "is the checkpoint itself: give the output another name"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,22 @@ def test_wrong_requests_are_refused_at_once(folder: Path) -> None:
         upscale_files([folder / "absent"], folder / "out", Upscaler(Nearest()))
     with pytest.raises(UsageError, match="would replace an input"):
         upscale_files([folder / "in"], folder / "in", Upscaler(Nearest()))
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (lambda: Encoding(format="gif"), "format must be one of png, jpg"),
+        (lambda: Encoding(depth=12), "depth must be 8, 16 or 32, not 12"),
+        (lambda: Encoding(quality=0), r"quality must lie in 1\.\.100, not 0"),
+        (lambda: resize_by(-2), "scale must be above 0 and below 1000, not -2"),
+        (lambda: resize_by(float("nan")), "scale must be above 0"),
+        (lambda: resize_to(0, 0), "a size needs a height or a width above 0"),
+    ],
+)
+def test_impossible_settings_are_refused(request_: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        request_()
 
 
 def test_processes_share_the_work(folder: Path) -> None:

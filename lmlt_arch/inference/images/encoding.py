@@ -10,9 +10,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from lmlt_arch.data.images import ImageError
+from lmlt_arch.errors import UsageError
 from lmlt_arch.inference.images import deep
 from lmlt_arch.inference.images.details import Details, fit_details
-from lmlt_arch.inference.images.formats import Format
+from lmlt_arch.inference.images.formats import FORMATS, Format
 from lmlt_arch.inference.images.picture import Picture
 from lmlt_arch.inference.images.png import XMP_KEYWORD
 from lmlt_arch.inference.images.tiff import add_tags
@@ -29,12 +30,23 @@ class Encoding:
         depth: bits per channel, 8, 16 or 32 (float); None keeps as many as the format holds.
         quality: of JPEG, WebP and AVIF, 1 to 100; WebP at 100 is lossless.
         background: RGB in 0..255 to put under transparent images; None keeps them transparent.
+
+    Raises:
+        UsageError: a value that no image can have.
     """
 
     format: str | None = None
     depth: int | None = None
     quality: int = DEFAULT_QUALITY
     background: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.format is not None and self.format not in FORMATS:
+            raise UsageError(f"format must be one of {', '.join(FORMATS)}, not {self.format!r}")
+        if self.depth not in (None, 8, 16, 32):
+            raise UsageError(f"depth must be 8, 16 or 32, not {self.depth!r}")
+        if not 1 <= self.quality <= 100:
+            raise UsageError(f"quality must lie in 1..100, not {self.quality}")
 
 
 def prepared(picture: Picture, chosen: Format, encoding: Encoding, name: str) -> Picture:
