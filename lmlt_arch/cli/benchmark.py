@@ -55,9 +55,10 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print and write the tables."""
     from lmlt_arch.errors import UsageError
     from lmlt_arch.evaluation.benchmark.tables import to_csv, to_json, to_markdown
-    from lmlt_arch.evaluation.models import choose_device, describe_environment
+    from lmlt_arch.evaluation.models import describe_environment
     from lmlt_arch.evaluation.outputs import check_outputs, with_endings
     from lmlt_arch.files import write_atomic
+    from lmlt_arch.inference.runner import choose_device
 
     if args.tile is not None and args.tile < 1:
         raise UsageError("--tile must be above 0")
@@ -82,7 +83,8 @@ def _measure(args: argparse.Namespace) -> list[Result]:
     from lmlt_arch.errors import UsageError
     from lmlt_arch.evaluation.benchmark.datasets import find_dataset
     from lmlt_arch.evaluation.benchmark.run import prepare_named, run_benchmark
-    from lmlt_arch.evaluation.models import choose_device, load_models
+    from lmlt_arch.evaluation.models import load_models
+    from lmlt_arch.inference.runner import choose_device
 
     metrics = list(dict.fromkeys(args.metrics))
     models = load_models(args.model, key=args.key, device=choose_device(args.device))

@@ -112,7 +112,8 @@ def _compare(args: argparse.Namespace) -> list[tuple[Comparison, list[Crop]]]:
     from lmlt_arch.cli.streams import progress_bar
     from lmlt_arch.errors import UsageError
     from lmlt_arch.evaluation.compare.comparison import Crop, check_crop, choose_crops, compare
-    from lmlt_arch.evaluation.models import choose_device, common_scale, load_models
+    from lmlt_arch.evaluation.models import common_scale, load_models
+    from lmlt_arch.inference.runner import choose_device
 
     if args.gt and len(args.gt) != len(args.images):
         raise UsageError(f"--gt names {len(args.gt)} files for {len(args.images)} images")

@@ -108,11 +108,11 @@ def _profile(args: argparse.Namespace) -> tuple[list[Row], Setting]:
     from lmlt_arch.archs.common.attention import resolve_attn_type
     from lmlt_arch.cli.streams import progress_bar
     from lmlt_arch.errors import UsageError
-    from lmlt_arch.evaluation.models import choose_device
     from lmlt_arch.evaluation.profile.run import Setting, make_rows, profile, steps
     from lmlt_arch.evaluation.profile.sources import find_sources
     from lmlt_arch.evaluation.profile.tables import check_baseline
     from lmlt_arch.hook import finder
+    from lmlt_arch.inference.runner import choose_device
 
     size = SIZE.fullmatch(args.size)
     if size is None:

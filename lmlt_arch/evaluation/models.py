@@ -18,7 +18,6 @@ from lmlt_arch.archs.presets import find_preset
 from lmlt_arch.checkpoints.load import describe_state, load_model
 from lmlt_arch.errors import DataError, UsageError
 from lmlt_arch.evaluation.gpu import describe_gpu
-from lmlt_arch.inference import runner
 from lmlt_arch.inference.engine.memory import is_out_of_memory
 from lmlt_arch.inference.engine.shared_averages import SharedAverages
 from lmlt_arch.inference.engine.tiles import TiledNetwork, Tiling
@@ -143,18 +142,6 @@ def common_scale(models: Sequence[Scaled]) -> int:
         shown = ", ".join(f"{model.name} x{model.scale}" for model in models)
         raise UsageError(f"networks of one scale can be compared, not {shown}")
     return scales.pop()
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a name, see `lmlt_arch.inference.runner.choose_device`.
-
-    Raises:
-        UsageError: no such device here.
-    """
-    try:
-        return runner.choose_device(name)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def describe_environment(device: torch.device) -> dict[str, str]:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmlt_arch.errors import explain
 from lmlt_arch.evaluation.figures import to_png
-from lmlt_arch.evaluation.models import choose_device, describe_environment
+from lmlt_arch.evaluation.models import describe_environment
 from lmlt_arch.evaluation.outputs import check_outputs, with_endings
 from lmlt_arch.evaluation.profile.plot import check_plots
 from lmlt_arch.files import make_folder, write_atomic
+from lmlt_arch.inference.runner import choose_device
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
