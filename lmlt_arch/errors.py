@@ -75,6 +75,14 @@ _MEMORY = (
 )
 
 
+def pip_install(extra: str) -> str:
+    """The command that installs an extra of this package, as every message and help text writes it.
+
+    Double quotes, which the shells of all systems take.
+    """
+    return f'pip install "basicsr-lmlt[{extra}]"'
+
+
 def shortage(error: BaseException) -> str | None:
     """The sentence for an error caused by a lack of memory, disk space or open files; None for any other."""
     if isinstance(error, OSError) and error.errno in _FIXES:
@@ -97,7 +105,7 @@ def explain(error: BaseException) -> Explanation | None:
     if isinstance(error, LmltError):
         return Explanation(str(error), error.exit_status)
     if isinstance(error, ModuleNotFoundError) and error.name in _OF_TRAIN:
-        return Explanation(f"needs {error.name}: pip install 'basicsr-lmlt[train]'", USAGE)
+        return Explanation(f"needs {error.name}: {pip_install('train')}", USAGE)
     if isinstance(error, (MemoryError, OSError, RuntimeError)) and (lacking := shortage(error)) is not None:
         return Explanation(lacking, FAILED)
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):

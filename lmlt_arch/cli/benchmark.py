@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmlt_arch.errors import pip_install
+
 if TYPE_CHECKING:
     from lmlt_arch.evaluation.benchmark.datasets import Dataset
     from lmlt_arch.evaluation.benchmark.run import Result
@@ -25,7 +27,7 @@ prints Markdown and writes table.md, table.csv and table.json. A dataset is a fo
 
 or with ground truth alone, in HR/ or as it is: then LR images are made as MATLAB's imresize makes them.
 """
-EPILOG = "LPIPS, DISTS and NIQE need the extra [metrics]: pip install 'basicsr-lmlt[metrics]'."
+EPILOG = f"LPIPS, DISTS and NIQE need the extra [metrics]: {pip_install('metrics')}."
 METRICS = ("psnr", "ssim", "lpips", "dists", "niqe")
 
 

@@ -14,6 +14,8 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+from lmlt_arch.errors import pip_install
+
 Rows = Iterator[tuple[str, str]]
 """Names and texts of a section."""
 
@@ -98,7 +100,7 @@ def advice_for(python: tuple[int, ...]) -> str:
         )
     return (
         f"To install it after torch and torchvision: {build}, then the libraries that it needs with "
-        "`pip install 'basicsr-lmlt[basicsr-runtime]'`. Or go to the folder of a checkout that holds "
+        f"`{pip_install('basicsr-runtime')}`. Or go to the folder of a checkout that holds "
         "basicsr/train.py."
     )
 

@@ -6,7 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-DESCRIPTION = """\
+from lmlt_arch.errors import pip_install
+
+DESCRIPTION = f"""\
 Write a network as a file that runs without this package. Batch, height and width are free; input and output
 are RGB in [0, 1], in the precision chosen with --dtype. The file is run beside PyTorch on images of six
 sizes, one and three at a time, and appears only if both agree (fp32: within 1e-4 of the largest value, fp16:
@@ -16,7 +18,7 @@ Networks of any scale (ESCLTE, ESCFPLTE, LMLTLTE) take the height and width of t
 `size` (int64).
 
     .onnx  all in one file, with the network's name, arguments, scale and window in its metadata;
-           for lmlt upscale, onnxruntime and others; needs pip install "basicsr-lmlt[export]"
+           for lmlt upscale, onnxruntime and others; needs {pip_install("export")}
     .pt2   for torch.export.load, which runs what the file says: load only files that you made yourself
 """
 

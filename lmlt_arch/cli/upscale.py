@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from lmlt_arch.cli import arguments
 from lmlt_arch.cli.streams import one_line
+from lmlt_arch.errors import pip_install
 from lmlt_arch.inference.defaults import BACKENDS, CRF, MAX_PIXELS, OVERLAP
 
 if TYPE_CHECKING:
     from lmlt_arch.inference.files import Settings
 
-DESCRIPTION = """\
+DESCRIPTION = f"""\
 Upscale images and videos with a trained network.
 
   lmlt upscale photo.jpg -o photo_x4.png --model LMLT_tiny_x4.pth
@@ -28,8 +29,8 @@ Upscale images and videos with a trained network.
 Inputs are files, folders (searched at any depth, their structure is kept), patterns, or - for a list on
 standard input. PNG, JPEG, WebP, TIFF, BMP and AVIF with 8 or 16 bits or float per channel, gray, palette or
 color, with or without transparency; EXIF data, color profile and resolution are kept, the orientation is
-applied. More than 8 bits, and images too large for the memory, need `pip install "basicsr-lmlt[images]"`.
-Of videos, sound, subtitles and times are kept; they need `pip install "basicsr-lmlt[video]"`.
+applied. More than 8 bits, and images too large for the memory, need `{pip_install("images")}`.
+Of videos, sound, subtitles and times are kept; they need `{pip_install("video")}`.
 
 Existing outputs are skipped, so the same command resumes an interrupted run. An output appears only when it
 is complete. Several processes of torchrun share the work.

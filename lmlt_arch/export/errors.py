@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lmlt_arch.errors import LmltError
+from lmlt_arch.errors import LmltError, pip_install
 
-MISSING = '{name} is not installed: pip install "basicsr-lmlt[export]"'
+MISSING = f"{{name}} is not installed: {pip_install('export')}"
 
 
 class ExportError(LmltError):

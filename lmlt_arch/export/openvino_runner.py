@@ -8,11 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmlt_arch.errors import MissingPackageError
+from lmlt_arch.errors import MissingPackageError, pip_install
 from lmlt_arch.export.errors import ExportError
 from lmlt_arch.export.onnx_runner import OnnxRunner, first_line
-
-MISSING = 'openvino is not installed: pip install "basicsr-lmlt[openvino]"'
 
 
 class OpenVinoRunner:
@@ -39,7 +37,7 @@ class OpenVinoRunner:
         try:
             import openvino
         except ImportError as error:
-            raise MissingPackageError(MISSING) from error
+            raise MissingPackageError(f"openvino is not installed: {pip_install('openvino')}") from error
         described = OnnxRunner(path)
         if described.any_scale:
             raise ExportError(

@@ -11,16 +11,14 @@ from typing import Any
 from lmlt_arch.archs import SRNetwork, families
 from lmlt_arch.archs.common.description import Description
 from lmlt_arch.checkpoints.load import CheckpointError, describe_state
-from lmlt_arch.errors import MissingPackageError
+from lmlt_arch.errors import MissingPackageError, pip_install
 from lmlt_arch.torchvision_library import declare_missing_operators
 
 try:
     declare_missing_operators()  # spandrel imports torchvision
     from spandrel import MAIN_REGISTRY, Architecture, ArchSupport, ImageModelDescriptor, ModelTiling
 except ImportError as error:
-    raise MissingPackageError(
-        f'spandrel cannot be used ({error}): pip install "basicsr-lmlt[spandrel]"'
-    ) from error
+    raise MissingPackageError(f"spandrel cannot be used ({error}): {pip_install('spandrel')}") from error
 
 # A descriptor has a fixed scale, and variants are for experiments only.
 _DESCRIBED = [found for found in families.NETWORKS if found.stands_alone and not found.any_scale]

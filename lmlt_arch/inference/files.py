@@ -14,6 +14,7 @@ from torch import Tensor
 from lmlt_arch.errors import UsageError
 from lmlt_arch.files import OutputError
 from lmlt_arch.inference.engine.sizes import Size
+from lmlt_arch.inference.images import deep
 from lmlt_arch.inference.images.streaming import upscale_large
 from lmlt_arch.inference.jobs import Job, find_jobs, is_video
 from lmlt_arch.inference.pipeline import Plan, Result, Settings, settle, upscale_images, why
@@ -72,6 +73,7 @@ def upscale_files(
 
     Raises:
         UsageError: an input is missing, nothing is found, or an output would replace an input or another one.
+        MissingPackageError: `settings` ask for more than 8 bits per channel, and pyvips is not installed.
         OutputError: the disk is full; finished outputs are kept, and the same call goes on from there.
     """
     settings, processes = settings or Settings(), processes or Processes()
@@ -79,6 +81,8 @@ def upscale_files(
     work = find_jobs(map(str, inputs), Path(output), format=encoding.format, ending=settings.suffix)
     for note in work.notes if processes.rank == 0 else ():
         notice(note)
+    if (encoding.depth or 8) > 8 and not all(is_video(job.source) for job in work.jobs):
+        deep.vips(deep.WRITING)  # or every image would fail, and only once it is upscaled
     images = processes.share([job for job in work.jobs if not is_video(job.source)])
     videos = processes.share([job for job in work.jobs if is_video(job.source)])
     refused = [Result(job, "failed", error=reason) for job, reason in processes.share(work.refused)]

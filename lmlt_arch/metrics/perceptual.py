@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lmlt_arch.errors import LmltError, MissingPackageError
+from lmlt_arch.errors import LmltError, MissingPackageError, pip_install
 
 Pixels = NDArray[np.uint8]
 
@@ -85,7 +85,7 @@ def _measure(name: str, device: str) -> Any:
         import pyiqa
     except ModuleNotFoundError as error:
         raise MissingMetricError(
-            f"{name} comes from pyiqa, which is not installed: pip install 'basicsr-lmlt[metrics]'"
+            f"{name} comes from pyiqa, which is not installed: {pip_install('metrics')}"
         ) from error
     if name not in pyiqa.list_models():
         raise MetricError(f"pyiqa has no metric {name!r}; it has {', '.join(pyiqa.list_models())}")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch._dynamo
 from PIL import Image
@@ -49,16 +50,22 @@ for line in sys.stdin:
 """
 COMMANDS: list[tuple[list[str], int, str]] = [
     (["upscale", "a.png", "-o", "out", "--model", "net.pth"], 0, "1 upscaled"),
-    (["upscale", "a.png", "-o", "t.tif", "--depth", "16", "--model", "net.pth"], 1, "basicsr-lmlt[images]"),
+    (["upscale", "a.png", "-o", "t.tif", "--depth", "16", "--model", "net.pth"], 2, "basicsr-lmlt[images]"),
+    (["upscale", "a.png", "clip.mp4", "-o", "out2", "--model", "net.pth"], 1, "basicsr-lmlt[video]"),
+    (["upscale", "deep.tif", "a.png", "-o", "out3", "--model", "net.pth"], 1, "basicsr-lmlt[images]"),
     (["compare", "a.png", "--model", "net.pth", "-o", "c.png", "--html", "c.html"], 0, "written: c.png"),
     (["benchmark", "--model", "net.pth", "--data", "Set"], 0, "PSNR"),
     (["profile", "--model", "LMLT_tiny", "--size", "64x64", "--repeats", "1", "--no-memory"], 0, "251 K"),
     (["profile", "--model", "net.yml", "--size", "64x64"], 2, "basicsr-lmlt[train]"),
     (["profile", "--model", "basicsr:SwinIR-light", "--size", "64x64"], 2, "basicsr-lmlt[train]"),
+    (["profile", "--model", "other.pth", "--size", "64x64"], 2, "basicsr-lmlt[spandrel]"),
     (["profile", "--model", "net.pth", "--plot", "p.png"], 2, "basicsr-lmlt[plots]"),
     (["convert", "net.pth", "-o", "net.safetensors"], 0, "computes the same"),
     (["export", "--model", "net.pth", "-o", "net.onnx"], 2, "basicsr-lmlt[export]"),
     (["info", "net.pth"], 0, "LMLT"),
+    (["prepare", "Set/HR", "-o", "out4", "--scale", "2", "--lmdb"], 2, "pip install lmdb"),
+    (["check", "-opt", "net.yml"], 2, "basicsr-lmlt[train]"),
+    (["degrade", "Set/HR", "-o", "out5", "-opt", "net.yml"], 2, "basicsr-lmlt[train]"),
     (["--help"], 0, "upscale"),
 ]
 
@@ -71,6 +78,9 @@ def results(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> list[t
     for path in (folder / "a.png", folder / "Set" / "HR" / "a.png"):
         Image.linear_gradient("L").convert("RGB").resize((40, 32)).save(path)
     torch.save({"params": LMLT(8, 1, upscaling_factor=2).state_dict()}, folder / "net.pth")
+    torch.save({"weight": torch.zeros(3)}, folder / "other.pth")
+    (folder / "clip.mp4").write_bytes(b"clip")
+    Image.fromarray(np.zeros((32, 40), np.float32)).save(folder / "deep.tif")
     (folder / "net.yml").write_text("scale: 2")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],

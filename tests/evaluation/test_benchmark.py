@@ -228,7 +228,7 @@ def test_what_cannot_be_measured_is_said_in_one_line(
         (["--data", tmp_path / "fine", "-o", tmp_path], 2, f"-o {tmp_path} is a folder"),
         (["--data", tmp_path / "fine", "-o", tmp_path / "no/t"], 1, "there is no folder"),
         (["--data", tmp_path / "fine", "--key", "emma"], 1, "has no key 'emma'"),
-        (["--data", tmp_path / "fine", "--metrics", "lpips"], 2, "pip install 'basicsr-lmlt[metrics]'"),
+        (["--data", tmp_path / "fine", "--metrics", "lpips"], 2, 'pip install "basicsr-lmlt[metrics]"'),
     ]
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     before = sorted(tmp_path.rglob("*"))

@@ -20,6 +20,7 @@ from torch import nn
 from lmlt_arch.archs import ESC, LMLT
 from lmlt_arch.checkpoints.load import CheckpointError
 from lmlt_arch.cli import main
+from lmlt_arch.errors import FAILED, USAGE, MissingPackageError
 from lmlt_arch.evaluation.complexity import Complexity, complexity
 from lmlt_arch.evaluation.profile import peak_memory
 from lmlt_arch.evaluation.profile.peak_memory import can_measure, measure_peak
@@ -332,7 +333,7 @@ def test_what_cannot_be_profiled_is_said_in_one_line(
         ([*net, "-o", tmp_path / "no/cost"], 1, "there is no folder"),
         ([*net, "--quality", tmp_path / "no.json"], 2, "--quality is for the picture: give --plot OUT.png"),
         ([*net, "-o", tmp_path / "no", "--quality", tmp_path / "no.json"], 2, "no.json would be overwritten"),
-        ([*net, *plot], 2, "--plot needs matplotlib: pip install 'basicsr-lmlt[plots]'"),
+        ([*net, *plot], 2, '--plot needs matplotlib: pip install "basicsr-lmlt[plots]"'),
     ]  # fmt: skip
     if find_spec("matplotlib"):
         read = [*net, *plot, "--quality"]
@@ -341,7 +342,7 @@ def test_what_cannot_be_profiled_is_said_in_one_line(
         )
         cases.insert(0, ([*read, tmp_path / "absent.json"], 2, "absent.json cannot be read: No such file"))
     for arguments, status, message in cases:
-        if "pip install 'basicsr-lmlt[plots]'" in message:
+        if "needs matplotlib" in message:
             monkeypatch.setitem(sys.modules, "matplotlib", None)
         assert main(["profile", *map(str, arguments)]) == status, arguments
         error = capsys.readouterr().err.splitlines()
@@ -353,7 +354,11 @@ def test_other_files_need_spandrel(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(3)}, path)
     monkeypatch.setitem(sys.modules, "spandrel", None)
-    with pytest.raises(
-        CheckpointError, match=r"not a checkpoint of LMLT.*pip install 'basicsr-lmlt\[spandrel\]'"
-    ):
+    wanted = r'not a checkpoint of LMLT.*pip install "basicsr-lmlt\[spandrel\]"'
+    with pytest.raises(CheckpointError, match=wanted) as refusal:
         find_source(str(path))
+    assert isinstance(refusal.value, MissingPackageError) and refusal.value.exit_status == USAGE
+    path.write_text("weights")
+    with pytest.raises(CheckpointError, match=r"damaged.*basicsr-lmlt\[spandrel\]") as refusal:
+        find_source(str(path))
+    assert refusal.value.exit_status == FAILED

@@ -59,5 +59,5 @@ runpy.run_path({script!r}, run_name="__main__")
 """
     done = subprocess.run([sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.strip().endswith("needs scipy: pip install 'basicsr-lmlt[train]'")
+    assert done.stderr.strip().endswith('needs scipy: pip install "basicsr-lmlt[train]"')
     assert "Traceback" not in done.stderr and "cell/s" not in done.stderr

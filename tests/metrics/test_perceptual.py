@@ -56,6 +56,6 @@ def test_without_the_package_the_error_names_it(tmp_path: Path, repo_root: Path)
     )
     for name in ("lpips", "musiq"):
         assert (
-            f"{name} comes from pyiqa, which is not installed: pip install 'basicsr-lmlt[metrics]'"
+            f'{name} comes from pyiqa, which is not installed: pip install "basicsr-lmlt[metrics]"'
             in done.stdout
         )

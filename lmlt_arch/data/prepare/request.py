@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lmlt_arch.errors import UsageError
+from lmlt_arch.errors import MissingPackageError, UsageError
 
 HR_SUFFIXES = ("_HR", "_GT")
 
@@ -154,6 +154,7 @@ def make_plan(options: PrepareOptions) -> Plan:
 
     Raises:
         UsageError: the request makes no sense.
+        MissingPackageError: it needs lmdb, which is not installed.
     """
     scales = tuple(options.scales)
     if not scales or min(scales) < 1 or len(set(scales)) < len(scales):
@@ -166,7 +167,7 @@ def make_plan(options: PrepareOptions) -> Plan:
     if options.workers < 0:
         raise UsageError(f"--workers must not be negative, but is {options.workers}")
     if (options.lmdb or options.raw) and find_spec("lmdb") is None:
-        raise UsageError("--lmdb and --raw need the package lmdb: pip install lmdb")
+        raise MissingPackageError("--lmdb and --raw need the package lmdb: pip install lmdb")
     grid = _make_grid(options, common)
     for folder in (options.source, *options.lq):
         if not folder.is_dir():

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmlt_arch.errors import DataError, UsageError
+from lmlt_arch.errors import DataError, MissingPackageError, pip_install
 from lmlt_arch.evaluation.figures import new_figure, to_png
 from lmlt_arch.evaluation.profile.run import Row
 
@@ -64,10 +64,10 @@ def check_plots() -> None:
     """Refuse to plot before the work is done that would be plotted.
 
     Raises:
-        UsageError: matplotlib is missing.
+        MissingPackageError: matplotlib is missing.
     """
     if find_spec("matplotlib") is None:
-        raise UsageError("--plot needs matplotlib: pip install 'basicsr-lmlt[plots]'")
+        raise MissingPackageError(f"--plot needs matplotlib: {pip_install('plots')}")
 
 
 def dots_of(rows: Sequence[Row], quality: Quality | None) -> list[Dot]:

@@ -16,7 +16,8 @@ from lmlt_arch.archs import PRESETS
 from lmlt_arch.archs.common.padding import mirror_pad
 from lmlt_arch.archs.families import find_network
 from lmlt_arch.checkpoints.load import CheckpointError, load_model
-from lmlt_arch.errors import UsageError
+from lmlt_arch.checkpoints.read import load_state
+from lmlt_arch.errors import MissingPackageError, UsageError, pip_install
 from lmlt_arch.evaluation.models import distinct_names, split_name
 from lmlt_arch.torchvision_library import declare_missing_operators
 
@@ -93,6 +94,8 @@ def find_sources(texts: Sequence[str]) -> list[NetworkSource]:
 
     Raises:
         UsageError: none given, or one that is none of these.
+        OptionError: an option file that cannot be read.
+        MissingPackageError: one of them needs a package that is not installed.
         FileNotFoundError: no such file.
         CheckpointError: a file of an unknown network.
     """
@@ -140,13 +143,10 @@ def _of_basicsr(text: str) -> NetworkSource:
 
 def _of_options(path: Path) -> NetworkSource:
     try:
-        from lmlt_arch.options import OptionError, load_option_file
+        from lmlt_arch.options import load_option_file
     except ImportError as error:
-        raise UsageError(f'{path}: reading option files needs pip install "basicsr-lmlt[train]"') from error
-    try:
-        opt = load_option_file(path)
-    except OptionError as error:
-        raise UsageError(str(error)) from error
+        raise MissingPackageError(f"{path}: reading option files needs {pip_install('train')}") from error
+    opt = load_option_file(path)
     network = opt.get("network_g")
     if not isinstance(network, dict) or not isinstance(network.get("type"), str):
         raise UsageError(f"{path} has no section network_g with a type")
@@ -188,7 +188,7 @@ def _foreign(text: str, kind: str) -> Callable[..., nn.Module]:
     except ImportError:
         known = None
     if known is None:
-        raise UsageError(f"--model {text} needs BasicSR: pip install 'basicsr-lmlt[train]'")
+        raise MissingPackageError(f"--model {text} needs BasicSR: {pip_install('train')}")
     if kind not in known:
         raise UsageError(f"--model {text}: BasicSR knows no network {kind!r}")
     found: Callable[..., nn.Module] = known[kind]
@@ -213,9 +213,7 @@ def _of_spandrel(path: Path, refusal: CheckpointError) -> NetworkSource:
         declare_missing_operators()  # spandrel imports torchvision
         import spandrel
     except ImportError as error:
-        raise CheckpointError(
-            f"{refusal}; files of other networks need spandrel: pip install 'basicsr-lmlt[spandrel]'"
-        ) from error
+        raise _lacking_spandrel(path, refusal) from error
     try:
         found = spandrel.ModelLoader().load_from_file(path)
     except Exception as error:
@@ -230,6 +228,20 @@ def _of_spandrel(path: Path, refusal: CheckpointError) -> NetworkSource:
         return _Described(spandrel.ModelLoader().load_from_file(path))
 
     return NetworkSource(path.stem, str(path), found.scale, False, False, make)
+
+
+class _MissingSpandrelError(CheckpointError, MissingPackageError):
+    """A file of a network that only spandrel may know."""
+
+
+def _lacking_spandrel(path: Path, refusal: CheckpointError) -> CheckpointError:
+    """The error for a file that is not ours; one that is damaged is no matter of a missing package."""
+    sentence = f"{refusal}; files of other networks need spandrel: {pip_install('spandrel')}"
+    try:
+        load_state(path)
+    except CheckpointError:
+        return CheckpointError(sentence)
+    return _MissingSpandrelError(sentence)
 
 
 class Padded(nn.Module):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmlt_arch.data.images import ImageError
+from lmlt_arch.errors import MissingPackageError, pip_install
 from lmlt_arch.inference.images.containers import remove_jpeg_resolution
 from lmlt_arch.inference.images.details import Details
 from lmlt_arch.inference.images.formats import Format
@@ -24,8 +25,14 @@ TYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 _EVERYTHING, _EXIF = 31, 1  # VipsForeignKeep
 # Otherwise pixels behind the end of a file become black.
 _STRICT = {"access": "sequential", "fail_on": "error"}
+WRITING = "Writing more than 8 bits per channel"
+"""A purpose of pyvips, see `vips`."""
 DECODING = threading.Lock()
 """Held while a file is decoded: libvips has one buffer of error messages for all threads."""
+
+
+class MissingVipsError(ImageError, MissingPackageError):
+    """What is asked for an image needs pyvips, which is not installed."""
 
 
 def vips(purpose: str) -> ModuleType:
@@ -35,12 +42,12 @@ def vips(purpose: str) -> ModuleType:
         purpose: what it is needed for, as the beginning of a sentence.
 
     Raises:
-        ImageError: it is not installed.
+        MissingVipsError: it is not installed.
     """
     try:
         import pyvips
     except (ImportError, OSError) as error:
-        raise ImageError(f'{purpose} needs pyvips: pip install "basicsr-lmlt[images]"') from error
+        raise MissingVipsError(f"{purpose} needs pyvips: {pip_install('images')}") from error
     return pyvips
 
 
@@ -168,7 +175,7 @@ def encode(
     Raises:
         ImageError: pyvips is not installed, or cannot do it.
     """
-    pyvips = vips("Writing more than 8 bits per channel")
+    pyvips = vips(WRITING)
     pixels = np.ascontiguousarray(pixels)
     if format.name == "AVIF":
         most = 2**bits - 1

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from lmlt_arch.errors import LmltError
+from lmlt_arch.errors import LmltError, MissingPackageError
 from lmlt_arch.files import OutputError, output_error
 from lmlt_arch.inference.engine.sizes import Size
 
 
 class VideoError(LmltError, ValueError):
     """A video that cannot be read, upscaled or written as asked; the message names the file and the fix."""
+
+
+class MissingVideoPackageError(VideoError, MissingPackageError):
+    """PyAV, which all videos need, is not installed."""
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,12 @@ from pathlib import Path
 
 from torch import Tensor
 
+from lmlt_arch.errors import pip_install
 from lmlt_arch.files import exclusive, lock_beside
 from lmlt_arch.inference.defaults import CRF
 from lmlt_arch.inference.engine.sizes import Size
 from lmlt_arch.inference.video.formats import OUTPUT_SUFFIXES, USUAL_CODEC, VIDEO_SUFFIXES, usual_codec
-from lmlt_arch.inference.video.report import VideoError, VideoReport
+from lmlt_arch.inference.video.report import MissingVideoPackageError, VideoError, VideoReport
 
 __all__ = ["OUTPUT_SUFFIXES", "VIDEO_SUFFIXES", "VideoError", "VideoReport", "upscale_video", "usual_codec"]
 
@@ -87,7 +88,8 @@ def upscale_video(
         What was written, and what could not be kept.
 
     Raises:
-        VideoError: PyAV is missing; the source is no video, damaged or not supported; the target exists or
+        MissingVideoPackageError: PyAV is not installed; a `VideoError`, too.
+        VideoError: the source is no video, damaged or not supported; the target exists or
             cannot hold the video; the encoder is unknown or refuses.
         OutputError: the disk is full, a folder is not writable, another process writes the same video, and so
             on; finished parts are kept.
@@ -99,8 +101,8 @@ def upscale_video(
     try:
         import_module("av")
     except ImportError as error:
-        raise VideoError(
-            f'{source}: videos need PyAV ({error}): pip install "basicsr-lmlt[video]"'
+        raise MissingVideoPackageError(
+            f"{source}: videos need PyAV ({error}): {pip_install('video')}"
         ) from error
     from lmlt_arch.inference.video.run import run_video
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from common.networks import unshift_windows
 from common.photographs import Photograph
-from lmlt_arch.errors import DataError, UsageError
+from lmlt_arch.errors import DataError, MissingPackageError, pip_install
 from lmlt_arch.evaluation.profile.sources import Padded
 from lmlt_arch.files import write_atomic
 from lmlt_arch.hook import finder
@@ -79,7 +79,7 @@ def train_briefly(
         The network, in evaluation mode, for images of any size.
 
     Raises:
-        UsageError: BasicSR is missing.
+        MissingPackageError: BasicSR is not installed.
         DataError: no image is as large as a patch.
         OutputError: the checkpoint could not be written.
     """
@@ -104,7 +104,7 @@ def _model_builder() -> Callable[[dict[str, Any]], Any]:
     try:
         from basicsr.models import build_model
     except ImportError as error:
-        raise UsageError("training needs BasicSR: pip install 'basicsr-lmlt[train]'") from error
+        raise MissingPackageError(f"training needs BasicSR: {pip_install('train')}") from error
     builder: Callable[[dict[str, Any]], Any] = build_model
     return builder
 
