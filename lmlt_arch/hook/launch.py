@@ -8,8 +8,9 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from lmlt_arch.errors import LmltError, explain
+from lmlt_arch.errors import MissingPackageError, UsageError, explain
 from lmlt_arch.hook import checkout
+from lmlt_arch.hook.ending import end_run
 
 
 def main(pipeline: str) -> None:
@@ -17,25 +18,32 @@ def main(pipeline: str) -> None:
 
     Raises:
         SystemExit: BasicSR is not installed, something else has its name, the option file is wrong, or the
-            run ends with an error that `lmlt_arch.errors.explain` explains.
+            run ends with an error that `lmlt_arch.errors.explain` explains; with the exit status that `lmlt`
+            would have.
     """
     # The folder of these launchers has the name of the package; without __init__.py it is not the package.
     spec = checkout.look_up()
     if wrong := checkout.what_is_wrong(spec):
-        sys.exit(f"{wrong} `lmlt doctor` says how to install BasicSR.")
-    run = _pipeline(pipeline, checkout.folder_of(spec))
+        end_run(MissingPackageError(f"{wrong} `lmlt doctor` says how to install BasicSR."))
     # On a full disk, each line for the log file would print a traceback; the next checkpoint reports it once.
     logging.raiseExceptions = False
     try:
-        run(str(Path.cwd()))
-    except (LmltError, OSError, FloatingPointError) as error:
-        explanation = explain(error)
-        if explanation is None:
+        _pipeline(pipeline, checkout.folder_of(spec))(str(Path.cwd()))
+    except Exception as error:
+        if (explanation := explain(error)) is None:
             raise
-        from basicsr.utils import get_root_logger
-
-        get_root_logger().error(explanation.sentence)
+        _report(explanation.sentence)
         sys.exit(explanation.exit_status)
+
+
+def _report(sentence: str) -> None:
+    """Print a sentence, and enter it in the log of the run."""
+    try:
+        from basicsr.utils import get_root_logger
+    except ImportError:  # a library that BasicSR needs is what is missing
+        sys.stderr.write(f"{sentence}\n")
+    else:
+        get_root_logger().error(sentence)
 
 
 def _pipeline(name: str, package: Path | None) -> Callable[[str], object]:
@@ -44,8 +52,8 @@ def _pipeline(name: str, package: Path | None) -> Callable[[str], object]:
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("basicsr."):
             raise
-        sys.exit(f"BasicSR in {package} is not whole: it has no {error.name}.")
+        end_run(MissingPackageError(f"BasicSR in {package} is not whole: it has no {error.name}."))
     if not hasattr(module, f"{name}_pipeline"):
-        sys.exit(f"BasicSR in {package} has no {name}_pipeline. Start its own {name}.py instead.")
+        end_run(UsageError(f"BasicSR in {package} has no {name}_pipeline. Start its own {name}.py instead."))
     run: Callable[[str], object] = getattr(module, f"{name}_pipeline")
     return run

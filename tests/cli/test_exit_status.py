@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.small.evaluations import checkpoint, photo, save
 from helpers.small.options import photo_options
+from PIL import Image
 
 from lmlt_arch.cli import info, main
 from lmlt_arch.errors import FAILED, USAGE, DataError, MissingFileError, UsageError, explain
@@ -126,3 +131,74 @@ def test_a_mistake_of_the_program_has_a_traceback(monkeypatch: pytest.MonkeyPatc
 def test_statuses(error: Exception, status: int) -> None:
     explanation = explain(error)
     assert explanation is not None and explanation.exit_status == status
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "more", "status"),
+    [
+        ("matplotlib", "profile", ["--plot", "cost.png"], USAGE),
+        ("spandrel", "profile", ["--model", "stranger.pth"], USAGE),
+        ("spandrel", "profile", ["--model", "text.pth"], FAILED),
+        ("lmdb", "prepare", ["--lmdb"], USAGE),
+        ("lmdb", "raw", [], USAGE),
+        ("pyvips", "upscale", ["--depth", "16"], USAGE),
+    ],
+)
+def test_a_missing_package(
+    package: str,
+    name: str,
+    more: list[str],
+    status: int,
+    run: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A damaged file stays one where the package that reads others is missing."""
+    (tmp_path / "text.pth").write_text("weights")
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "stranger.pth")
+    monkeypatch.setitem(sys.modules, package, None)
+    assert run(name, *more) == status
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("package", "source"), [("pyvips", "deep.tif"), ("av", "clip.mp4")])
+def test_a_missing_package_that_one_file_needs(
+    package: str, source: str, run: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other files are upscaled, so the command has failed in part."""
+    Image.fromarray(np.zeros((32, 40), np.float32)).save(tmp_path / "deep.tif")
+    (tmp_path / "clip.mp4").write_bytes(b"clip")
+    monkeypatch.setitem(sys.modules, package, None)
+    typed = ["upscale", source, "images/HR/cat.png", "-o", "out", "--model", "net.pth"]
+    assert main(typed) == FAILED
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["cat.png"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [(("resize_prob", "resize_prb"), USAGE), (("", ""), USAGE)],
+    ids=["key", "no file"],
+)
+def test_the_launcher_ends_as_the_command_does(
+    change: tuple[str, str], status: int, run: Callable[..., int], repo_root: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "options.yml"
+    path.write_text(path.read_text().replace(*change))
+    if not change[0]:
+        path.unlink()
+    programs = [
+        [str(repo_root / "basicsr" / "train.py"), "-opt", str(path)],
+        ["-m", "lmlt_arch", "degrade", "images/HR", "-o", "out", "-opt", str(path)],
+    ]
+    for program in programs:
+        done = subprocess.run(
+            [sys.executable, *program],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(repo_root), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+        assert str(path) in done.stderr and "Traceback" not in done.stderr

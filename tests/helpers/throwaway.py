@@ -89,9 +89,13 @@ class Environment:
         cwd: Path,
         skip: Iterable[str] = (),
         fails: bool = False,
+        status: int | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> str:
-        """Run the environment's python; returns standard output and error together."""
+        """Run the environment's python; returns standard output and error together.
+
+        It must end with `status`, or where that is None with any that is not 0 if it `fails`.
+        """
         done = subprocess.run(
             [str(self.python), *map(str, arguments)],
             cwd=cwd,
@@ -100,14 +104,23 @@ class Environment:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        assert (done.returncode != 0) == fails, done.stdout[-6000:]
+        ended_right = (done.returncode != 0) == fails if status is None else done.returncode == status
+        assert ended_right, (done.returncode, done.stdout[-6000:])
         return done.stdout
 
-    def script(self, source: str, *, cwd: Path, fails: bool = False, skip: Iterable[str] = ()) -> str:
+    def script(
+        self,
+        source: str,
+        *,
+        cwd: Path,
+        fails: bool = False,
+        status: int | None = None,
+        skip: Iterable[str] = (),
+    ) -> str:
         """Run a program given as text, from a file as users do."""
         path = cwd / "users_script.py"
         path.write_text(textwrap.dedent(source))
-        return self.run(path, cwd=cwd, fails=fails, skip=skip)
+        return self.run(path, cwd=cwd, fails=fails, status=status, skip=skip)
 
     def torchrun(self, *arguments: str | Path, cwd: Path, processes: int = 1) -> str:
         return self.run(

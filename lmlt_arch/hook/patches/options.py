@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from lmlt_arch.errors import UsageError
+from lmlt_arch.hook.ending import end_run
 from lmlt_arch.hook.patching import NO_CODE, OURS, Names, after_parsing, patch_after, starts_a_run, uses
 from lmlt_arch.names import registered_class, runs_ours
 
@@ -96,8 +98,10 @@ def _plain_list(text: str, *namespaces: object) -> Any:
     except OptionError:
         found = None
     if not isinstance(found, list):
-        sys.exit(
-            f"--force_yml: {text:.120} is no list of plain values, and no code is run: write [1, a, true]"
+        end_run(
+            UsageError(
+                f"--force_yml: {text:.120} is no list of plain values, and no code is run: write [1, a, true]"
+            )
         )
     return found
 
@@ -128,7 +132,7 @@ def _plain_assignment(statement: str, *namespaces: object) -> None:
         while isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
             target = target.value
     if not isinstance(target, ast.Name):
-        sys.exit(f"--force_yml: {statement:.120} is no section:key=value, and no code is run")
+        end_run(UsageError(f"--force_yml: {statement:.120} is no section:key=value, and no code is run"))
     exec(compile(parsed, "--force_yml", "exec"), caller.f_globals, caller.f_locals)
 
 
@@ -175,7 +179,7 @@ def _refuse_mistakes(given: argparse.Namespace, value_of: Any, *, is_train: bool
     try:
         _check(given, value_of, is_train=is_train)
     except OptionError as error:
-        sys.exit(str(error) if _is_first_process() else 1)
+        end_run(error, says=_is_first_process())
 
 
 def _check(given: argparse.Namespace, value_of: Any, *, is_train: bool) -> None:

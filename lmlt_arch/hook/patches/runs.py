@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import wraps
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from lmlt_arch.files import TEMPORARY_SUFFIX, OutputError, exclusive, lock_beside, sweep
+from lmlt_arch.hook.ending import end_run
 from lmlt_arch.hook.patching import OURS, Names, after_parsing, patch_after, starts_a_run
 from lmlt_arch.names import runs_ours
 
@@ -34,7 +34,7 @@ def one_run_per_name(names: Names) -> None:
         if starts_a_run() and runs_ours(opt):
             refusal = _agreed(opt, _refusal(opt) if opt.get("rank", 0) == 0 else "")
             if refusal:
-                sys.exit(refusal if opt.get("rank", 0) == 0 else 1)
+                end_run(OutputError(refusal), says=opt.get("rank", 0) == 0)
 
     after_parsing(names, hold)
 

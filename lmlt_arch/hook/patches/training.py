@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from lmlt_arch.errors import UsageError
 from lmlt_arch.hook import patching
+from lmlt_arch.hook.ending import end_run
 from lmlt_arch.hook.patching import ON_REQUEST, OURS, Names, caller, patch_after, uses, wanted
 from lmlt_arch.names import effective_model, holds_ours, runs_ours, sr_model_reads
 
@@ -257,7 +258,8 @@ def _last_epoch(order: TrainingOrder, total: int, resumed: dict[str, Any] | None
     try:
         return order.last_epoch(epoch, total - done)
     except ValueError as error:
-        sys.exit(f"{error}: take more images or a larger dataset_enlarge_ratio, or lower batch_size_per_gpu")
+        remedy = "take more images or a larger dataset_enlarge_ratio, or lower batch_size_per_gpu"
+        end_run(UsageError(f"{error}: {remedy}"))
 
 
 @patch_after(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from basicsr.utils import options as stock
 
+from lmlt_arch.errors import USAGE
 from lmlt_arch.hook import patching
 from lmlt_arch.hook.patches.options import _runs_code
 
@@ -72,8 +73,9 @@ def parsed(
 @pytest.mark.parametrize("model", ["SRModel", "LMLTModel"])
 @pytest.mark.parametrize("text", CODE)
 def test_code_is_refused(parsed: Callable[..., Any], tmp_path: Path, model: str, text: str) -> None:
-    with pytest.raises(SystemExit, match="is no list of plain values, and no code is run"):
+    with pytest.raises(SystemExit, match="is no list of plain values, and no code is run") as ended:
         parsed(model, f"train:total_iter={text}")
+    assert ended.value.code == USAGE
     assert not (tmp_path / "ran").exists()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.throwaway import Environment
 
+from lmlt_arch.errors import USAGE
 from lmlt_arch.hook import launch
 
 pytestmark = pytest.mark.slow
@@ -32,7 +33,7 @@ def test_all_mistakes_and_nothing_created(
     path = broken(options())
     command = [str(repo_root / part) if part.endswith(".py") else part for part in start]
     before = sorted(tmp_path.rglob("*"))
-    said = installed.run(*command, "-opt", path, cwd=tmp_path, fails=True)
+    said = installed.run(*command, "-opt", path, cwd=tmp_path, status=USAGE)
     assert "Traceback" not in said
     found = [line for line in said.splitlines() if line.startswith(str(path))]
     assert len(found) == 3
@@ -51,7 +52,8 @@ def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., s
         monkeypatch.setattr(sys, "argv", ["train.py", "-opt", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             launch.main("train")
-        return str(ended.value.code)
+        assert ended.value.code == USAGE
+        return str(ended.value)
 
     return launched
 

@@ -22,6 +22,7 @@ from helpers.stock_modules import patch, run_afresh
 
 import basicsr.test
 import basicsr.train
+from lmlt_arch.errors import FAILED
 from lmlt_arch.files import exclusive
 from lmlt_arch.hook.patches import runs
 
@@ -59,7 +60,8 @@ def tree(folder: Path) -> dict[Path, bytes]:
 def refused(run: Run, *args: Any, **more: Any) -> str:
     with pytest.raises(SystemExit) as ended:
         run(*args, **more)
-    return str(ended.value.code)
+    assert ended.value.code == FAILED
+    return str(ended.value)
 
 
 def names_now_free(folder: Path) -> bool:
