@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.throwaway import Environment, stock_basicsr
 
-from lmlt_arch.cli import doctor
-from lmlt_arch.hook import releases
+from lmlt_arch.hook import diagnosis, releases
 
 pytestmark = pytest.mark.slow
 
@@ -162,32 +161,32 @@ def test_names_of_a_users_own_class(monkeypatch: pytest.MonkeyPatch) -> None:
     class FFTLoss:
         pass
 
-    rows = dict(doctor._registered([]))
+    rows = dict(diagnosis._registered([]))
     assert "yours" not in " ".join(rows.values())
     assert {"RealHATGANModel", "ESCRealMSEModel"} <= set(rows["model"].split(", "))
     monkeypatch.setitem(LOSS_REGISTRY._obj_map, "FFTLoss", FFTLoss)
-    assert dict(doctor._registered([]))["loss"] == f"FFTLoss (yours, from {__name__})"
+    assert dict(diagnosis._registered([]))["loss"] == f"FFTLoss (yours, from {__name__})"
 
 
-def test_a_section_that_fails_is_a_problem(capsys: pytest.CaptureFixture[str]) -> None:
-    def rows(problems: list[str]) -> doctor.Rows:
+def test_a_section_that_fails_is_a_problem() -> None:
+    def rows(problems: list[str]) -> diagnosis.Rows:
         yield "first", "well"
         raise KeyError("second")
 
     problems: list[str] = []
-    doctor._print("Rows", rows, problems)
+    found = [*diagnosis._guarded("Rows", rows, problems)]
     assert problems == ["Rows: KeyError('second')."]
-    assert "well" in capsys.readouterr().out
+    assert found == [("first", "well"), ("failed", "KeyError('second')")]
 
 
 def test_advice_fits_the_python() -> None:
     build = "pip install --no-deps --no-build-isolation basicsr"
     for old in ((3, 10), (3, 12)):
-        assert build in doctor.advice_for(old)
-        assert "3.12" not in doctor.advice_for(old)
+        assert build in diagnosis.advice_for(old)
+        assert "3.12" not in diagnosis.advice_for(old)
     for new in ((3, 13), (3, 14)):
-        assert build not in doctor.advice_for(new)
-        assert "Python 3.12 or older builds" in doctor.advice_for(new)
+        assert build not in diagnosis.advice_for(new)
+        assert "Python 3.12 or older builds" in diagnosis.advice_for(new)
 
 
 def _change(package: Path) -> None:
