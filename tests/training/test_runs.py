@@ -20,6 +20,7 @@ from helpers.small.sets import flip
 from PIL import Image
 
 from lmlt_arch.checkpoints.sets import Checkpoints
+from lmlt_arch.errors import USAGE
 
 pytestmark = pytest.mark.slow
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -151,7 +152,7 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint(
     opt = yaml.safe_load(file.read_text())
     opt["path"]["resume_state"] = str(run / "training_states" / "4.state")
     file.write_text(yaml.safe_dump(opt))
-    text = finish(file, status=1)
+    text = finish(file, status=USAGE)
     assert "Traceback" not in text
     assert re.search(r"net_g_4.pth: damaged: .* resume from .*/2\.state, which is whole", text), text
 
