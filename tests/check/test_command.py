@@ -53,7 +53,7 @@ def test_checkpoints_that_do_not_fit(
 def test_a_network_larger_than_memory_is_not_timed(
     paired: dict[str, Any], write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("lmlt_arch.inference.engine.memory.available_memory", lambda device: 1000)
+    monkeypatch.setattr("lmlt_arch.check.run.available_memory", lambda device: 1000)
     assert main(["check", "-opt", str(write(paired))]) == 0
     assert "not measured, the network alone takes more memory than is free here" in capsys.readouterr().out
 
