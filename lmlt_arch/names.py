@@ -1,4 +1,4 @@
-"""What the plugin registers with BasicSR, and whose class a registry now gives for a name."""
+"""Names that the plugin registers with BasicSR, and whose class a registry has under each."""
 
 from __future__ import annotations
 

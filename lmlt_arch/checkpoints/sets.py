@@ -124,11 +124,11 @@ class Checkpoints:
         return f"the checkpoint of {state} is not whole: {wrong}. Fix: {fix}"
 
     def older_whole(self, state: Path) -> Path | None:
-        """The state of the newest whole set before that of a state, if there is one."""
+        """The state of the newest complete checkpoint before that of a state, if there is one."""
         return self.newest_whole(below=int(state.stem))[0] if state.stem.isdigit() else None
 
     def newest_whole(self, below: int | None = None) -> tuple[Path | None, list[str]]:
-        """The state of the newest whole set, if there is one, and what is wrong with those after it.
+        """The state of the newest complete checkpoint, if there is one, and what is wrong with those after it.
 
         Args:
             below: sets of this iteration and later ones are left out.

@@ -1,4 +1,4 @@
-"""One warning in a process about what fails in the hook, and never an error."""
+"""Warnings about failures in the hook: one in a process, and never an error."""
 
 from __future__ import annotations
 

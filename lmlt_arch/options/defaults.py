@@ -33,7 +33,7 @@ def write_defaults(opt: MutableMapping[str, Any]) -> None:
         for key in keys:
             section.setdefault(key, schema.model_fields[key].default)
     for data in opt["datasets"].values():
-        _drop_what_stands_for_nothing(data)
+        _drop_empty_keys(data)
 
 
 def _sections(
@@ -49,7 +49,7 @@ def _sections(
             yield data, Dataset, _FLIPS
 
 
-def _drop_what_stands_for_nothing(data: MutableMapping[str, Any]) -> None:
+def _drop_empty_keys(data: MutableMapping[str, Any]) -> None:
     """Remove empty keys, whose mere presence counts for BasicSR, and other storages' arguments."""
     for key in ("meta_info", "meta_info_file"):
         if key in data and data[key] is None:

@@ -1,4 +1,4 @@
-"""The classes and functions that names in option files stand for, and their signatures."""
+"""Lookup of the classes and functions that option files name, and of their signatures."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def dist_params_for_the_pytorch_launcher(names: Names) -> None:
     needed=lambda names: not uses(names["_init_dist_pytorch"], "LOCAL_RANK"),
 )
 def process_group_on_this_machine(names: Names) -> None:
-    """Starting two processes divides by the number of GPUs, none of which need be there, and asks for NCCL.
+    """Starting two processes divides by the number of GPUs, which may be zero, and asks for NCCL.
 
     Without a GPU the backend is gloo; otherwise torchrun's LOCAL_RANK is the number of this process's GPU.
     """

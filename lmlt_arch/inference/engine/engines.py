@@ -1,4 +1,4 @@
-"""What all engines have in common: they upscale to a size, as a whole or in rows, whatever the network is."""
+"""The interface of engines: they upscale to a size, as a whole or in rows, whatever the network is."""
 
 from __future__ import annotations
 

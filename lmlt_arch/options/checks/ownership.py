@@ -1,4 +1,4 @@
-"""Whose class a name in an option file stands for, and so which keys can be checked.
+"""Which package owns a class that an option file names, and so which keys can be checked.
 
 The class that BasicSR's registry holds decides, never the name: users and forks register classes of their own
 under any name, with keys of their own.
