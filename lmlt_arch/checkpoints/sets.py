@@ -128,7 +128,7 @@ class Checkpoints:
         return self.newest_whole(below=int(state.stem))[0] if state.stem.isdigit() else None
 
     def newest_whole(self, below: int | None = None) -> tuple[Path | None, list[str]]:
-        """The state of the newest complete checkpoint, if there is one, and what is wrong with those after it.
+        """The state of the newest complete checkpoint, if any, and what is wrong with those after it.
 
         Args:
             below: sets of this iteration and later ones are left out.
