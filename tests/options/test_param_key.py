@@ -19,7 +19,7 @@ BOTH, EMA, BARE = ("params", "params_ema"), ("params_ema",), ()
 # (keys of the file, model, param_key_g, what is said)
 CASES: list[tuple[tuple[str, ...], str, str | None, str]] = [
     (BOTH, "LMLTModel", "params_emaa", "net.pth: has no key 'params_emaa'; it has params, params_ema"),
-    (BARE, "LMLTModel", "best", "net.pth: has no key 'best'; its tensors lie in it without one"),
+    (BARE, "LMLTModel", "best", "net.pth: has no key 'best'; its tensors are at the top level"),
     (BOTH, "LMLTModel", "params", ""),
     (BOTH, "LMLTModel", None, ""),
     (EMA, "LMLTModel", "params", ""),
