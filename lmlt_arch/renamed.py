@@ -15,6 +15,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 MODULES = {
+    "lmlt_arch.archs.ablation": "lmlt_arch.archs.lmlt.variants",
     "lmlt_arch.archs.arguments": "lmlt_arch.archs.common.arguments",
     "lmlt_arch.archs.attention": "lmlt_arch.archs.common.attention",
     "lmlt_arch.archs.esc_arch": "lmlt_arch.archs.esc.esc",
@@ -40,6 +41,7 @@ MODULES = {
     "lmlt_arch.evaluation.errors": "lmlt_arch.errors",
     "lmlt_arch.facts": "lmlt_arch.checkpoints.metadata",
     "lmlt_arch.inference.any_size": "lmlt_arch.inference.engine.any_scale",
+    "lmlt_arch.inference.statistics": "lmlt_arch.inference.engine.shared_averages",
     "lmlt_arch.inference.tiles": "lmlt_arch.inference.engine.tiles",
     "lmlt_arch.models.arbitrary_scale_model": "lmlt_arch.models.any_scale_model",
     "lmlt_arch.models.base_model": "lmlt_arch.models.plugin_model",
@@ -50,6 +52,10 @@ MODULES = {
 """Old and new names of the modules that other programs may import."""
 
 MOVED = {
+    "lmlt_arch.archs.ablation.ESCVariant": "lmlt_arch.archs.esc.variants.ESCVariant",
+    "lmlt_arch.archs.attention.WindowAttention": "lmlt_arch.archs.esc.attention.WindowAttention",
+    "lmlt_arch.archs.lmlt_arch.CCM": "lmlt_arch.archs.lmlt.blocks.CCM",
+    "lmlt_arch.archs.lmlt_arch.LevelAttention": "lmlt_arch.archs.lmlt.blocks.LevelAttention",
     "lmlt_arch.inference.upscaler.Enlarged": "lmlt_arch.inference.upscaler.Upscaled",
     "lmlt_arch.inference.video.OUTPUT_SUFFIXES": "lmlt_arch.inference.video.formats.OUTPUT_SUFFIXES",
     "lmlt_arch.inference.video.VIDEO_SUFFIXES": "lmlt_arch.inference.video.formats.VIDEO_SUFFIXES",
@@ -59,6 +65,11 @@ MOVED = {
     "lmlt_arch.data.files.DataSetError": "lmlt_arch.data.listing.DatasetError",
     "lmlt_arch.facts.NetworkFacts": "lmlt_arch.checkpoints.metadata.NetworkMetadata",
     "realsr.degradation.Draws": "realsr.degradation.DegradationSample",
+    "realsr.degradation.draws.Draws": "realsr.degradation.sampling.DegradationSample",
+    "realsr.degradation.draws.KernelDraws": "realsr.degradation.kernels.KernelSample",
+    "realsr.degradation.draws.NoiseDraws": "realsr.degradation.sampling.NoiseSample",
+    "realsr.degradation.draws.ResizeDraws": "realsr.degradation.sampling.ResizeSample",
+    "realsr.degradation.draws.RoundDraws": "realsr.degradation.sampling.RoundSample",
     "realsr.degradation.OptionError": "lmlt_arch.options.OptionError",
     "realsr.degradation.read_gt_usm": "lmlt_arch.options.read_gt_usm",
     "realsr.degradation.read_options": "lmlt_arch.options.read_degradation",

@@ -16,15 +16,19 @@ class FormerNames:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "enlarge" in vars(cls) and "upscale" not in vars(cls):
+        # The nearest definition of either: a mixin's, too.
+        nearest = next(base for base in cls.__mro__ if {"enlarge", "upscale"} & vars(base).keys())
+        if nearest is not FormerNames and "upscale" not in vars(nearest):
             warn_renamed(f"{cls.__name__}.enlarge", "upscale")
-            cls.upscale = vars(cls)["enlarge"]
+            cls.upscale = vars(nearest)["enlarge"]
 
     def enlarge(self, net: nn.Module, lq: Tensor) -> Tensor:
         """`upscale` under its former name."""
         warn_renamed(f"{type(self).__name__}.enlarge", "upscale")
-        # Of an override of this method it is `super().enlarge`: the next class has what was there.
-        homes = (vars(cls) for cls in type(self).__mro__)
-        upscale = next(names["upscale"] for names in homes if "upscale" in names and "enlarge" not in names)
+        # Of an override it is `super().enlarge`: what was there before it is behind the last of them.
+        classes = type(self).__mro__[: type(self).__mro__.index(FormerNames)]
+        overrides = [number for number, cls in enumerate(classes) if "enlarge" in vars(cls)]
+        behind = classes[overrides[-1] + 1 if overrides else 0 :]
+        upscale = next(vars(cls)["upscale"] for cls in behind if "upscale" in vars(cls))
         output: Tensor = upscale(self, net, lq)
         return output

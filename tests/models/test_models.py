@@ -221,3 +221,26 @@ def test_enlarge_is_upscale_and_what_overrides_it_is_called(make_options: Any) -
     with pytest.warns(DeprecationWarning):
         model.test()
     assert torch.equal(model.output, expected)
+
+
+def test_enlarge_of_a_mixin_and_of_a_base_is_called(make_options: Any) -> None:
+    class Twice:
+        def enlarge(self, net: nn.Module, lq: torch.Tensor) -> torch.Tensor:
+            return 2 * super().enlarge(net, lq)  # type: ignore[misc,no-any-return]
+
+    model = LMLTModel({**make_options("LMLT"), "val": {}})
+    model.lq = torch.rand(1, 3, 16, 16)
+    model.test()
+    once = model.output
+    with pytest.warns(DeprecationWarning):
+
+        class Mixed(Twice, LMLTModel):  # type: ignore[misc,unused-ignore]
+            pass
+
+        class Derived(Mixed):
+            def upscale(self, net: nn.Module, lq: torch.Tensor) -> torch.Tensor:
+                return super().upscale(net, lq) + 1
+
+        model.__class__ = Derived
+        model.test()
+    torch.testing.assert_close(model.output, 2 * once + 1)

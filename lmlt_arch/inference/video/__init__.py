@@ -15,13 +15,13 @@ def __getattr__(name: str) -> Any:
     return _upscale_width_first
 
 
-def _upscale_width_first(*args: Any, size: Any = None, **kwargs: Any) -> Any:
-    """`upscale_video` before 0.2, whose sizes were widths and heights."""
+def _upscale_width_first(source: Any, target: Any, enlarge: Any, *, size: Any = None, **kwargs: Any) -> Any:
+    """`upscale_video` under its former names, whose sizes were widths and heights."""
     from lmlt_arch.inference.video.upscale import upscale_video
 
     def height_first(before: tuple[int, int]) -> tuple[int, int]:
-        width, height = size(before[::-1]) if callable(size) else size
+        width, height = size(*reversed(before)) if callable(size) else size
         return height, width
 
-    report = upscale_video(*args, size=None if size is None else height_first, **kwargs)
+    report = upscale_video(source, target, enlarge, size=None if size is None else height_first, **kwargs)
     return replace(report, source_size=report.source_size[::-1], size=report.size[::-1])

@@ -299,11 +299,11 @@ class TestEncoders:
             assert np.abs(planes(new)[0] - luma).mean() < 0.025 * luma.mean()
 
 
-@pytest.mark.parametrize("size", [(32, 24), lambda before: (before[0] // 2, before[1] // 2)])
+@pytest.mark.parametrize("size", [(32, 24), lambda width, height: (width // 2, height // 2)])
 def test_the_former_function_has_widths_first(film: Path, tmp_path: Path, size: object) -> None:
     with pytest.warns(DeprecationWarning, match="upscale_video, height first"):
         from lmlt_arch.inference.video import upscale_video as former
-    report = former(film, tmp_path / "out.mp4", twice, size=size)
+    report = former(film, tmp_path / "out.mp4", enlarge=twice, size=size)
     assert (report.source_size, report.size) == ((64, 48), (32, 24))
     (frame, *_) = read_video(tmp_path / "out.mp4").frames
     assert (frame.width, frame.height) == (32, 24)
