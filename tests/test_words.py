@@ -59,6 +59,7 @@ KEPT = (
     "upscaler.enlarge(",
     "model.enlarge(",
     "super().enlarge(",
+    "enlarge=twice",
     "degradation.Draws",
     '"Draws is now',
     '"draws", "sample"',
@@ -71,6 +72,7 @@ APART = (
     "CHANGELOG.md",
     "lmlt_arch/renamed.py",
     "lmlt_arch/models/former_names.py",
+    "lmlt_arch/inference/video/__init__.py",
     "tests/test_renamed.py",
 )
 TEXTS = (".py", ".md", ".sh", ".toml", ".html", ".css", ".cff")
