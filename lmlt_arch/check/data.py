@@ -13,9 +13,9 @@ from lmlt_arch.data.images import ImageError, look
 from lmlt_arch.metrics.psnr_ssim import WINDOW
 from lmlt_arch.options.checks.files import layout_mistakes
 from lmlt_arch.options.checks.ownership import known_set
-from lmlt_arch.options.checks.total_batch import Launch, epoch_of
 from lmlt_arch.options.looking import at, section, whole
 from lmlt_arch.options.mistakes import NOTE, Mistake, Place
+from lmlt_arch.options.total_batch import Launch, epoch_of
 
 SAMPLE = 20
 _BATCH = ("datasets", "train", "batch_size_per_gpu")

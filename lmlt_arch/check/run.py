@@ -16,10 +16,10 @@ from lmlt_arch.data.images import reason_of
 from lmlt_arch.inference.engine.memory import available_memory
 from lmlt_arch.names import runs_ours
 from lmlt_arch.options import OptionError, file_findings, option_mistakes, option_notes, read_option_file
-from lmlt_arch.options.checks.total_batch import Launch, total_batch
 from lmlt_arch.options.defaults import write_defaults
 from lmlt_arch.options.fields import with_numbers
 from lmlt_arch.options.mistakes import line_of, shown
+from lmlt_arch.options.total_batch import Launch, total_batch
 
 Say = Callable[[str], object]
 """Takes a line of the report."""

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     patches.load()  # their names are checked, also without BasicSR
     # Imports BasicSR, which the finder patches.
     from lmlt_arch.check.run import check_file
-    from lmlt_arch.options.checks.total_batch import Launch
+    from lmlt_arch.options.total_batch import Launch
 
     launch = Launch((args.launcher or "none") != "none" or args.nproc > 1, args.nproc)
     found = check_file(

@@ -22,7 +22,7 @@ from lmlt_arch.options import (
     option_mistakes,
     option_notes,
 )
-from lmlt_arch.options.checks.total_batch import Launch, total_batch
+from lmlt_arch.options.total_batch import Launch, total_batch
 
 MANY = int(os.environ.get("LMLT_FUZZ", "0"))
 ROOT = Path(__file__).resolve().parents[2]

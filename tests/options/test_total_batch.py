@@ -17,7 +17,7 @@ from helpers.small.options import paired_options, photo_options
 
 from lmlt_arch.cli import main
 from lmlt_arch.options import load_option_file, option_mistakes, option_notes
-from lmlt_arch.options.checks.total_batch import Launch, launch_of, total_batch
+from lmlt_arch.options.total_batch import Launch, launch_of, total_batch
 
 ALONE, FOUR = Launch(), Launch(True, 4)
 

@@ -29,7 +29,7 @@ from lmlt_arch.check.batch import first_batch
 from lmlt_arch.check.data import data_findings
 from lmlt_arch.models.plugin_model import PluginModel
 from lmlt_arch.options import file_mistakes, option_mistakes
-from lmlt_arch.options.checks.total_batch import Launch
+from lmlt_arch.options.total_batch import Launch
 
 MANY = int(os.environ.get("LMLT_FUZZ", "0"))
 DATA = Path(tempfile.mkdtemp(prefix="lmlt_options_"))

@@ -185,9 +185,9 @@ def _refuse_mistakes(given: argparse.Namespace, value_of: Any, *, is_train: bool
 def _check(given: argparse.Namespace, value_of: Any, *, is_train: bool) -> None:
     from lmlt_arch.options import Mistake, OptionError, option_mistakes, option_notes, read_option_file
     from lmlt_arch.options.checks.files import file_mistakes
-    from lmlt_arch.options.checks.total_batch import launch_of
     from lmlt_arch.options.looking import is_ours
     from lmlt_arch.options.mistakes import warn_of
+    from lmlt_arch.options.total_batch import launch_of
 
     content, lines, mistakes = read_option_file(given.opt)
     # Models that are not ours have keys of their own. A model type that is no name is a mistake for all.

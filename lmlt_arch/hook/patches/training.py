@@ -198,7 +198,7 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
         if not runs_ours(opt):
             return stock_create(opt, logger)
         from lmlt_arch.data.datasets.training_order import PrepareWorker
-        from lmlt_arch.options.checks.total_batch import total_batch
+        from lmlt_arch.options.total_batch import total_batch
 
         batch = total_batch(opt, launched=opt["dist"], processes=opt["world_size"])
         with _ordered_data(names, opt, batch.per_process if batch is not None else 1):

@@ -17,13 +17,13 @@ from lmlt_arch.options.checks.ownership import (
     model_class,
     source_of,
 )
-from lmlt_arch.options.checks.total_batch import Launch, batch_notes, gpus_of_process, total_batch
 from lmlt_arch.options.datasets import DATASETS, PAIRS, RAW_SET
 from lmlt_arch.options.fields import with_numbers
 from lmlt_arch.options.looking import at, model_family, section, whole
 from lmlt_arch.options.mistakes import NOTE, Mistake
 from lmlt_arch.options.registries import registered
 from lmlt_arch.options.sections import QUEUE_SIZE
+from lmlt_arch.options.total_batch import Launch, batch_notes, gpus_of_process, total_batch
 from lmlt_arch.options.typed import read_degradation, read_scale
 
 DEFAULT_CROP = 400

@@ -12,7 +12,6 @@ from lmlt_arch.options.checks.model_types import unknown_model
 from lmlt_arch.options.checks.needed import degradation_mistakes, needed_mistakes
 from lmlt_arch.options.checks.ownership import concerns, converts_numbers, is_understood
 from lmlt_arch.options.checks.parts import part_mistakes
-from lmlt_arch.options.checks.total_batch import Launch, known_launch
 from lmlt_arch.options.checks.unread import unread
 from lmlt_arch.options.checks.values import not_finite
 from lmlt_arch.options.fields import with_numbers
@@ -21,6 +20,7 @@ from lmlt_arch.options.mistakes import Mistake, OptionError, Place, mistakes_in
 from lmlt_arch.options.reading import read_option_file
 from lmlt_arch.options.registries import registered
 from lmlt_arch.options.sections import ADDED, Options
+from lmlt_arch.options.total_batch import Launch, known_launch
 
 # The sections that models are built from.
 _BUILT = ("network_g", "network_d", "train", "tile", "degradation")
