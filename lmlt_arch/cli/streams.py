@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any, TextIO
 
 from lmlt_arch.files import OutputError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class StandardOutputError(OutputError):
@@ -104,5 +105,8 @@ def one_line(text: str) -> str:
 
 def progress_bar(description: str, unit: str, total: int) -> tqdm[Any]:
     """A bar with the remaining time; redrawn every 10 seconds where it goes to a file."""
+    # Not when a command starts: most of them show none.
+    from tqdm import tqdm
+
     interval = 0.1 if sys.stderr.isatty() else 10
     return tqdm(total=total, desc=description, unit=unit, mininterval=interval)

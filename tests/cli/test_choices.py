@@ -34,7 +34,7 @@ def test_image_formats() -> None:
     assert _choices("upscale", "--format") == [*FORMATS]
 
 
-@pytest.mark.parametrize("heavy", ["torch", "numpy"])
+@pytest.mark.parametrize("heavy", ["torch", "numpy", "tqdm"])
 def test_the_parser_loads_nothing_heavy(heavy: str) -> None:
     code = (
         f"import sys; from lmlt_arch.cli import build_parser; build_parser(); print({heavy!r} in sys.modules)"
