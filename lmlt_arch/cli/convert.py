@@ -53,10 +53,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Convert and print how the outputs compare."""
-    if args.output.suffix.lower() == ".safetensors" and args.wrapper:
-        raise UsageError("--as is for .pth: a .safetensors file has no keys around its weights")
-
     from lmlt_arch.checkpoints.convert import Request, convert
+    from lmlt_arch.checkpoints.safetensors_file import is_safetensors
+
+    if is_safetensors(args.output) and args.wrapper:
+        raise UsageError("--as is for .pth: a .safetensors file has no keys around its weights")
 
     wrapper = args.wrapper or "params"
     request = Request(

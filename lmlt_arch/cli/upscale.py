@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lmlt_arch.cli import arguments
 from lmlt_arch.cli.streams import one_line
 from lmlt_arch.errors import pip_install
-from lmlt_arch.inference.defaults import BACKENDS, CRF, MAX_PIXELS, OVERLAP
+from lmlt_arch.inference.defaults import BACKENDS, CRF, MAX_PIXELS, OVERLAP, QUALITY
 
 if TYPE_CHECKING:
     from lmlt_arch.inference.files import Settings
@@ -86,7 +86,11 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     )
     files.add_argument("--depth", choices=("8", "16", "float"), help="per channel (default: as input)")
     files.add_argument(
-        "--quality", type=int, default=95, metavar="Q", help="of JPEG, WebP, AVIF (default: 95)"
+        "--quality",
+        type=int,
+        default=QUALITY,
+        metavar="Q",
+        help=f"of JPEG, WebP, AVIF (default: {QUALITY})",
     )
     files.add_argument("--suffix", default="", help="added to names, as in photo_x4.png")
     files.add_argument(

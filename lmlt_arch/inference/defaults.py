@@ -8,6 +8,9 @@ OVERLAP = 64
 MAX_PIXELS = 2**28
 """Inputs of more pixels are refused."""
 
+QUALITY = 95
+"""Of JPEG, WebP and AVIF, 1 to 100."""
+
 CRF = 16
 """Quality of videos, lower is better."""
 

@@ -11,14 +11,13 @@ from PIL.PngImagePlugin import PngInfo
 
 from lmlt_arch.data.images import ImageError
 from lmlt_arch.errors import UsageError
+from lmlt_arch.inference.defaults import QUALITY
 from lmlt_arch.inference.images import deep
 from lmlt_arch.inference.images.details import Details, fit_details
 from lmlt_arch.inference.images.formats import FORMATS, Format
 from lmlt_arch.inference.images.picture import Picture
 from lmlt_arch.inference.images.png import XMP_KEYWORD
 from lmlt_arch.inference.images.tiff import add_tags
-
-DEFAULT_QUALITY = 95
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Encoding:
 
     format: str | None = None
     depth: int | None = None
-    quality: int = DEFAULT_QUALITY
+    quality: int = QUALITY
     background: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -68,7 +67,7 @@ def prepared(picture: Picture, chosen: Format, encoding: Encoding, name: str) ->
 
 
 def encode_picture(
-    picture: Picture, chosen: Format, quality: int = DEFAULT_QUALITY, details: Details | None = None
+    picture: Picture, chosen: Format, quality: int = QUALITY, details: Details | None = None
 ) -> bytes:
     """Encode a picture that has passed `prepared`, at the depth that it has.
 
