@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.golden_rules import Case, published_case, published_names
-from helpers.small.networks import SMALL, Small
+from helpers.small.fixtures import exact_and_single_threaded as exact_and_single_threaded
+from helpers.small.fixtures import small as small
 from torch import Tensor
-
-
-@pytest.fixture(autouse=True)
-def exact_and_single_threaded() -> Iterator[None]:
-    """No shortened float32 products on a GPU; no threads, which only slow such small networks down."""
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(1)
-    torch.set_float32_matmul_precision("highest")
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        yield
-    torch.set_float32_matmul_precision(precision)
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(params=SMALL)
-def small(request: pytest.FixtureRequest) -> Small:
-    """Every small network in turn."""
-    return SMALL[request.param]
-
 
 # Fields that some tests are about; the others take every case.
 WANTED_KINDS = {"golden_extra": ("gradient", "trace", "scale_conversion", "convert")}
