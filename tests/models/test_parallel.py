@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,26 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_all(
     assert "iteration 2: l_pix is nan" in second["failure"]
     kept = torch.load(tmp_path / "nonfinite_2_rank1" / "batch.pth", weights_only=True)
     torch.testing.assert_close(kept["gt"], data[1]["gt"][1::2], equal_nan=True)
+
+
+def test_processes_at_different_iterations_do_not_begin(make_options: Any, ranks: Any) -> None:
+    opt = {**make_options("LMLT"), "model_type": "LMLTModel", "apart": True}
+    for rank in ranks(2, opt, batches(2, 4)):
+        assert "do not hold the same: iteration: 0 on process 0, 1 on process 1" in rank["failure"]
+        assert "start all of them again by the same line with --auto_resume" in rank["failure"]
+
+
+def test_processes_that_drift_apart_stop_at_a_checkpoint(
+    make_options: Any, ranks: Any, tmp_path: Path
+) -> None:
+    opt = {**make_options("LMLT"), "model_type": "LMLTModel", "saves": True}
+    for name in ("models", "training_states"):
+        opt["path"][name] = str(tmp_path / name)
+    assert [rank["failure"] for rank in ranks(2, opt, batches(3, 4))] == ["", ""]
+    for path in tmp_path.glob("*/*[123]*"):
+        path.unlink()
+    first, second = ranks(2, {**opt, "disturbed_at": 3}, batches(3, 4))
+    assert first["failure"] == second["failure"]
+    assert re.search(r"weights of net_g: \w+ on process 0, \w+ on process 1", first["failure"])
+    assert not (tmp_path / "training_states" / "3.state").exists(), "nothing is written then"
+    assert (tmp_path / "training_states" / "2.state").exists()
