@@ -160,6 +160,20 @@ def test_good_values(tmp_path: Path, place: str, value: Any) -> None:
     assert option_mistakes(opt) == []
 
 
+def test_keeping_the_best_needs_validations(tmp_path: Path) -> None:
+    def mistakes(**changes: Any) -> list[str]:
+        opt = paired_options(tmp_path) | changes
+        opt["logger"] |= {"keep_best": "psnr", "keep_checkpoints": 1}
+        return str(OptionError(option_mistakes(opt))).splitlines()
+
+    assert mistakes() == []
+    opt = paired_options(tmp_path)
+    lacking = "logger: keep_best: needs val: metrics, and there are none: add them, or remove it"
+    assert mistakes(val=None) == mistakes(val=opt["val"] | {"metrics": None}) == [lacking]
+    said = "logger: keep_best: needs a dataset to validate on: add datasets: val, or remove it"
+    assert mistakes(datasets={"train": opt["datasets"]["train"]}) == [said]
+
+
 def test_a_name_that_is_only_logged(tmp_path: Path) -> None:
     opt = paired_options(tmp_path)
     opt["datasets"]["train"]["name"] = "DF2K/sub"
