@@ -68,7 +68,7 @@ class OldSets:
             except OSError as error:
                 logger.warning(f"Checkpoint {iteration} was not deleted: {error}.")
         if dropped:
-            logger.info(f"Deleted the checkpoints of iterations {', '.join(dropped)}: {keep} are kept.")
+            logger.info(f"Deleted old checkpoints: {', '.join(dropped)} (keep_checkpoints: {keep}).")
 
     def _drop(self, iteration: int, *, whole: bool) -> None:
         state = self.states / f"{iteration}.state"

@@ -165,7 +165,7 @@ def test_what_cannot_be_deleted_is_named(
     sets.drop(8, 2)
     assert names(tmp_path) >= files_of(6) | files_of(8)
     assert "Checkpoint 2 was not deleted" in log.text
-    assert "Deleted the checkpoints of iterations 4: 2 are kept." in log.text
+    assert "Deleted old checkpoints: 4 (keep_checkpoints: 2)." in log.text
     assert resumed(sets) == ("8.state", "")
 
 
@@ -189,6 +189,18 @@ def test_a_run_keeps_two_sets(make_options: Any, batch: dict[str, torch.Tensor],
     step(more, batch, 11)
     more.save(epoch=0, current_iter=11)
     assert names(tmp_path / "training_states") == {"11.state", "11.rank0.pth", "11.manifest.json"}
+
+
+def test_another_process_deletes_its_own_files_only(
+    make_options: Any, batch: dict[str, torch.Tensor], tmp_path: Path, sets: OldSets
+) -> None:
+    before = names(tmp_path)
+    opt = make_options("LMLT") | {"rank": 2}
+    model = LMLTModel({**opt, "logger": {**opt["logger"], "keep_checkpoints": 1}})
+    for iteration in (9, 10, 11):
+        step(model, batch, iteration)
+        model.save(epoch=0, current_iter=iteration)
+    assert names(tmp_path) == before | {"10.rank2.pth", "11.rank2.pth"}
 
 
 @pytest.mark.parametrize("blocked", ["models/net_g_2.pth", "2.rank0.pth", "2.state", "2.manifest.json"])
