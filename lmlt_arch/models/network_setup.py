@@ -47,7 +47,7 @@ def prepare_network(network: nn.Module, options: Train, *, main: bool, graphs: b
             checkpoint_blocks(network)
     if options.channels_last:
         _to_channels_last(network)
-    if torch.distributed.is_initialized():
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         _give_gradients_strides_of_parameters(network)
     if options.compile:
         # In place, so that parameters keep their names in checkpoints. All batches have one size.
