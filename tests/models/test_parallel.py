@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def ranks(repo_root: Path, tmp_path: Path) -> Any:
-    """Runs two_ranks.py on some processes; returns what each of them saved."""
+    """Runs two_ranks.py on some processes; returns what each saved, and in `printed` what all said."""
 
     def run(
         processes: int, opt: dict[str, Any], batches: list[dict[str, torch.Tensor]]
@@ -25,21 +25,21 @@ def ranks(repo_root: Path, tmp_path: Path) -> Any:
         torch.save(batches, tmp_path / "batches.pth")
         command = [Path(__file__).with_name("two_ranks.py")]
         command += [tmp_path / "opt.json", tmp_path / "batches.pth", tmp_path]
-        forked.run(*command, cwd=repo_root, processes=processes)
+        printed = forked.run(*command, cwd=repo_root, processes=processes)
         return [
-            torch.load(tmp_path / f"rank{rank}_of_{processes}.pth", weights_only=True)
+            {**torch.load(tmp_path / f"rank{rank}_of_{processes}.pth", weights_only=True), "printed": printed}
             for rank in range(processes)
         ]
 
     return run
 
 
-def batches(count: int, size: int) -> list[dict[str, torch.Tensor]]:
+def batches(count: int, size: int, dtype: torch.dtype = torch.float64) -> list[dict[str, torch.Tensor]]:
     rng = torch.Generator().manual_seed(3)
     return [
         {
-            "lq": torch.rand(size, 3, 16, 16, generator=rng, dtype=torch.float64),
-            "gt": torch.rand(size, 3, 32, 32, generator=rng, dtype=torch.float64),
+            "lq": torch.rand(size, 3, 16, 16, generator=rng, dtype=dtype),
+            "gt": torch.rand(size, 3, 32, 32, generator=rng, dtype=dtype),
         }
         for _ in range(count)
     ]
@@ -79,6 +79,21 @@ def test_a_total_batch_in_unequal_shares_equals_one_process(
             torch.testing.assert_close(rank[key], one[key], rtol=1e-9, atol=1e-11)
         assert rank["log"] == pytest.approx(one["log"], rel=1e-9)
         assert rank["exchanges"] == 3
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("amp", [None, "bf16"])
+@pytest.mark.parametrize("network", ["LMLT", "ESC", "ESCReal"])
+def test_gradients_have_the_strides_of_the_exchange(
+    make_options: Any, ranks: Any, network: str, amp: str | None, channels_last: bool
+) -> None:
+    train = {"channels_last": channels_last, **({"amp": amp} if amp else {})}
+    kind, arguments = ("ESC", {"type": "ESCReal"}) if network == "ESCReal" else (network, {})
+    opt = {**make_options(kind, arguments=arguments, train=train), "model_type": "ESCModel"}
+    # Only in single precision do kernels choose other strides for filters of depthwise convolutions.
+    two = ranks(2, opt, batches(2, 4, torch.float32))
+    assert not two[0]["failure"]
+    assert "strides" not in two[0]["printed"]
 
 
 def test_a_loss_that_is_not_finite_on_one_rank_stops_all(

@@ -26,7 +26,8 @@ from lmlt_arch.models.agreement import DisagreementError  # noqa: E402
 
 def main(options: str, batch_file: str, out: str) -> None:
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    torch.set_default_dtype(torch.float64)
+    batches = torch.load(batch_file)
+    torch.set_default_dtype(batches[0]["lq"].dtype)
     if world > 1:
         torch.distributed.init_process_group("gloo")
     opt = json.loads(Path(options).read_text())
@@ -47,7 +48,6 @@ def main(options: str, batch_file: str, out: str) -> None:
         # PyTorch wants the class in the annotation, not its name.
         counting.__annotations__ = {"bucket": GradBucket, "return": torch.futures.Future[torch.Tensor]}
         model.net_g.register_comm_hook(None, counting)
-    batches = torch.load(batch_file)
     failure = ""
     try:
         for iteration, batch in enumerate(batches, 1):
