@@ -27,7 +27,6 @@ from lmlt_arch.models.network_setup import (
     prepare_network,
     use_deterministic_algorithms,
 )
-from lmlt_arch.models.options import checked_options
 from lmlt_arch.models.precision import Precision
 from lmlt_arch.models.saving import CheckpointFiles, progress_of
 from lmlt_arch.models.shares import Shares
@@ -35,6 +34,7 @@ from lmlt_arch.models.training_state import RankState, Termination, capture_rng,
 from lmlt_arch.models.validation import SeveralSets, upscaled, validate
 from lmlt_arch.names import holds_ours
 from lmlt_arch.options import Train
+from lmlt_arch.options.checks.run import checked_options
 
 # Exit status of a process that SIGTERM ended.
 _TERMINATED = 128 + 15
