@@ -1,4 +1,4 @@
-"""The state of one process of a training, for resuming bit for bit, and SIGTERM."""
+"""The state of one process of a training, for resuming bit for bit, and the signals that end a run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import signal
 import threading
 from pathlib import Path
+from signal import Signals
 from types import FrameType
 from typing import Any
 
@@ -18,6 +19,9 @@ from lmlt_arch.files import write_atomic
 
 RankState = dict[str, Any]
 """Tensors, numbers, text, lists and dicts only, so that its files are read without executing code."""
+
+ENDING = tuple(Signals[name] for name in ("SIGTERM", "SIGUSR1") if name in Signals.__members__)
+"""Signals that ask a run to save and leave: SLURM sends the second as a warning, and Windows lacks it."""
 
 KEPT = 2
 """How many checkpoints keep their states of ranks on the disk: these can be large."""
@@ -86,25 +90,28 @@ def drop_old_rank_files(folder: Path, rank: int) -> None:
 
 
 class Termination:
-    """Records SIGTERM instead of ending the process, so that a run can save before it ends.
+    """Records a signal of `ENDING` instead of ending the process, so that a run can save before it ends.
 
-    A second SIGTERM ends the process at once. Only the main thread receives signals: in other threads, this
-    records nothing.
+    A second one of the same kind ends the process at once. Only the main thread receives signals: in other
+    threads, this records nothing.
+
+    Attributes:
+        came: the first of the signals, once one has come.
     """
 
     def __init__(self) -> None:
-        self.requested = False
-        self._before: Any = None
+        self.came: Signals | None = None
+        self._before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            before = signal.signal(signal.SIGTERM, self._note)
-            self._before = signal.SIG_DFL if before is None else before
+            for each in ENDING:
+                before = signal.signal(each, self._note)
+                self._before[each] = signal.SIG_DFL if before is None else before
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        self.requested = True
-        self.release()
+        self.came = self.came or Signals(signum)
+        signal.signal(signum, self._before.pop(signum))
 
     def release(self) -> None:
-        """Restore the former handler of the signal."""
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-            self._before = None
+        """Restore the former handlers of the signals."""
+        while self._before:
+            signal.signal(*self._before.popitem())

@@ -21,6 +21,7 @@ from PIL import Image
 
 from lmlt_arch.checkpoints.sets import Checkpoints
 from lmlt_arch.errors import USAGE
+from lmlt_arch.models.training_state import ENDING
 
 pytestmark = pytest.mark.slow
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -102,8 +103,9 @@ def test_killed_runs_end_like_one_that_was_not(repo_root: Path) -> None:
     assert done.stdout.count("equal bit for bit") == 1
 
 
-def test_sigterm_saves_and_leaves(
-    options: Callable[..., Path], start: Start, finish: Finish, tmp_path: Path
+@pytest.mark.parametrize("came", ENDING)
+def test_a_signal_saves_and_leaves(
+    options: Callable[..., Path], start: Start, finish: Finish, tmp_path: Path, came: signal.Signals
 ) -> None:
     """First to the process alone, then to the whole group of a run that goes on from there."""
     file = options(train={"total_iter": 100_000})
@@ -115,11 +117,11 @@ def test_sigterm_saves_and_leaves(
         for line in process.stdout:
             printed.append(line)
             if re.search(rf"iter: +{saved + 3},", line):
-                send(process.pid, signal.SIGTERM)
+                send(process.pid, came)
         text = "".join(printed)
-        assert process.wait(timeout=120) == 143, text
+        assert process.wait(timeout=120) == 128 + came, text
         _went_on(text, saved)
-        (found,) = re.findall(r"saved at iteration (\d+) and leaving", text)
+        (found,) = re.findall(rf"{came.name}: saved at iteration (\d+) and leaving", text)
         state = torch.load(tmp_path / f"experiments/run/training_states/{found}.state", weights_only=True)
         assert state["iter"] == int(found) >= saved + 3
         saved = int(found)
