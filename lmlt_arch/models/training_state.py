@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import signal
 import threading
+import time
 from pathlib import Path
 from signal import Signals
 from types import FrameType
@@ -22,6 +24,9 @@ RankState = dict[str, Any]
 
 ENDING = tuple(Signals[name] for name in ("SIGTERM", "SIGUSR1") if name in Signals.__members__)
 """Signals that ask a run to save and leave: SLURM sends the second as a warning, and Windows lacks it."""
+
+REPEAT_S = 5.0
+"""How soon a signal that torchrun hands on follows one that came to all processes of a job."""
 
 KEPT = 2
 """How many checkpoints keep their states of ranks on the disk: these can be large."""
@@ -92,8 +97,9 @@ def drop_old_rank_files(folder: Path, rank: int) -> None:
 class Termination:
     """Records a signal of `ENDING` instead of ending the process, so that a run can save before it ends.
 
-    A second one of the same kind ends the process at once. Only the main thread receives signals: in other
-    threads, this records nothing.
+    A second one of the same kind ends the process at once. Under torchrun, one that comes within `REPEAT_S`
+    is the same request: SLURM may signal all processes of a job, and torchrun hands its own signal on to
+    them. Only the main thread receives signals: in other threads, this records nothing.
 
     Attributes:
         came: the first of the signals, once one has come.
@@ -102,6 +108,7 @@ class Termination:
     def __init__(self) -> None:
         self.came: Signals | None = None
         self._before: dict[int, Any] = {}
+        self._noted: dict[int, float] = {}
         if threading.current_thread() is threading.main_thread():
             for each in ENDING:
                 before = signal.signal(each, self._note)
@@ -109,7 +116,13 @@ class Termination:
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.came = self.came or Signals(signum)
+        now = time.monotonic()
+        passed = now - self._noted.setdefault(signum, now)
+        if "TORCHELASTIC_RUN_ID" in os.environ and passed < REPEAT_S:
+            return
         signal.signal(signum, self._before.pop(signum))
+        if passed > 0:
+            signal.raise_signal(signum)
 
     def release(self) -> None:
         """Restore the former handlers of the signals."""
