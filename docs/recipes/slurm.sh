@@ -21,29 +21,45 @@ export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=150
 # Since SLURM 22.05, srun does not take it from sbatch.
 [ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
+# A signal interrupts `wait`, which then has to wait again.
+wait_for() {
+    local status
+    wait "$1"
+    status=$?
+    while kill -0 "$1" 2> /dev/null; do
+        wait "$1"
+        status=$?
+    done
+    return "$status"
+}
+
+# Runs on each node. SLURM may send its signal to this function alone or to all that it has started: torchrun would
+# end by SIGUSR1, and so would data workers that have just started. They ignore it, and torchrun hands SIGTERM on to
+# the training.
+on_node() {
+    (trap "" USR1 && exec torchrun "$@") &
+    agent=$!
+    trap 'kill -TERM "$agent"' USR1
+    wait_for "$agent"
+}
+export -f wait_for on_node
+
 # Nodes do not save at the same moment: the first to end must not end the others.
-srun --kill-on-bad-exit=0 --ntasks-per-node=1 torchrun \
+srun --kill-on-bad-exit=0 --ntasks-per-node=1 bash -c 'on_node "$@"' on_node \
     --nnodes="$SLURM_NNODES" --nproc_per_node="${PROCESSES_PER_NODE:-gpu}" --max_restarts=3 \
     --rdzv_backend=c10d --rdzv_endpoint="$first:$((15000 + SLURM_JOB_ID % 16001))" --rdzv_id="$SLURM_JOB_ID" \
     basicsr/train.py -opt "$file" --launcher pytorch --auto_resume "$@" &
 training=$!
 
-# SLURM warns this script alone (B:). It asks the processes by SIGTERM, which every version of torchrun hands on;
-# SIGUSR1 would end torchrun itself.
+# SLURM warns this script alone (B:), so that it knows why the training ends.
 warned=
-trap 'trap "" USR1; warned=yes; scancel --signal=TERM "$SLURM_JOB_ID"' USR1
-
-# A signal interrupts `wait`, which then waits again.
-wait "$training"
+trap 'warned=yes; scancel --signal=USR1 "$SLURM_JOB_ID"' USR1
+wait_for "$training"
 status=$?
-while kill -0 "$training" 2> /dev/null; do
-    wait "$training"
-    status=$?
-done
 
 # A training that failed by itself would fail again.
 if [ "$warned" ] && [ "$status" -ne 0 ]; then
-    echo "Saved; job $SLURM_JOB_ID is queued again."
+    echo "Job $SLURM_JOB_ID is queued again."
     scontrol requeue "$SLURM_JOB_ID"
     sleep 60  # SLURM ends this script
 fi
