@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -128,6 +129,30 @@ def test_a_signal_saves_and_leaves(
 
     text = finish(options(train={"total_iter": saved + 1}), "--auto_resume")
     _went_on(text, saved)
+
+
+def test_a_signal_to_one_process_ends_all_alike(options: Callable[..., Path], start: Start) -> None:
+    """Started as by srun; the second process gets the signal, the first writes the log."""
+    file = options(train={"total_iter": 100_000})
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        step = f"SLURM_NTASKS=2 SLURM_NODELIST=localhost MASTER_PORT={free.getsockname()[1]}"
+    first, second = (
+        start(
+            file,
+            *("--launcher", "slurm"),
+            before=f"export CUDA_VISIBLE_DEVICES= {step} SLURM_PROCID={rank} SLURM_LOCALID={rank}",
+        )
+        for rank in (0, 1)
+    )
+    assert first.stdout is not None
+    printed = []
+    for line in first.stdout:
+        printed.append(line)
+        if re.search(r"iter: +3,", line):
+            second.send_signal(signal.SIGUSR1)
+    text = "".join(printed)
+    assert len(re.findall(r"SIGUSR1: saved at iteration \d+ and leaving", text)) == 1, text
+    assert [process.wait(timeout=120) for process in (first, second)] == [128 + signal.SIGUSR1] * 2
 
 
 def _went_on(text: str, saved: int) -> None:
