@@ -1,7 +1,7 @@
 #!/bin/bash
 # Train on one or several nodes of a SLURM cluster; before its time is up, the job saves and queues itself again.
 #
-#   sbatch --nodes=2 --gpus-per-node=4 --cpus-per-task=32 --time=24:00:00 docs/recipes/slurm.sh options/train_LMLT_x4.yml
+#   sbatch --nodes=2 --gpus-per-node=4 --time=24:00:00 docs/recipes/slurm.sh options/train_LMLT_x4.yml
 #
 # Submit it from the folder that holds basicsr/train.py. What follows the option file is handed on to it.
 # PROCESSES_PER_NODE=2 in the environment starts that many instead of one for each GPU.
@@ -40,6 +40,8 @@ on_node() {
     (trap "" USR1 && exec torchrun "$@") &
     agent=$!
     trap 'kill -TERM "$agent"' USR1
+    # Of a preemption, or at the very end. It may have come to torchrun too, which must not get it twice.
+    trap 'pkill -TERM -P "$agent"' TERM
     wait_for "$agent"
 }
 export -f wait_for on_node
