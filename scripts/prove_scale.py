@@ -66,6 +66,7 @@ class Failure:
         iteration: the one after which it is.
         delay_s: how long after it.
         comes_back: `torchrun` by itself, a machine is `replaced`, or all is started `by hand`.
+        disk_lost: whether the machine that died leaves nothing behind.
         swapped: whether machines change places then, so that the first process is on the other disk.
         worker: which process, counted over machines and processes.
     """
@@ -74,8 +75,13 @@ class Failure:
     iteration: int
     delay_s: float
     comes_back: str
+    disk_lost: bool = False
     swapped: bool = False
     worker: int = 0
+
+    def __str__(self) -> str:
+        more = ", disk lost" * self.disk_lost + ", swapped" * (self.swapped and self.comes_back == BY_HAND)
+        return f"{self.kind} ({self.comes_back}{more})"
 
 
 @dataclass
@@ -91,7 +97,7 @@ class Round:
     wrong: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        kinds = ", ".join(f"{failure.kind} ({failure.comes_back})" for failure in self.failures)
+        kinds = ", ".join(map(str, self.failures))
         worlds, starts = " -> ".join(map(str, self.worlds)), ", ".join(map(str, self.resumed_from)) or "-"
         verdict = f"WRONG: {'; '.join(self.wrong[:4])}" if self.wrong else "equal bit for bit"
         return f"{kinds}; {self.disks}; {worlds} processes; resumed from {starts}; {verdict}"
@@ -145,8 +151,9 @@ def _plan(rng: random.Random, number: int, kinds: list[str]) -> Round:
         if place == len(WORLDS) - 1:
             ways = ways[:1]
         iteration = rng.randrange(last + 1, min(last + 12, ITERATIONS - 1))
-        failure = Failure(kind, iteration, rng.random() * 0.2, rng.choice(ways))
+        failure = Failure(kind, iteration, rng.random() * 0.1, rng.choice(ways))
         failure.worker, failure.swapped = rng.randrange(4), rng.random() < 0.5
+        failure.disk_lost = kind == "machine" and plan.disks == "separate" and rng.random() < 0.5
         if failure.comes_back == BY_HAND:
             place = (place + 1) % len(WORLDS)
         plan.failures.append(failure)
@@ -262,6 +269,8 @@ def _fail(job: Job, failure: Failure) -> None:
     else:
         number = 0 if failure.kind == "host" else len(job.agents) - 1
         job.agents[number].die()
+        if failure.disk_lost:
+            shutil.rmtree(job.folders[number])
         if failure.comes_back == REPLACED:
             job.replace(number)
 
@@ -283,7 +292,8 @@ def _resumed_from(job: Job, before: int, reached: int, plan: Round) -> int | Non
     found = job.wait_for(lambda: _first_iteration(job.log[before:], reached) is not None)
     first = _first_iteration(job.log[before:], reached)
     if not found or first is None:
-        plan.wrong.append("it does not come back")
+        errors = [line.partition("ERROR: ")[2].strip() for line in job.log[before:] if "ERROR: " in line]
+        plan.wrong.append(": ".join(["it does not come back", *errors[-1:]]))
         return None
     start = first - 1
     text = "".join(job.log[before:])

@@ -233,7 +233,7 @@ def option_file(work: Path) -> Path:
     opt["logger"] |= {"print_freq": 1, "save_checkpoint_freq": SAVE_EVERY, "use_tb_logger": False}
     # Epochs end within steps, and failures fall into several.
     data: dict[str, Any] = opt["datasets"]["train"]
-    data |= {"type": "DownsampleImageDataset", "gt_size": 32, "batch_size_per_gpu": 2}
+    data |= {"type": "DownsampleImageDataset", "gt_size": 96, "batch_size_per_gpu": 2}
     data |= {"dataset_enlarge_ratio": 3, "num_worker_per_gpu": 0, "io_backend": {"type": "disk"}}
     data["dataroot_gt"] = str((work / "images").resolve())
     data.pop("dataroot_lq")
