@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from lmlt_arch.data.images import encode_png
 from lmlt_arch.files import write_atomic
 from lmlt_arch.options.datasets import DATASETS
 from lmlt_arch.options.looking import at, model_family, section, whole
+from lmlt_arch.options.total_batch import Launch, total_batch
 
 # Most images of the batch in the picture.
 SHOWN = 8
@@ -89,13 +90,32 @@ def draw_batch(lq: Tensor, gt: Tensor, path: Path) -> None:
     write_atomic(path, encode_png(canvas, compression_level=6))
 
 
-def training_patch(opt: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Batch and side of the LQ patches of a training, or None for a test."""
+class Patches(NamedTuple):
+    """The LQ patches of a training step.
+
+    Attributes:
+        batch: of the process that has most of them.
+        at_once: how many of those go through the network at once.
+        side: in pixels.
+    """
+
+    batch: int
+    at_once: int
+    side: int
+
+
+def training_patches(opt: Mapping[str, Any], launch: Launch) -> Patches | None:
+    """The LQ patches of a training that is started so, or None for a test."""
     data = section(opt, "datasets", "train")
     kind = DATASETS.get(str(data.get("type")))
     if kind and kind.any_scale:
-        batch = whole(data, "batch_size_per_gpu")
-        return (batch, whole(data, "lq_size") or DEFAULT_LQ_SIZE) if batch else None
-    size = whole(opt, "gt_size") if model_family(opt).synthesizes else whole(data, "gt_size")
-    batch, scale = whole(data, "batch_size_per_gpu"), whole(opt, "scale")
-    return (batch, size // scale) if batch and size and scale else None
+        side = whole(data, "lq_size") or DEFAULT_LQ_SIZE
+    else:
+        size = whole(opt, "gt_size") if model_family(opt).synthesizes else whole(data, "gt_size")
+        side = (size or 0) // (whole(opt, "scale") or 1)
+    batch = total_batch(opt, launched=launch.launched, processes=launch.processes)
+    if batch is None or not side:
+        return None
+    share = batch.share()
+    parts = batch.parts(share) if batch.divided else whole(opt, "train", "accumulation_steps") or 1
+    return Patches(share, -(-share // parts), side)

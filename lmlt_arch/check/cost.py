@@ -45,12 +45,11 @@ def estimate_memory(opt: Mapping[str, Any], batch: int, side: int) -> Memory:
 
     Args:
         opt: options without mistakes.
-        batch: images per step.
+        batch: images that go through the network at once.
         side: of the LQ patches, in pixels.
     """
-    micro = batch // (whole(opt, "train", "accumulation_steps") or 1)
     scale = whole(opt, "scale") or 1
-    images = torch.empty(micro, 3, side, side, device="meta")
+    images = torch.empty(batch, 3, side, side, device="meta")
     network = build_on_meta(opt, "network_g")
     half, queries = bool(at(opt, "train", "amp")), whole(opt, "train", "queries")
     blocks = repeated_blocks(network) if at(opt, "train", "checkpointing") else []
@@ -60,7 +59,7 @@ def estimate_memory(opt: Mapping[str, Any], batch: int, side: int) -> Memory:
     if section(opt, "network_d"):
         judge = build_on_meta(opt, "network_d")
         # The generator's step and the discriminator's come one after the other; the larger one counts.
-        upscaled = torch.empty(micro, 3, side * scale, side * scale, device="meta")
+        upscaled = torch.empty(batch, 3, side * scale, side * scale, device="meta")
         activations += _saved(judge, upscaled, half=half)
         weights += _size(judge)
         states += _size(judge) * _states(opt, "optim_d")
@@ -74,12 +73,13 @@ def _pool(opt: Mapping[str, Any], side: int, scale: int) -> int:
     return pairs * 3 * side**2 * (1 + scale**2) * torch.float32.itemsize
 
 
-def measure_iteration(opt: Mapping[str, Any], batch: int, side: int) -> tuple[float, str]:
+def measure_iteration(opt: Mapping[str, Any], batch: int, at_once: int, side: int) -> tuple[float, str]:
     """Measure the forward and backward pass of `network_g`.
 
     Args:
         opt: options without mistakes.
-        batch: images per step.
+        batch: images per step of a process.
+        at_once: how many of those go through the network at once.
         side: of the LQ patches, in pixels.
 
     Returns:
@@ -88,7 +88,7 @@ def measure_iteration(opt: Mapping[str, Any], batch: int, side: int) -> tuple[fl
     gpu = opt.get("num_gpu") != 0 and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     # On a CPU a whole batch takes long.
-    measured, sample = (batch, side) if gpu else (1, min(side, 32))
+    measured, sample = (at_once, side) if gpu else (1, min(side, 32))
     with torch.random.fork_rng(devices=[]):
         network = build(opt, "network_g").to(device)
         images = torch.rand(measured, 3, sample, sample, device=device)

@@ -11,11 +11,12 @@ from tqdm import tqdm
 from lmlt_arch.check.sources import Image, SourceError, encoded, samples_of
 from lmlt_arch.data.images import ImageError, look
 from lmlt_arch.metrics.psnr_ssim import WINDOW
+from lmlt_arch.names import runs_ours
 from lmlt_arch.options.checks.files import layout_mistakes
 from lmlt_arch.options.checks.ownership import known_set
 from lmlt_arch.options.looking import at, section, whole
 from lmlt_arch.options.mistakes import NOTE, Mistake, Place
-from lmlt_arch.options.total_batch import Launch, epoch_of
+from lmlt_arch.options.total_batch import Launch, samples_of_epoch, total_batch
 
 SAMPLE = 20
 _BATCH = ("datasets", "train", "batch_size_per_gpu")
@@ -53,7 +54,7 @@ def _of_set(
         return []
     findings = [Mistake(place, found.unmatched)] if found.unmatched else []
     if place[-1] == "train" and not found.unmatched:
-        findings += _too_few(opt, len(found.samples), launch)
+        findings += _epoch_findings(opt, len(found.samples), launch)
     images = [image for sample in found.samples for image in sample]
     refused, of_headers = _header_findings(images, place)
     findings += of_headers
@@ -69,25 +70,20 @@ def _of_set(
     return findings
 
 
-def _too_few(opt: Mapping[str, Any], images: int, launch: Launch) -> Iterator[Mistake]:
-    """A training dataset with less than one batch: the loader drops incomplete batches."""
-    counted = epoch_of(opt, images, launch)
-    if counted is None:
+def _epoch_findings(opt: Mapping[str, Any], images: int, launch: Launch) -> Iterator[Mistake]:
+    """An epoch whose order fits no memory, or one without a whole batch, from which stock models get none."""
+    samples = samples_of_epoch(opt, images)
+    place = (*_BATCH[:2], "dataset_enlarge_ratio")
+    if samples > _LONGEST:
+        yield Mistake(place, f"makes an epoch of {samples} samples, whose order fits no memory: lower it")
+    batch = total_batch(opt, launched=launch.launched, processes=launch.processes)
+    if runs_ours(opt) or batch is None or samples >= batch.total:
         return
-    if counted.samples > _LONGEST:
-        place = (*_BATCH[:2], "dataset_enlarge_ratio")
-        yield Mistake(
-            place, f"makes an epoch of {counted.samples} samples, whose order fits no memory: lower it"
-        )
-    if counted.samples >= counted.batch:
-        return
-    ratio = math.ceil(counted.batch * launch.processes / images)
-    share = counted.samples // (counted.batch // (whole(opt, *_BATCH) or 1))
-    less = f" or lower batch_size_per_gpu to {share}" if share else " or start fewer processes"
+    ratio = math.ceil(batch.total / images)
     yield Mistake(
         _BATCH,
-        f"a process takes {counted.batch} images at a time, but {images} images give it {counted.samples}, "
-        f"and what does not fill a batch is dropped: add images, write dataset_enlarge_ratio: {ratio},{less}",
+        f"{batch.total} images make a step, but an epoch has {samples}, and what does not fill a batch is "
+        f"dropped: add images, write dataset_enlarge_ratio: {ratio}, or lower batch_size_per_gpu",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lmlt_arch.check.batch import draw_batch, first_batch, training_patch
+from lmlt_arch.check.batch import draw_batch, first_batch, training_patches
 from lmlt_arch.check.cost import estimate_memory, measure_iteration
 from lmlt_arch.check.data import data_findings
 from lmlt_arch.check.network import network_findings
@@ -82,7 +82,7 @@ def _check(
             raise OptionError(mistakes, file, lines)
     if timing:
         try:
-            _estimate(opt, say)
+            _estimate(opt, launch, say)
         except Exception as error:  # of a network or an optimizer that cannot be built without memory
             say(f"memory and time could not be estimated: {reason_of(error)}")
     return []
@@ -99,18 +99,18 @@ def _say_notes(
         say(f"note: {shown(note, file, lines)}")
 
 
-def _estimate(opt: Mapping[str, Any], say: Say) -> None:
-    patch = training_patch(opt)
-    if patch is None:
+def _estimate(opt: Mapping[str, Any], launch: Launch, say: Say) -> None:
+    patches = training_patches(opt, launch)
+    if patches is None:
         return
-    memory = estimate_memory(opt, *patch)
+    memory = estimate_memory(opt, patches.at_once, patches.side)
     parts = ", ".join(f"{name} {_bytes(count)}" for name, count in memory._asdict().items())
     say(f"memory of a training step: about {_bytes(memory.total)} ({parts}); a perceptual loss adds its own")
     # The network is built there, and has gradients, on the CPU at first.
     if memory.parameters + memory.gradients > available_memory(torch.device("cpu")):
         say("time of an iteration: not measured, the network alone takes more memory than is free here")
         return
-    seconds, measured = measure_iteration(opt, *patch)
+    seconds, measured = measure_iteration(opt, *patches)
     say(f"time of an iteration: about {seconds:.2f} s ({measured})")
 
 

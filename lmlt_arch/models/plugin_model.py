@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -31,6 +31,7 @@ from lmlt_arch.models.network_setup import (
 from lmlt_arch.models.options import checked_options
 from lmlt_arch.models.precision import Precision
 from lmlt_arch.models.saving import CheckpointFiles, progress_of
+from lmlt_arch.models.shares import Shares
 from lmlt_arch.models.training_state import RankState, Termination, capture_rng, restore_rng
 from lmlt_arch.models.validation import SeveralSets, validate
 from lmlt_arch.names import holds_ours
@@ -44,7 +45,7 @@ class PluginModel(FormerNames, SRModel):
     """SRModel with an FFT loss, every optimizer of PyTorch, mixed precision, exact resuming and safe files.
 
     The options beyond those of SRModel are described in `lmlt_arch.options`. A batch of the loader is one
-    step of the optimizer, whatever `accumulation_steps` and the number of processes are: schedules, logs and
+    step of the optimizer, in however many parts and on however many processes: schedules, logs and
     checkpoints count these steps.
 
     A run that is killed and resumed goes on bit for bit where its last checkpoint was, if the device
@@ -69,6 +70,7 @@ class PluginModel(FormerNames, SRModel):
         self.files = []
         if opt["is_train"]:
             self.train_options = Train.model_validate(opt["train"])
+            self.shares = Shares(opt, self.train_options.accumulation_steps)
             if self.train_options.deterministic:
                 use_deterministic_algorithms()
         super().__init__(opt)
@@ -88,7 +90,7 @@ class PluginModel(FormerNames, SRModel):
 
     def _runs_as_graphs(self, net: nn.Module) -> bool:
         """Whether a compiled network may run as CUDA graphs: a call overwrites the output of the last one."""
-        once = self.train_options.accumulation_steps == 1 and "network_d" not in self.opt
+        once = not self.shares.several and "network_d" not in self.opt
         return net is self.net_g and once and self.device.type == "cuda" and not self.opt["dist"]
 
     def load_network(
@@ -155,7 +157,7 @@ class PluginModel(FormerNames, SRModel):
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
         if self.train_sampler is not None:
-            self.train_sampler.consumed += len(self.lq)
+            self.train_sampler.advance()
         stop = self.loss_watch.add(
             current_iter, losses, self.lq, self.gt, self.files, ends=self.termination.requested
         )
@@ -183,13 +185,13 @@ class PluginModel(FormerNames, SRModel):
         self.optimizer_g.zero_grad()
         total: Losses = OrderedDict()
         outputs = []
-        for last, lq, gt in self.micro_batches(self.lq, self.gt):
+        for last, divisor, (lq, gt) in self.shares.parts(self.lq, self.gt):
             with self.syncing(self.net_g, last):
                 with self.precision.autocast():
                     output, target = self.predicted(lq, gt)
                 output = self.precision.full(output)
                 terms = self.generator_terms(output, target)
-                self.backward(terms, total)
+                self.backward(terms, total, divisor)
             outputs.append(output.detach())
         self.output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
         self.step(self.optimizer_g, self.net_g)
@@ -199,15 +201,6 @@ class PluginModel(FormerNames, SRModel):
     def predicted(self, lq: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
         """The network's output for a micro-batch, and its target."""
         return self.net_g(lq), gt
-
-    def micro_batches(self, *tensors: Tensor) -> Iterator[tuple[Any, ...]]:
-        """Cut tensors into `accumulation_steps` equal parts: (whether it is the last, a part of each)."""
-        steps = self.train_options.accumulation_steps
-        if len(tensors[0]) % steps:
-            raise ValueError(f"accumulation_steps: {steps} does not divide a batch of {len(tensors[0])}")
-        parts = zip(*(tensor.chunk(steps) for tensor in tensors), strict=True)
-        for number, part in enumerate(parts, 1):
-            yield (number == steps, *part)
 
     def syncing(self, net: nn.Module, last: bool) -> AbstractContextManager[Any]:
         """Let DDP exchange gradients once per step instead of once per micro-batch."""
@@ -239,12 +232,11 @@ class PluginModel(FormerNames, SRModel):
                 terms["l_style"] = style
         return terms
 
-    def backward(self, terms: Losses, total: Losses) -> None:
+    def backward(self, terms: Losses, total: Losses, divisor: float) -> None:
         """Add the gradients of a micro-batch's terms, and its share of them to the losses of the step."""
-        steps = self.train_options.accumulation_steps
-        self.precision.backward(torch.stack([*terms.values()]).sum() / steps)
+        self.precision.backward(torch.stack([*terms.values()]).sum() / divisor)
         for name, term in terms.items():
-            share = term.detach() / steps
+            share = term.detach() / divisor
             total[name] = total[name] + share if name in total else share
 
     def step(self, optimizer: torch.optim.Optimizer, net: nn.Module) -> None:
@@ -260,7 +252,7 @@ class PluginModel(FormerNames, SRModel):
             torch._foreach_add_([*averaged.values()], [trained[name] for name in averaged], alpha=1 - decay)
 
     def _leave(self, current_iter: int) -> None:
-        epoch = self.train_sampler.epoch if self.train_sampler is not None else 0
+        epoch = (self.train_sampler.epoch or 0) if self.train_sampler is not None else 0
         self.save(epoch, current_iter)
         get_root_logger().info(
             f"SIGTERM: saved at iteration {current_iter} and leaving. Start with --auto_resume to go on."
@@ -390,8 +382,8 @@ class PluginModel(FormerNames, SRModel):
         self.precision.load_state_dict(kept.get("scaler") or {})
         if kept.get("best_metrics"):
             self.best_metric_results = kept["best_metrics"]
-        if self.train_sampler is not None and not (
-            kept.get("sampler") and self.train_sampler.resume(kept["sampler"])
-        ):
+        if self.train_sampler is not None and not kept.get("sampler"):
             get_root_logger().warning("The place in the epoch is not known: the epoch starts again.")
+        elif self.train_sampler is not None and not self.train_sampler.resume(kept["sampler"]):
+            get_root_logger().warning("The training data have changed since: a new epoch begins.")
         self._rank_state = self.checkpoint_files.read_rank_state(resume_state["iter"])

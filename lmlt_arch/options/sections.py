@@ -210,7 +210,7 @@ class Plugin(Section):
     """What the plugin reads in option files of any model."""
 
     total_batch: LoopWhole | None = Field(None, ge=1, le=LONGEST)
-    """Images per step over all processes that the recipe was published with; another total is warned of."""
+    """Images per step over all processes of the recipe: as train: total_batch; of stock models, a warning."""
     mends: Literal["all"] | list[str] = Field(default=[])
     """Mends of BasicSR that change what is computed, to act for a model that is not the plugin's as well."""
 

@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from lmlt_arch.options.looking import section, whole
+from lmlt_arch.options.looking import at, is_ours, section, whole
 from lmlt_arch.options.mistakes import NOTE, Mistake
 
 _PLACE = ("datasets", "train", "batch_size_per_gpu")
+_TOTAL = ("train", "total_batch")
+_PARTS = ("train", "accumulation_steps")
 
 
 class Launch(NamedTuple):
@@ -31,20 +33,34 @@ class TotalBatch(NamedTuple):
     """Images of one step.
 
     Attributes:
-        per_process: what the loader of a process takes.
+        total: over all processes.
         processes: how many there are.
-        total: over all of them.
+        at_once: the most that goes through the network of a process at once.
         recipe: what the recipe of the file was published with; None if the file does not give it.
+        divided: whether the file gives the total, which the processes divide among themselves.
     """
 
-    per_process: int
-    processes: int
     total: int
-    recipe: int | None
+    processes: int
+    at_once: int
+    recipe: int | None = None
+    divided: bool = False
+
+    def share(self, rank: int = 0) -> int:
+        """Images of a process; the first ones take what is left over."""
+        return self.total // self.processes + (rank < self.total % self.processes)
+
+    def parts(self, images: int) -> int:
+        """In how many parts a process goes through its images, if the total is divided."""
+        return -(-images // self.at_once)
 
     def __str__(self) -> str:
         many = "process" if self.processes == 1 else "processes"
-        text = f"batch: {self.per_process} per process x {self.processes} {many} = {self.total} in total"
+        least, most = self.share(self.processes - 1), self.share()
+        each = f"{most}" if least == most else f"{least} or {most}"
+        text = f"batch: {each} per process x {self.processes} {many} = {self.total} in total"
+        if self.divided and self.parts(most) > 1:
+            text += f", each share in {self.parts(most)} parts"
         if self.recipe is None:
             return text
         return (
@@ -76,41 +92,59 @@ def known_launch(opt: Mapping[str, Any]) -> Launch:
 def total_batch(opt: Mapping[str, Any], *, launched: bool, processes: int) -> TotalBatch | None:
     """The batch that counts; None if the file names none.
 
-    Without a launcher, BasicSR has one process, whose loader takes `batch_size_per_gpu` for each of its GPUs.
+    Our models divide `train: total_batch` among the processes, or that of the recipe, `lmlt: total_batch`.
+    Otherwise each process takes `batch_size_per_gpu`. Without a launcher, BasicSR has one process, which has
+    so many for each of its GPUs.
 
     Args:
         opt: the options as they stand in the file. In what `parse_options` returns, `num_gpu` is that of the
-            machine, so that the recipe's batch is known from `lmlt: total_batch` only.
+            machine, so that the recipe's batch is known from the keys for it only.
         launched: whether a launcher starts the processes.
         processes: how many; one without a launcher.
     """
     each = whole(opt, *_PLACE)
     if each is None:
         return None
-    per_process = each if launched else each * max(1, gpus_of_process(opt))
+    at_once = each if launched else each * max(1, gpus_of_process(opt))
     processes = processes if launched else 1
-    return TotalBatch(per_process, processes, per_process * processes, _of_recipe(opt, each))
+    recipe = _of_recipe(opt, each)
+    given = whole(opt, *_TOTAL) or whole(opt, "lmlt", "total_batch")
+    if given is not None and given >= 1 and is_ours(opt):
+        return TotalBatch(given, processes, at_once, recipe, divided=True)
+    return TotalBatch(at_once * processes, processes, at_once, recipe)
 
 
 def batch_notes(opt: Mapping[str, Any], launch: Launch) -> Iterator[Mistake]:
-    """A note if the batch in total is not that of the recipe."""
+    """A mistake if the batch in total cannot be divided; a note if it is not that of the recipe."""
     batch = total_batch(opt, launched=launch.launched, processes=launch.processes)
-    if batch is None or batch.recipe in (None, batch.total):
+    if batch is None:
+        return
+    if batch.total < batch.processes:
+        place = _TOTAL if whole(opt, *_TOTAL) else ("lmlt", "total_batch")
+        text = f"{batch.total} cannot be divided among {batch.processes} processes: start fewer"
+        yield Mistake(place, text)
+    if batch.divided and at(opt, *_PARTS) is not None:
+        text = "follows from the batch in total and batch_size_per_gpu, the most that goes through at once"
+        yield Mistake(_PARTS, f"{text}: remove it")
+    if batch.recipe in (None, batch.total):
         return
     text = f"makes {batch.total} images a step in {_processes(batch)}, but the recipe has {batch.recipe}: "
-    yield Mistake(_PLACE, text + _fixes(batch, whole(opt, *_PLACE) or 1), NOTE)
+    fixes = _fixes(batch, whole(opt, *_PLACE) or 1, ours=is_ours(opt))
+    yield Mistake(_PLACE, text + fixes, NOTE)
 
 
-def _fixes(batch: TotalBatch, each: int) -> str:
+def _fixes(batch: TotalBatch, each: int, *, ours: bool) -> str:
     assert batch.recipe is not None
     fixes = []
+    if ours:
+        fixes.append(f"write train: total_batch: {batch.recipe}, which any number of processes divides")
     if batch.recipe % each == 0:
         count = batch.recipe // each
         fixes.append(f"start {count} by torchrun --nproc_per_node={count} ... --launcher pytorch")
     copies = batch.total // each
-    if batch.recipe % copies == 0:
+    if batch.recipe % copies == 0 and not ours:
         fixes.append(f"write batch_size_per_gpu: {batch.recipe // copies}")
-    fixes.append(f"if it is meant, lmlt: total_batch: {batch.total}")
+    fixes.append(f"if it is meant, {'train' if ours else 'lmlt'}: total_batch: {batch.total}")
     return ", or ".join(fixes)
 
 
@@ -119,7 +153,7 @@ def _processes(batch: TotalBatch) -> str:
 
 
 def _of_recipe(opt: Mapping[str, Any], each: int) -> int | None:
-    given = whole(opt, "lmlt", "total_batch")
+    given = whole(opt, "lmlt", "total_batch") or whole(opt, *_TOTAL)
     if given is not None or "world_size" in opt:
         return given
     # Official files name the GPUs of the machine for which their batch was chosen.
@@ -139,23 +173,14 @@ def gpus_of_process(opt: Mapping[str, Any]) -> int:
     return given if isinstance(given, int) and not isinstance(given, bool) else 0
 
 
-class Epoch(NamedTuple):
-    """What a process sees in an epoch, and how many of that are a batch."""
-
-    samples: int
-    batch: int
-
-
-def epoch_of(opt: Mapping[str, Any], images: int, launch: Launch) -> Epoch | None:
-    """Samples that each process sees in an epoch, and its batch; None if the file does not give them.
+def samples_of_epoch(opt: Mapping[str, Any], images: int) -> int:
+    """Samples of an epoch, over all processes.
 
     Args:
         opt: the options.
         images: of the training dataset.
-        launch: how the training is started.
     """
-    batch = total_batch(opt, launched=launch.launched, processes=launch.processes)
     ratio = section(opt, "datasets", "train").get("dataset_enlarge_ratio", 1)
-    if batch is None or isinstance(ratio, bool) or not isinstance(ratio, int | float):
-        return None
-    return Epoch(math.ceil(images * ratio / batch.processes), batch.per_process)
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float):
+        ratio = 1
+    return math.ceil(images * ratio)

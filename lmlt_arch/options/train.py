@@ -62,6 +62,8 @@ class Train(Section):
     """Compile the networks by torch.compile; on a GPU often the fastest, after a minute."""
     queries: Whole | None = Field(None, ge=1, le=2**31)
     """ArbitraryScaleModel: random pixels of each crop that are compared; none: all pixels."""
+    total_batch: LoopWhole | None = Field(None, ge=1, le=LONGEST)
+    """Images of a step, divided among the processes; of their shares, batch_size_per_gpu at a time."""
     accumulation_steps: Whole = Field(1, ge=1, le=65536)
     """Go through each batch in so many parts, to save memory; a divisor of batch_size_per_gpu."""
     checkpointing: bool = False

@@ -113,7 +113,7 @@ class ESCRealGANModel(RealWorldModel):
         bare_discriminator = self.get_bare_model(self.net_d)
         targets = self._target("l1_gt_usm"), self._target("percep_gt_usm")
         outputs = []
-        for last, lq, l1_gt, percep_gt in self.micro_batches(self.lq, *targets):
+        for last, divisor, (lq, l1_gt, percep_gt) in self.shares.parts(self.lq, *targets):
             with self.syncing(self.net_g, last):
                 with self.precision.autocast():
                     output = self.net_g(lq)
@@ -125,7 +125,7 @@ class ESCRealGANModel(RealWorldModel):
                 with self.precision.autocast():
                     prediction = bare_discriminator(output)
                 terms["l_g_gan"] = self.cri_gan(self.precision.full(prediction), True, is_disc=False)
-                self.backward(terms, losses)
+                self.backward(terms, losses, divisor)
             outputs.append(output.detach())
         self.output = torch.cat(outputs)
         self.step(self.optimizer_g, self.net_g)
@@ -135,7 +135,7 @@ class ESCRealGANModel(RealWorldModel):
         """Only the output, for an iteration that is the discriminator's alone."""
         bare = self.get_bare_model(self.net_g)
         outputs = []
-        for _, lq in self.micro_batches(self.lq):
+        for _, _, (lq,) in self.shares.parts(self.lq):
             with self.precision.autocast():
                 outputs.append(self.precision.full(bare(lq)))
         self.output = torch.cat(outputs)
@@ -145,26 +145,26 @@ class ESCRealGANModel(RealWorldModel):
         penalty = self.train_options.gradient_penalty
         if penalty is not None and current_iter % penalty.every:
             penalty = None
-        for last, real, fake in self.micro_batches(self._target("gan_gt_usm"), self.output):
+        for last, divisor, (real, fake) in self.shares.parts(self._target("gan_gt_usm"), self.output):
             # One exchange of gradients for all that is added up here: with the last backward pass.
             with self.syncing(self.net_d, False):
-                self._discriminator_loss(real, True, losses)
+                self._discriminator_loss(real, True, losses, divisor)
                 if penalty is not None:
                     term = self._penalty(penalty, real, fake)
-                    self.backward(OrderedDict(l_d_penalty=term), losses)
+                    self.backward(OrderedDict(l_d_penalty=term), losses, divisor)
             with self.syncing(self.net_d, last):
-                self._discriminator_loss(fake, False, losses)
+                self._discriminator_loss(fake, False, losses, divisor)
         self.step(self.optimizer_d, self.net_d)
 
-    def _discriminator_loss(self, images: Tensor, is_real: bool, losses: Losses) -> None:
+    def _discriminator_loss(self, images: Tensor, is_real: bool, losses: Losses, divisor: float) -> None:
         """The discriminator's loss on real or fake images."""
         name = "real" if is_real else "fake"
         with self.precision.autocast():
             prediction = self.net_d(images)
         prediction = self.precision.full(prediction)
         loss = self.cri_gan(prediction, is_real, is_disc=True)
-        self.backward(OrderedDict([(f"l_d_{name}", loss)]), losses)
-        share = prediction.detach().mean() / self.train_options.accumulation_steps
+        self.backward(OrderedDict([(f"l_d_{name}", loss)]), losses, divisor)
+        share = prediction.detach().mean() / divisor
         losses[f"out_d_{name}"] = losses.get(f"out_d_{name}", 0) + share
 
     def _penalty(self, penalty: GradientPenalty, real: Tensor, fake: Tensor) -> Tensor:

@@ -46,10 +46,20 @@ class RealWorldModel(ESCModel):
         self._validating = False
         self._degradation: Degradation | None = None
         self._generator = Generator().manual_seed(int(self.opt.get("manual_seed") or 0) + self.opt["rank"])
-        self._pool = PairPool(int(self.opt.get("queue_size", QUEUE_SIZE)), self._generator)
+        self._pool = PairPool(self._pool_size(), self._generator)
         self._synthesizes = self.is_train and self.opt.get("high_order_degradation", True) is not False
         if self._synthesizes:
             self._check_synthesis()
+
+    def _pool_size(self) -> int:
+        """Pairs in the pool; as many as this process's share of a total batch divides."""
+        size = int(self.opt.get("queue_size", QUEUE_SIZE))
+        share = self.shares.divided if self.is_train else None
+        if not share or not size:
+            return size
+        if size < share:
+            raise ValueError(f"queue_size {size} must be at least the batch of a process, {share}")
+        return size // share * share
 
     def _check_synthesis(self) -> None:
         """Find at the start what would stop the first iteration."""
@@ -57,6 +67,8 @@ class RealWorldModel(ESCModel):
         scale, size = self.opt["scale"], self.opt.get("gt_size")
         if not isinstance(size, int) or size < 1 or size % scale:
             raise ValueError(f"gt_size must be a multiple of the scale, {scale}; got {size!r}")
+        if self.shares.divided:
+            return
         data = (self.opt.get("datasets") or {}).get("train") or {}
         processes_in_one = 1 if self.opt["dist"] else max(1, self.opt["num_gpu"])
         batch = data.get("batch_size_per_gpu", 1) * processes_in_one
@@ -97,9 +109,14 @@ class RealWorldModel(ESCModel):
 
     def _training_pairs(self, gt: Tensor) -> tuple[Tensor, Tensor]:
         source, target = self.sources(gt)
-        lq, target = degraded_crops(
-            target, self._make_degradation(), self.opt["gt_size"], self._generator, source=source
-        )
+        # Some parameters are sampled once for a batch: for each part, which could be another process's.
+        rows = self.shares.rows(len(gt)) if self.shares.divided else [len(gt)]
+        degradation, size = self._make_degradation(), self.opt["gt_size"]
+        pairs = [
+            degraded_crops(part, degradation, size, self._generator, source=of_part)
+            for part, of_part in zip(target.split(rows), source.split(rows), strict=True)
+        ]
+        lq, target = (torch.cat(images) for images in zip(*pairs, strict=True))
         lq, target, self.files = self._pool.exchange(lq, target, self.files)
         return lq, target
 

@@ -91,6 +91,12 @@ def benchmark_data(args: argparse.Namespace) -> None:
         for index in range(len(sets[STOCK])):
             _check_equal(sets, index)
         ratio = -(-args.crops // len(sets[STOCK]))
+
+        def one_epoch(dataset: Any, ratio: int) -> TrainingOrder:
+            order = TrainingOrder(dataset, 1, 0, ratio)
+            order.end_after(order.total_size)
+            return order
+
         # As a training of our models sets it up.
         sets[OURS].as_bytes = True
         datasets = {STOCK: sets[STOCK], OURS: SeededDataset(sets[OURS])}
@@ -98,7 +104,7 @@ def benchmark_data(args: argparse.Namespace) -> None:
             name: DataLoader(
                 dataset,
                 batch_size=args.batch,
-                sampler=TrainingOrder(dataset, 1, 0, ratio),
+                sampler=one_epoch(dataset, ratio),
                 num_workers=1,
                 persistent_workers=True,
                 drop_last=True,

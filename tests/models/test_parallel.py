@@ -64,6 +64,22 @@ def test_two_ranks_equal_one_with_the_doubled_batch(
     assert [rank["exchanges"] for rank in two] == [3, 3]
 
 
+@pytest.mark.parametrize("processes", [2, 3])
+def test_a_total_batch_in_unequal_shares_equals_one_process(
+    make_options: Any, ranks: Any, processes: int
+) -> None:
+    """Seven images on 2 processes: 4 and 3, each share in parts of at most 2 images."""
+    opt = {**make_options("LMLT", train={"total_iter": 3, "total_batch": 7}), "model_type": "LMLTModel"}
+    opt["datasets"] = {"train": {"batch_size_per_gpu": 2}}
+    data = batches(3, 7)
+    (one,) = ranks(1, opt, data)
+    for rank in ranks(processes, opt, data):
+        for key in ("params", "params_ema"):
+            torch.testing.assert_close(rank[key], one[key], rtol=1e-9, atol=1e-11)
+        assert rank["log"] == pytest.approx(one["log"], rel=1e-9)
+        assert rank["exchanges"] == 3
+
+
 def test_a_loss_that_is_not_finite_on_one_rank_stops_all(
     make_options: Any, ranks: Any, tmp_path: Path
 ) -> None:

@@ -48,7 +48,8 @@ def test_official_file_with_a_launcher(
     else:
         (note,) = notes
         assert f"makes {12 * processes} images a step in" in note
-        assert "the recipe has 48: start 4 by torchrun --nproc_per_node=4 ... --launcher pytorch" in note
+        assert "the recipe has 48: write train: total_batch: 48, which any number of processes" in note
+        assert "start 4 by torchrun --nproc_per_node=4 ... --launcher pytorch" in note
 
 
 def test_official_file_without_a_launcher(official: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,14 +64,15 @@ def test_official_file_without_a_launcher(official: dict[str, Any], monkeypatch:
     assert option_mistakes(official) == []
 
 
-CASES: list[tuple[Any, int, Launch, Any, tuple[int, int, int, int | None]]] = [
-    (0, 0, ALONE, None, (12, 1, 12, None)),
-    (4, 0, ALONE, None, (12, 1, 12, 48)),
-    (4, 4, ALONE, None, (48, 1, 48, 48)),
-    (4, 4, Launch(False, 3), None, (48, 1, 48, 48)),
-    ("auto", 2, ALONE, None, (24, 1, 24, None)),
-    ("auto", 2, FOUR, 64, (12, 4, 48, 64)),
-    (1, 2, FOUR, None, (12, 4, 48, 12)),
+# total, processes, at once, recipe, divided
+CASES: list[tuple[Any, int, Launch, Any, tuple[int, int, int, int | None, bool]]] = [
+    (0, 0, ALONE, None, (12, 1, 12, None, False)),
+    (4, 0, ALONE, None, (12, 1, 12, 48, False)),
+    (4, 4, ALONE, None, (48, 1, 48, 48, False)),
+    (4, 4, Launch(False, 3), None, (48, 1, 48, 48, False)),
+    ("auto", 2, ALONE, None, (24, 1, 24, None, False)),
+    ("auto", 2, FOUR, 64, (64, 4, 12, 64, True)),
+    (1, 2, FOUR, None, (48, 4, 12, 12, False)),
 ]
 
 
@@ -82,11 +84,43 @@ def test_counts(
     there: int,
     launch: Launch,
     recipe: int | None,
-    wanted: tuple[int, int, int, int | None],
+    wanted: tuple[int, int, int, int | None, bool],
 ) -> None:
     gpus(monkeypatch, there)
-    official |= {"num_gpu": num_gpu, "lmlt": {"total_batch": recipe} if recipe else None}
-    assert total_batch(official, launched=launch.launched, processes=launch.processes) == wanted
+    official["num_gpu"] = num_gpu
+    # Both keys mean the same to our models.
+    for section in ("train", "lmlt") if recipe else ("lmlt",):
+        opt = {**official, section: {**(official.get(section) or {}), "total_batch": recipe}}
+        assert total_batch(opt, launched=launch.launched, processes=launch.processes) == wanted
+
+
+@pytest.mark.parametrize(
+    ("total", "processes", "shares", "parts"),
+    [(64, 1, [64], 6), (64, 4, [16] * 4, 2), (64, 8, [8] * 8, 1), (7, 3, [3, 2, 2], 1), (5, 5, [1] * 5, 1)],
+)
+def test_a_total_is_divided_among_any_number_of_processes(
+    official: dict[str, Any], total: int, processes: int, shares: list[int], parts: int
+) -> None:
+    official["train"]["total_batch"] = total
+    batch = total_batch(official, launched=True, processes=processes)
+    assert batch is not None
+    assert [batch.share(rank) for rank in range(processes)] == shares
+    assert batch.parts(batch.share()) == parts
+    assert f"= {total} in total" in str(batch)
+
+
+def test_what_contradicts_a_total(official: dict[str, Any]) -> None:
+    official["train"] |= {"total_batch": 3, "accumulation_steps": 3}
+    found = {mistake.place: mistake.text for mistake in option_mistakes(official, launch=FOUR)}
+    assert found == {
+        ("train", "total_batch"): "3 cannot be divided among 4 processes: start fewer",
+        ("train", "accumulation_steps"): "follows from the batch in total and batch_size_per_gpu, the most "
+        "that goes through at once: remove it",
+    }
+    official["train"] = {**official["train"], "total_batch": 200, "accumulation_steps": 1}
+    del official["train"]["accumulation_steps"]
+    (mistake,) = option_mistakes(official, launch=Launch())
+    assert mistake.text == "180 must be at least the batch of a process, 200"
 
 
 def test_launches() -> None:
@@ -104,7 +138,7 @@ def check(path: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[i
 
 def test_the_check_says_what_it_assumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     opt = paired_options(tmp_path)
-    opt["lmlt"] = {"total_batch": 4}
+    opt["num_gpu"] = 2
     path = tmp_path / "options.yml"
     path.write_text(yaml.safe_dump(opt))
     status, said = check(path, capsys)
@@ -116,9 +150,9 @@ def test_the_check_says_what_it_assumed(tmp_path: Path, capsys: pytest.CaptureFi
     )
     assert note.startswith(f"note: {path}:")
     assert note.endswith(
-        "batch_size_per_gpu: makes 2 images a step in one process, but the recipe has 4: start 2 by torchrun "
-        "--nproc_per_node=2 ... --launcher pytorch, or write batch_size_per_gpu: 4, or if it is meant, lmlt: "
-        "total_batch: 2"
+        "batch_size_per_gpu: makes 2 images a step in one process, but the recipe has 4: write train: "
+        "total_batch: 4, which any number of processes divides, or start 2 by torchrun --nproc_per_node=2 "
+        "... --launcher pytorch, or if it is meant, train: total_batch: 2"
     )
     status, said = check(path, capsys, "--nproc", "2")
     assert status == 0
@@ -132,7 +166,7 @@ def test_training_says_it_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     opt = paired_options(tmp_path)
-    opt["lmlt"] = {"total_batch": 4}
+    opt["num_gpu"] = 2
     path = tmp_path / "options.yml"
     path.write_text(yaml.safe_dump(opt))
     monkeypatch.setattr(sys, "argv", ["train.py", "-opt", str(path)])

@@ -8,7 +8,6 @@ depends neither on the number of data workers nor on that of processes, and work
 from __future__ import annotations
 
 import atexit
-import math
 import os
 import random
 import signal
@@ -47,96 +46,149 @@ class SeededIndex(int):
 
 
 class TrainingOrder(EnlargedSampler):
-    """BasicSR's order of the training data, with seeds, and resumable at any place.
+    """BasicSR's order of the training data, epoch after epoch, with seeds, and resumable at any place.
+
+    All processes share one sequence of samples that never ends: in each epoch every sample once, in the order
+    that BasicSR has on one process. A step takes the next `total_batch` of them, of which process `rank`
+    takes each `num_replicas`-th. So neither the steps nor the place depend on the number of processes, and
+    no sample is left over at the end of an epoch.
 
     Args:
         dataset: the training data.
-        num_replicas: number of processes that share an epoch.
+        num_replicas: number of processes that share a step.
         rank: number of this process.
         ratio: how often an epoch goes through the data.
         seed: of everything sampled for the data.
-        batch: samples of a step on this process.
+        total_batch: samples of a step over all processes; by default one for each.
 
     Attributes:
-        epoch: the current one.
-        consumed: samples of the epoch that this process was trained on; counted by the model, since loaders
-            read ahead.
+        epoch: the current one, None before the first.
+        place: samples, over all processes and epochs, that the model was trained on; counted by the model,
+            since loaders read ahead.
+        total_size: samples of an epoch.
+
+    Raises:
+        ValueError: there are no training images, or fewer samples in a step than processes.
     """
 
     def __init__(
-        self, dataset: Any, num_replicas: int, rank: int, ratio: float = 1, *, seed: int = 0, batch: int = 1
+        self,
+        dataset: Any,
+        num_replicas: int,
+        rank: int,
+        ratio: float = 1,
+        *,
+        seed: int = 0,
+        total_batch: int | None = None,
     ) -> None:
-        super().__init__(dataset, num_replicas, rank, ratio)
+        super().__init__(dataset, 1, 0, ratio)
+        self._stock = EnlargedSampler(dataset, 1, 0, ratio)
+        self._processes, self._process = num_replicas, rank
+        self.total_batch = num_replicas if total_batch is None else total_batch
+        if not self.total_size:
+            raise ValueError("there are no training images")
+        if self.total_batch < num_replicas:
+            raise ValueError(f"{self.total_batch} samples of a step are too few for {num_replicas} processes")
         self.seed = seed
-        self.batch = batch
-        self.consumed = 0
-        self._resumed: tuple[int, int] | None = None
-
-    def set_epoch(self, epoch: int) -> None:
-        """Begin an epoch; the resumed one begins where it was left."""
-        super().set_epoch(epoch)
-        self.consumed = self._start()
+        self.epoch: int | None = None
+        self.place = 0
+        self._end: int | None = None
 
     def __iter__(self) -> Iterator[SeededIndex]:
-        indices = [*super().__iter__()]
-        start = self._start()
-        for number in range(start, len(indices)):
-            place = number * self.num_replicas + self.rank
-            # Counted over all processes, which share a step.
-            step = start // self.batch + (number - start) // self.batch
-            yield SeededIndex.of(
-                indices[number],
-                _mixed(self.seed, self.epoch, place),
-                _mixed(self.seed, self.epoch, step, _OF_STEPS),
-            )
+        epoch, indices = -1, []
+        step = self.place
+        while self._end is None or step < self._end:
+            seed_of_step = _mixed(self.seed, *divmod(step, self.total_size), _OF_STEPS)
+            for place in range(step + self._process, step + self.total_batch, self._processes):
+                within = place % self.total_size
+                if place // self.total_size != epoch:
+                    epoch = place // self.total_size
+                    self._stock.set_epoch(epoch)
+                    indices = [*self._stock]
+                yield SeededIndex.of(indices[within], _mixed(self.seed, epoch, within), seed_of_step)
+            step += self.total_batch
 
-    def last_epoch(self, epoch: int, steps: int) -> int:
-        """The epoch of the last of `steps` steps; `epoch - 1` if there are none.
+    def advance(self) -> None:
+        """Count a step that the model was trained on."""
+        self.place += self.total_batch
 
-        Args:
-            epoch: the first one; the resumed one begins at the place of `resume`.
-            steps: optimizer steps. An epoch has whole batches only: the loader drops the rest.
+    def end_after(self, steps: int) -> int:
+        """End the sequence after so many further steps.
 
-        Raises:
-            ValueError: an epoch has fewer samples than a batch.
+        Returns:
+            The epoch in which the last of them begins; the one before the current if there are none.
         """
-        self.epoch = epoch
-        first, each = (self.num_samples - self._start()) // self.batch, self.num_samples // self.batch
-        if each == 0:
-            raise ValueError(
-                f"the {len(self.dataset)} training images make {self.num_samples} samples per epoch for each "
-                f"of {self.num_replicas} processes, too few for a batch of {self.batch}"
-            )
-        if steps <= first:
-            return epoch if steps > 0 else epoch - 1
-        return epoch + math.ceil((steps - first) / each)
+        self._end = self.place + max(0, steps) * self.total_batch
+        last = self._end - self.total_batch if steps > 0 else self.place - self.total_size
+        return last // self.total_size
 
     def state(self) -> dict[str, int]:
-        """The place in the epoch, in samples of all processes together."""
+        """The place, in samples of all processes together."""
         return {
-            "epoch": self.epoch,
-            "consumed": self.consumed * self.num_replicas,
+            "epoch": self.place // self.total_size,
+            "consumed": self.place % self.total_size,
             "total_size": self.total_size,
             "seed": self.seed,
         }
 
     def resume(self, state: Mapping[str, int]) -> bool:
-        """Continue at the epoch, place and seed of a state; without `manual_seed` each run has its own seed.
+        """Continue at the place and the seed of a state; without `manual_seed` each run has its own seed.
 
         Returns:
-            False, changing nothing, if the place is not valid any more: the data have changed, or so has the
-            number of processes, and with it the order of the epoch.
+            False if the data have changed since, so that the place means nothing: then a new epoch begins.
         """
-        if state.get("total_size") != self.total_size:
-            return False
         self.seed = state["seed"]
-        self._resumed = state["epoch"], state["consumed"] // self.num_replicas
-        return True
+        same = state["total_size"] == self.total_size
+        epoch, consumed = (state["epoch"], state["consumed"]) if same else (state["epoch"] + 1, 0)
+        self.place = epoch * self.total_size + consumed
+        return same
 
-    def _start(self) -> int:
-        if self._resumed is None or self.epoch != self._resumed[0]:
-            return 0
-        return self._resumed[1]
+
+class EpochLoader:
+    """A loader of one long sequence, in epochs: between two of them, nothing is started anew.
+
+    BasicSR's loop begins each epoch with `set_epoch` of the order and a new iterator of the loader. Data
+    workers that start in every epoch, each of which imports PyTorch, would cost more than a short epoch.
+    A step belongs to the epoch in which it begins.
+
+    Args:
+        loader: PyTorch's, of an order that nothing else iterates.
+        order: the order.
+    """
+
+    def __init__(self, loader: Any, order: TrainingOrder) -> None:
+        self._loader, self._order = loader, order
+        self._batches: Iterator[Any] | None = None
+        self._place = 0
+        self._taken_early: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        # Of an object that is being copied or unpickled, nothing is there yet.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._loader, name)
+
+    def __len__(self) -> int:
+        """Steps that an epoch needs at least."""
+        return self._order.total_size // self._order.total_batch
+
+    def __iter__(self) -> Iterator[Any]:
+        """The rest of the current epoch; of all epochs for a loop that does not call `set_epoch`."""
+        epoch = self._order.epoch
+        if epoch is not None:
+            # Before the first epoch, a prefetcher takes a batch that it then forgets.
+            yield from self._taken_early
+            self._taken_early = []
+        if self._batches is None:
+            self._place, self._batches = self._order.place, iter(self._loader)
+        while epoch is None or self._place // self._order.total_size <= epoch:
+            batch = next(self._batches, None)
+            if batch is None:
+                return
+            self._place += self._order.total_batch
+            if epoch is None:
+                self._taken_early = [batch]
+            yield batch
 
 
 class SeededDataset(Dataset[Any]):

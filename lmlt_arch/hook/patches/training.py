@@ -22,6 +22,7 @@ from lmlt_arch.names import effective_model, holds_ours, runs_ours, sr_model_rea
 
 if TYPE_CHECKING:
     from lmlt_arch.data.datasets.training_order import TrainingOrder
+    from lmlt_arch.options.total_batch import TotalBatch
 
 
 @patch_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
@@ -178,8 +179,9 @@ def worker_init_fn(worker_id: int) -> None:
 def order_that_a_resume_can_repeat(names: Names) -> None:
     """A resumed epoch starts again and with other crops: nothing remembers its place and its random numbers.
 
-    The samples of our models depend on seed, epoch and place alone, and the place is saved. A run also has
-    all iterations of its options: BasicSR counts batches that its loader drops, and ends too early.
+    The samples of our models depend on seed, epoch and place alone, and the place is saved. They are one
+    sequence, whatever the number of processes is or becomes: no image is left over at the end of an epoch,
+    nothing starts anew there, and a run has all iterations of its options.
     """
     stock_load, stock_build = names["load_resume_state"], names["build_model"]
     stock_create = names["create_train_val_dataloader"]
@@ -197,13 +199,13 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
         orders.clear()
         if not runs_ours(opt):
             return stock_create(opt, logger)
-        from lmlt_arch.data.datasets.training_order import PrepareWorker
+        from lmlt_arch.data.datasets.training_order import EpochLoader, PrepareWorker
         from lmlt_arch.options.total_batch import total_batch
 
         batch = total_batch(opt, launched=opt["dist"], processes=opt["world_size"])
-        with _ordered_data(names, opt, batch.per_process if batch is not None else 1):
-            created = stock_create(opt, logger)
-        loader, order, validation, _, total = created
+        assert batch is not None  # the loader needs it
+        with _ordered_data(names, opt, batch.total):
+            loader, order, validation, _, total = stock_create(_with_share(opt, batch), logger)
         # So that the start of an epoch does not advance the global generator.
         loader.generator = torch.Generator().manual_seed(opt["manual_seed"])
         # In place of BasicSR's seeds, which samples with seeds of their own do not need.
@@ -212,7 +214,8 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
             loader.pin_memory = True  # copies to the GPU then overlap with other work
         orders.append(order)
         logger.info(batch)
-        return loader, order, validation, _last_epoch(order, total, *resumed), total
+        last = _last_epoch(order, total, *resumed)
+        return EpochLoader(loader, order), order, validation, last, total
 
     @wraps(stock_build)
     def build_model(opt: dict[str, Any]) -> Any:
@@ -225,9 +228,22 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
     names["create_train_val_dataloader"] = create_train_val_dataloader
 
 
+def _with_share(opt: dict[str, Any], batch: TotalBatch) -> dict[str, Any]:
+    """Options with which BasicSR's loader takes the share of this process; without a launcher, per GPU."""
+    share = batch.share(opt["rank"])
+    if not opt["dist"]:
+        copies = max(1, opt["num_gpu"])
+        if share % copies:
+            text = f"a batch of {share} cannot be divided among {copies} GPUs of one process"
+            end_run(UsageError(f"{text}: start a process for each by torchrun ... --launcher pytorch"))
+        share //= copies
+    train = {**opt["datasets"]["train"], "batch_size_per_gpu": share}
+    return {**opt, "datasets": {**opt["datasets"], "train": train}}
+
+
 @contextmanager
 def _ordered_data(names: Names, opt: dict[str, Any], batch: int) -> Iterator[None]:
-    """Let the pipeline make datasets that follow a `TrainingOrder`, in steps of `batch` samples."""
+    """Let the pipeline make datasets that follow a `TrainingOrder`, in steps of `batch` samples in total."""
     from lmlt_arch.data.datasets.paired_crop import PairedCropDataset
     from lmlt_arch.data.datasets.training_order import SeededDataset, TrainingOrder
 
@@ -241,7 +257,7 @@ def _ordered_data(names: Names, opt: dict[str, Any], batch: int) -> Iterator[Non
             dataset.as_bytes = True  # our models convert them to floats on their device
         return SeededDataset(dataset, skip_damaged=section.get("damaged_images") == "skip")
 
-    names["EnlargedSampler"] = partial(TrainingOrder, seed=opt["manual_seed"], batch=batch)
+    names["EnlargedSampler"] = partial(TrainingOrder, seed=opt["manual_seed"], total_batch=batch)
     names["build_dataset"] = build_dataset
     try:
         yield
@@ -250,16 +266,14 @@ def _ordered_data(names: Names, opt: dict[str, Any], batch: int) -> Iterator[Non
 
 
 def _last_epoch(order: TrainingOrder, total: int, resumed: dict[str, Any] | None = None) -> int:
-    """The epoch in which a run of `total` iterations ends, which may be a resumed one."""
-    epoch, done = (resumed["epoch"], resumed["iter"]) if resumed is not None else (0, 0)
-    place = ((resumed or {}).get("plugin") or {}).get("sampler")
-    if place:
-        order.resume(place)
-    try:
-        return order.last_epoch(epoch, total - done)
-    except ValueError as error:
-        remedy = "take more images or a larger dataset_enlarge_ratio, or lower batch_size_per_gpu"
-        end_run(UsageError(f"{error}: {remedy}"))
+    """The epoch in which the last step of a run of `total` iterations begins; it may be a resumed run."""
+    if resumed is None:
+        return order.end_after(total)
+    place = (resumed.get("plugin") or {}).get("sampler")
+    order.resume(place or {**order.state(), "epoch": resumed["epoch"]})
+    left = total - resumed["iter"]
+    # BasicSR begins with the epoch of the state.
+    return order.end_after(left) if left > 0 else resumed["epoch"] - 1
 
 
 @patch_after(

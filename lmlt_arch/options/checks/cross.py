@@ -114,15 +114,17 @@ def _batch(opt: Mapping[str, Any], launch: Launch) -> Iterator[Mistake]:
     counted = total_batch(opt, launched=launch.launched, processes=launch.processes)
     if counted is None:
         return
-    batch, steps = counted.per_process, whole(opt, "train", "accumulation_steps")
-    if steps and batch % steps:
+    batch, steps = counted.share(), whole(opt, "train", "accumulation_steps")
+    if steps and batch % steps and not counted.divided:
         yield Mistake(
             ("train", "accumulation_steps"),
             f"{steps} does not divide batch_size_per_gpu, {batch}: take one of {_divisors(batch)}",
         )
     if model_family(opt).synthesizes:
         queue = QUEUE_SIZE if opt.get("queue_size") is None else whole(opt, "queue_size")
-        if queue and queue % batch:
+        if queue and counted.divided and queue < batch:
+            yield Mistake(("queue_size",), f"{queue} must be at least the batch of a process, {batch}")
+        elif queue and queue % batch and not counted.divided:
             fitting = -(-queue // batch) * batch
             text = f"{queue} must be a multiple of the batch, {batch}, such as {fitting}"
             yield Mistake(("queue_size",), text)

@@ -44,6 +44,7 @@ _OF_OURS: tuple[tuple[Place, Any], ...] = (
         for key in (
             "amp",
             "grad_clip",
+            "total_batch",
             "accumulation_steps",
             "freeze",
             "checkpointing",

@@ -16,11 +16,13 @@ import torch
 from basicsr.utils.registry import MODEL_REGISTRY
 from helpers.small.sets import flip, write_set
 from helpers.stock_modules import patch, run_afresh
+from torch.utils.data import DataLoader
 
 from lmlt_arch.checkpoints.load import CheckpointError
-from lmlt_arch.data.datasets.training_order import TrainingOrder
+from lmlt_arch.data.datasets.training_order import EpochLoader, TrainingOrder
 from lmlt_arch.data.images import encode_png
 from lmlt_arch.data.lmdb.store import raw_entry, raw_sizes, write_entries
+from lmlt_arch.hook.patches import training
 from lmlt_arch.models import ESCModel
 
 Parse = Callable[..., dict[str, Any]]
@@ -222,7 +224,7 @@ def test_order_that_a_resume_can_repeat(tmp_path: Path, monkeypatch: pytest.Monk
         "dataset_enlarge_ratio": 4,
     }
     opt = {"manual_seed": 3, "num_gpu": 0, "dist": False, "rank": 0, "world_size": 1}
-    opt |= {"datasets": {"train": data}, "train": {"total_iter": 1}, "model_type": "ESCRealMSEModel"}
+    opt |= {"datasets": {"train": data}, "train": {"total_iter": 6}, "model_type": "ESCRealMSEModel"}
     model = SimpleNamespace(train_sampler=None)
     names["build_model"] = lambda opt: model
 
@@ -240,10 +242,10 @@ def test_order_that_a_resume_can_repeat(tmp_path: Path, monkeypatch: pytest.Monk
     assert model.train_sampler is sampler
     assert isinstance(sampler, TrainingOrder)
     assert sampler.seed == 3
-    crops = [[batch["gt"] for batch in loader] for _ in range(2)]
-    assert len(crops[0]) == 4
+    crops = [[batch["gt"] for batch in each] for each in (loader, start()[0])]
+    assert len(crops[0]) == 6
     for first, second in zip(*crops, strict=True):
-        assert torch.equal(first, second), "by the place in the epoch alone"
+        assert torch.equal(first, second), "by seed and place alone"
     assert (names["EnlargedSampler"], names["build_dataset"]) == stock
     # Batches are page-locked where there is a GPU to copy them to, unless the options decide.
     assert not loader.pin_memory
@@ -281,29 +283,28 @@ def test_order_that_a_resume_can_repeat(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("processes", [1, 3])
-@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("batch", [3, 5, 40])
 @pytest.mark.parametrize("total", [1, 4, 20])
 def test_every_iteration_is_made(processes: int, batch: int, total: int) -> None:
     """BasicSR's loop over epochs reaches `total_iter` exactly, also after a resume at any iteration."""
     for resumed in range(total + 1):
-        order = TrainingOrder([0] * 16, processes, 0, ratio=1, seed=1, batch=batch)
-        epoch, done = 0, 0
-        while True:  # to where it was left
-            order.set_epoch(epoch)
-            batches = len([*order]) // batch
-            if done + batches > resumed:
-                break
-            done, epoch = done + batches, epoch + 1
-        order.consumed = (resumed - done) * batch
-        place = order.state()
-        order = TrainingOrder([0] * 16, processes, 0, ratio=1, seed=1, batch=batch)
-        assert order.resume(place)
+        left = TrainingOrder([0] * 16, 4 if batch > 4 else 2, 0, ratio=1, seed=1, total_batch=batch)
+        for _ in range(resumed):
+            left.advance()
+        # BasicSR keeps the epoch in which the last step began.
+        state = {
+            "epoch": max(0, left.place - batch) // 16,
+            "iter": resumed,
+            "plugin": {"sampler": left.state()},
+        }
+        order = TrainingOrder([0] * 16, processes, 0, ratio=1, seed=1, total_batch=batch)
+        last = training._last_epoch(order, total, state)
+        loader = DataLoader(
+            [0] * 16, batch_size=len(range(0, batch, processes)), sampler=order, drop_last=True
+        )
+        steps = EpochLoader(loader, order)
         made = resumed
-        last = order.last_epoch(epoch, total - resumed)
-        for number in range(epoch, last + 1):
-            assert made < total, "no epoch is begun for nothing"
-            order.set_epoch(number)
-            made += len([*order]) // batch
-        assert made >= total
-    with pytest.raises(ValueError, match=rf"16 training images make {-(-16 // processes)} samples .* of 17"):
-        TrainingOrder([0] * 16, processes, 0, ratio=1, batch=17).last_epoch(0, total)
+        for epoch in range(state["epoch"], last + 1):
+            order.set_epoch(epoch)
+            made += len([*steps])
+        assert made == total
