@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -248,6 +249,22 @@ def kill_worker(agent: Agent, number: int) -> None:
     workers = agent.workers()
     if workers:
         _kill(workers[number % len(workers)], signal.SIGKILL)
+
+
+def copy_until(iteration: int, source: Path, target: Path) -> None:
+    """A folder as it was after a checkpoint."""
+    shutil.copytree(source, target)
+    home = target / "experiments" / NAME
+    for path in [*(home / "training_states").iterdir(), *(home / "models").iterdir()]:
+        number = path.name.partition(".")[0].rpartition("_")[2]
+        if not number.isdigit() or int(number) > iteration:
+            path.unlink()
+
+
+def hang(agent: Agent) -> None:
+    """Stop the processes of a machine where they are, as a lost connection does."""
+    for pid in agent.workers():
+        _kill(pid, signal.SIGSTOP)
 
 
 def _free_port() -> int:
