@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers.throwaway import Environment, clean_environment
 
-from lmlt_arch.hook import restarts
+from lmlt_arch.hook import store
 
 HOOK = "lmlt_basicsr_hook.pth"
 MODULE = "torch.distributed.run"
@@ -38,7 +38,7 @@ MODULE = "torch.distributed.run"
     ],
 )
 def test_torchrun_is_recognized(argv: list[str], orig_argv: list[str], expected: bool) -> None:
-    assert restarts.is_torchrun(argv, orig_argv) is expected
+    assert store.is_torchrun(argv, orig_argv) is expected
 
 
 @pytest.mark.parametrize(
@@ -59,15 +59,15 @@ def test_programs_of_basicsr(
     (tmp_path / "train.py").write_text("import torch\n")
     (tmp_path / "upscale.py").write_text("import torch\n")
     monkeypatch.chdir(tmp_path)
-    assert restarts.starts_basicsr(arguments) is expected
+    assert store.starts_basicsr(arguments) is expected
 
 
 @pytest.mark.parametrize("launcher", ["train", "test"])
 def test_our_launchers_and_basicsrs_own(launcher: str, repo_root: Path) -> None:
     import basicsr.train
 
-    assert restarts.starts_basicsr([str(repo_root / "basicsr" / f"{launcher}.py")])
-    assert restarts.starts_basicsr([str(Path(basicsr.train.__file__).with_name(f"{launcher}.py"))])
+    assert store.starts_basicsr([str(repo_root / "basicsr" / f"{launcher}.py")])
+    assert store.starts_basicsr([str(Path(basicsr.train.__file__).with_name(f"{launcher}.py"))])
 
 
 WORKER = {
@@ -90,10 +90,10 @@ WORKER = {
     ],
 )
 def test_when_a_process_warns(changed: Mapping[str, str]) -> None:
-    said = restarts.warning({**WORKER, **changed})
+    said = store.warning({**WORKER, **changed})
     assert bool(said) == (not changed)
     assert not said or "Fix: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in said
-    assert restarts.warning({}) == ""
+    assert store.warning({}) == ""
 
 
 # Says what it sees, without torch; the word that makes it a program of BasicSR is in its file.
@@ -121,7 +121,7 @@ def test_real_torchrun(installed: Environment, tmp_path: Path, start: str) -> No
     command += ["--standalone", "--nproc_per_node=1"]
     assert "variable 1 shared False" in installed.run(*command, ours, cwd=tmp_path)
     assert "variable None shared True" in installed.run(*command, other, cwd=tmp_path)
-    kept = installed.run(*command, ours, cwd=tmp_path, variables={restarts.VARIABLE: "0"})
+    kept = installed.run(*command, ours, cwd=tmp_path, variables={store.VARIABLE: "0"})
     assert "variable 0 shared True" in kept
 
 
@@ -143,7 +143,7 @@ def test_a_launcher_warns_where_the_plugin_is_not_installed(
     program = (launcher, "-opt", "no.yml", "--launcher", "pytorch")
     said = stock.run(*command, *program, cwd=tmp_path, fails=True)
     assert said.count("torchrun may start this training again") == 2, "once at each of two starts"
-    said = stock.run(*command, *program, cwd=tmp_path, fails=True, variables={restarts.VARIABLE: "1"})
+    said = stock.run(*command, *program, cwd=tmp_path, fails=True, variables={store.VARIABLE: "1"})
     assert "torchrun may start this training again" not in said
 
 
@@ -154,10 +154,10 @@ def test_costs_nothing_elsewhere(repo_root: Path, tmp_path: Path) -> None:
     said = subprocess.run(
         [sys.executable, "-c", f"import os, sys\nsys.argv = ['torchrun', 'train.py']\n"
          f"sys.orig_argv = ['python', *sys.argv]\n{line}\n"
-         f"print(os.environ.get({restarts.VARIABLE!r}), 'torch' in sys.modules)"],
+         f"print(os.environ.get({store.VARIABLE!r}), 'torch' in sys.modules)"],
         cwd=tmp_path,
         env={**clean_environment(), "PYTHONPATH": str(repo_root)},
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert said == "None False\n", "train.py is not there"
-    assert restarts.VARIABLE not in os.environ
+    assert store.VARIABLE not in os.environ
