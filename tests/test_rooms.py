@@ -31,7 +31,13 @@ ROOMS = (
     ("lmlt_arch.archs",),
     # Alone at the bottom: each is of use to many rooms.
     ("lmlt_arch.names", "lmlt_arch.threads", "lmlt_arch.files"),
-    ("lmlt_arch.locks", "lmlt_arch.spreadsheets", "lmlt_arch.dtypes", "lmlt_arch.torchvision_library"),
+    (
+        "lmlt_arch.locks",
+        "lmlt_arch.group",
+        "lmlt_arch.spreadsheets",
+        "lmlt_arch.dtypes",
+        "lmlt_arch.torchvision_library",
+    ),
     ("lmlt_arch.renamed", "lmlt_arch.version", "realsr"),
     ("lmlt_arch.errors",),
 )

@@ -15,15 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lmlt_arch.checkpoints.read import CheckpointError, read_file
 from lmlt_arch.files import output_error, write_atomic
 
 STATE_KEYS = ("epoch", "iter", "optimizers", "schedulers")
 """What BasicSR keeps in a training state."""
 
-_NONE = -1
 _BLOCK = 1 << 20
 # Faults that a message names; a run may have hundreds of checkpoints.
 _NAMED = 3
@@ -54,7 +51,7 @@ def write_manifest(folder: Path, iteration: int, files: Iterable[Path]) -> None:
     """
     path = manifest_file(folder, iteration)
     try:
-        listed = {file.name: {"size": file.stat().st_size, "sha256": _digest(file)} for file in files}
+        listed = {file.name: {"size": file.stat().st_size, "sha256": digest_of(file)} for file in files}
     except OSError as error:
         raise output_error(path, error) from error
     content = {"iteration": iteration, "files": listed}
@@ -143,11 +140,8 @@ class Checkpoints:
                 faults.append(wrong)
         return None, faults
 
-    def to_resume(self, *, distributed: bool = False) -> tuple[Path | None, str]:
-        """The state of the newest set that is whole for every process.
-
-        Args:
-            distributed: several processes call this, and agree on one.
+    def to_resume(self) -> tuple[Path | None, str]:
+        """The state of the newest whole set; of several processes, see `agreed_set`.
 
         Returns:
             The state, None if there is no set at all, and what was wrong with newer ones, if anything.
@@ -155,30 +149,18 @@ class Checkpoints:
         Raises:
             CheckpointError: there are sets, and none is whole.
         """
-        faults: list[str] = []
-        below: int | None = None
-        while True:
-            state, wrong = self.newest_whole(below)
-            own = (_NONE if state is None else int(state.stem), wrong)
-            found = _gathered(own) if distributed else [own]
-            for rank, (iteration, reported) in enumerate(found):
-                faults += [fault for fault in reported if fault not in faults]
-                if iteration == _NONE and not reported and any(other != _NONE for other, _ in found):
-                    faults.append(f"process {rank} finds no checkpoint in {self.states}")
-            oldest = min(iteration for iteration, _ in found)
-            if all(iteration == oldest for iteration, _ in found):
-                break
-            below = oldest + 1
-        text = "; ".join(faults[:_NAMED])
-        text += f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+        state, faults = self.newest_whole()
         if state is None and faults:
-            raise CheckpointError(
-                f"no checkpoint in {self.states} is whole: {text}. Fix: put back the files as they were, or "
-                "move the folder of the run away to start over"
-            )
-        return state, text
+            raise CheckpointError(none_is_whole(self.states, faults))
+        return state, in_short(faults)
 
-    def _check(self, state: Path) -> None:
+    def common_files(self, state: Path) -> list[Path]:
+        """The files of a set that all processes read: its state and its networks, all of them whole.
+
+        Raises:
+            CheckpointError: one is not what was written.
+            OSError: one cannot be read.
+        """
         listed = _listed(state)
         content = _verified(state, listed)
         if not is_training_state(content):
@@ -186,17 +168,34 @@ class Checkpoints:
         iteration = content["iter"]
         if state.stem.isdigit() and int(state.stem) != iteration:
             raise CheckpointError(f"{state}: is the training state of iteration {iteration}")
+        files = [state]
         for name in self.networks:
             path = self.models / f"{name}_{iteration}.pth"
             # An option file may describe a network that its model does not have.
             if name == "net_g" or path.name in (listed or ()) or any(self.models.glob(f"{name}_[0-9]*.pth")):
                 _verified(path, listed)
-        for path in self._of_ranks(state.parent, iteration, listed):
+                files.append(path)
+        return files
+
+    def check_ranks(self, folder: Path, iteration: int) -> None:
+        """Check the files of ranks that must be whole; without one, training goes on inexactly and says so.
+
+        Raises:
+            CheckpointError: one is not what was written, or is missing although it is listed.
+            OSError: one cannot be read.
+        """
+        listed = _listed(folder / f"{iteration}.state")
+        for path in self._of_ranks(folder, iteration, listed):
             # That of a rank on another machine is listed nowhere.
             _verified(path, listed if path.name in (listed or ()) else None)
 
+    def _check(self, state: Path) -> None:
+        self.common_files(state)
+        # Under another name a state has no manifest, and its files of ranks are named by its iteration.
+        iteration = int(state.stem) if state.stem.isdigit() else read_file(state, mapped=True)["iter"]
+        self.check_ranks(state.parent, iteration)
+
     def _of_ranks(self, folder: Path, iteration: int, listed: Listed | None) -> Iterator[Path]:
-        """The files of ranks that must be whole; without one, training goes on inexactly and says so."""
         if self.rank is None:
             start = f"{iteration}.rank"
             names = {path.name for path in folder.glob(f"{start}*.pth")}
@@ -206,6 +205,20 @@ class Checkpoints:
         path = rank_file(folder, iteration, self.rank)
         if path.name in (listed or ()) or path.exists():
             yield path
+
+
+def in_short(faults: list[str]) -> str:
+    """The first of several faults, and how many more there are."""
+    text = "; ".join(faults[:_NAMED])
+    return f"{text}; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else text
+
+
+def none_is_whole(states: Path, faults: list[str]) -> str:
+    """What to say, and to do, where every set of a folder has a fault."""
+    return (
+        f"no checkpoint in {states} is whole: {in_short(faults)}. Fix: put back the files as they were, or "
+        "move the folder of the run away to start over"
+    )
 
 
 def is_training_state(content: object) -> bool:
@@ -254,21 +267,19 @@ def _verified(path: Path, listed: Listed | None) -> Any:
         size = path.stat().st_size
         if size != entry["size"]:
             raise CheckpointError(f"{path}: damaged: {size} bytes, of {entry['size']} that were written")
-        if _digest(path) != entry["sha256"]:
+        if digest_of(path) != entry["sha256"]:
             raise CheckpointError(f"{path}: damaged: not the bytes that were written")
     return read_file(path, mapped=True)
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _gathered(own: tuple[int, list[str]]) -> list[tuple[int, list[str]]]:
-    """The values of all processes."""
-    found: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(found, own)
-    return found

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lmlt_arch.data.datasets.common import unit_range
-from lmlt_arch.inference.engine.shared_averages import SharedAverages
-from lmlt_arch.inference.engine.tiles import TiledNetwork, Tiling
 from lmlt_arch.losses.vgg_weights import vgg_weights
 from lmlt_arch.metrics import prepare_metrics
+from lmlt_arch.models.agreement import batch_of, changes_since, check_agreement
 from lmlt_arch.models.former_names import FormerNames
 from lmlt_arch.models.loss_watch import Losses, LossWatch
 from lmlt_arch.models.network_setup import (
@@ -33,7 +32,7 @@ from lmlt_arch.models.precision import Precision
 from lmlt_arch.models.saving import CheckpointFiles, progress_of
 from lmlt_arch.models.shares import Shares
 from lmlt_arch.models.training_state import RankState, Termination, capture_rng, restore_rng
-from lmlt_arch.models.validation import SeveralSets, validate
+from lmlt_arch.models.validation import SeveralSets, upscaled, validate
 from lmlt_arch.names import holds_ours
 from lmlt_arch.options import Train
 
@@ -65,6 +64,7 @@ class PluginModel(FormerNames, SRModel):
     def __init__(self, opt: Mapping[str, Any]) -> None:
         opt = checked_options(opt)
         self._rank_state: RankState | None = None
+        self._began = False
         self.loss_watch = LossWatch(opt)
         self.checkpoint_files = CheckpointFiles(opt)
         self.files = []
@@ -123,10 +123,17 @@ class PluginModel(FormerNames, SRModel):
     # Training
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
-        """Begin an iteration; the first one after a resume restores what this process had kept for itself."""
+        """Begin an iteration; the first one after a resume restores what this process had kept for itself.
+
+        Raises:
+            DisagreementError: before the first iteration, the processes hold different things.
+        """
         if self._rank_state is not None:
             self.load_rank_state(self._rank_state)
             self._rank_state = None
+        if self.opt["dist"] and not self._began:
+            check_agreement(self, current_iter - 1)
+        self._began = True
         super().update_learning_rate(current_iter, warmup_iter)
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
@@ -272,13 +279,7 @@ class PluginModel(FormerNames, SRModel):
 
     def upscale(self, net: nn.Module, lq: Tensor) -> Tensor:
         """Run a bare network on whole images, in tiles if the options ask for them."""
-        tile = self.opt.get("tile")
-        if tile:
-            pad, multiple = tile["tile_pad"], getattr(net, "pad_multiple", 1)
-            tiling = Tiling.at_least(tile["tile_size"] + 2 * pad, 2 * pad, self.opt["scale"], multiple)
-            return TiledNetwork(net.forward, tiling, SharedAverages(net))(lq)
-        # Not `net(lq)`: a compiled network would be compiled again for the sizes of images.
-        return net.forward(lq)
+        return upscaled(net, lq, self.opt.get("tile"), self.opt["scale"])
 
     def metrics_of(self, dataset: Any) -> Mapping[str, Mapping[str, Any]]:
         """The metrics by which a validation set is measured, with their arguments."""
@@ -311,9 +312,12 @@ class PluginModel(FormerNames, SRModel):
         Raises:
             OutputError: the final network could not be written.
             FloatingPointError: the last iteration had a loss that is not finite; nothing was written.
+            DisagreementError: the processes hold different things; nothing was written.
         """
         if self.is_train:
             self._settle()
+            if self.opt["dist"]:
+                check_agreement(self, current_iter)
         if current_iter == -1:
             self.termination.release()
             self.save_networks(current_iter)
@@ -363,6 +367,7 @@ class PluginModel(FormerNames, SRModel):
         ours = {
             "scaler": self.precision.state_dict(),
             "sampler": self.train_sampler.state() if self.train_sampler is not None else None,
+            "batch": batch_of(self.opt),
             "best_metrics": getattr(self, "best_metric_results", None),
         }
         self.checkpoint_files.write_state(epoch, current_iter, self.optimizers, self.schedulers, ours)
@@ -387,3 +392,5 @@ class PluginModel(FormerNames, SRModel):
         elif self.train_sampler is not None and not self.train_sampler.resume(kept["sampler"]):
             get_root_logger().warning("The training data have changed since: a new epoch begins.")
         self._rank_state = self.checkpoint_files.read_rank_state(resume_state["iter"])
+        if changes := changes_since(kept, self):
+            get_root_logger().warning(changes)

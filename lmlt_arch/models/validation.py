@@ -16,12 +16,14 @@ from basicsr.metrics import calculate_metric
 from basicsr.utils import get_root_logger
 from basicsr.utils.registry import METRIC_REGISTRY
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from lmlt_arch.data.images import encode_png
 from lmlt_arch.files import make_folder, write_atomic
+from lmlt_arch.inference.engine.shared_averages import SharedAverages
+from lmlt_arch.inference.engine.tiles import TiledNetwork, Tiling
 from lmlt_arch.metrics import psnr, ssim
 from lmlt_arch.models.training_state import capture_rng, restore_rng
 from lmlt_arch.options.registries import needs_ground_truth
@@ -85,6 +87,27 @@ def validate(model: Any, dataloader: Any, current_iter: int | str, tb_logger: An
         model._update_best_metric_result(name, metric, value, current_iter)
     if model.metric_results:
         model._log_validation_metric_values(current_iter, name, tb_logger)
+
+
+def upscaled(net: nn.Module, lq: Tensor, tile: Mapping[str, int] | None, scale: int) -> Tensor:
+    """Run a bare network on whole images.
+
+    Args:
+        net: the network.
+        lq: (B, 3, H, W) in [0, 1].
+        tile: the section `tile` of the options; None: at once.
+        scale: of the network.
+
+    Returns:
+        (B, 3, H * scale, W * scale).
+    """
+    if tile:
+        pad, multiple = tile["tile_pad"], getattr(net, "pad_multiple", 1)
+        tiling = Tiling.at_least(tile["tile_size"] + 2 * pad, 2 * pad, scale, multiple)
+        return TiledNetwork(net.forward, tiling, SharedAverages(net))(lq)
+    # Not `net(lq)`: a compiled network would be compiled again for the sizes of images.
+    output: Tensor = net.forward(lq)
+    return output
 
 
 def _measure_share(model: Any, dataloader: Any, current_iter: int | str, save_img: bool) -> Tensor:

@@ -145,7 +145,7 @@ class TrainingOrder(EnlargedSampler):
 
 
 class EpochLoader:
-    """A loader of one long sequence, in epochs: between two of them, nothing is started anew.
+    """A loader of one long sequence, in epochs: between two of them, nothing is started again.
 
     BasicSR's loop begins each epoch with `set_epoch` of the order and a new iterator of the loader. Data
     workers that start in every epoch, each of which imports PyTorch, would cost more than a short epoch.

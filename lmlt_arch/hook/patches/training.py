@@ -1,14 +1,11 @@
-"""Patches for training: resuming, the order and seeds of samples, the labels of validations."""
+"""Patches for training: the order and seeds of samples, the labels of validations."""
 
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
-from pathlib import Path
-from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +14,7 @@ import torch
 from lmlt_arch.errors import UsageError
 from lmlt_arch.hook import patching
 from lmlt_arch.hook.ending import end_run
-from lmlt_arch.hook.patching import ON_REQUEST, OURS, Names, caller, patch_after, uses, wanted
+from lmlt_arch.hook.patching import ON_REQUEST, OURS, Names, caller, patch_after, wanted
 from lmlt_arch.names import effective_model, holds_ours, runs_ours, sr_model_reads
 
 if TYPE_CHECKING:
@@ -41,88 +38,6 @@ def pipeline_that_runs_as_main(names: Names) -> None:
         return stock(*args, **kwargs)
 
     names["parse_options"] = parse_options
-
-
-@patch_after(
-    "basicsr.train",
-    changes=("load_resume_state",),
-    needed=lambda names: not torch.cuda.is_available() and uses(names["load_resume_state"], "current_device"),
-)
-def resume_without_gpu(names: Names) -> None:
-    """Resuming maps the state to the current CUDA device and dies without one."""
-    stock = names["load_resume_state"]
-
-    @wraps(stock)
-    def load_resume_state(opt: dict[str, Any]) -> Any:
-        on_cpu = {**stock.__globals__, "torch": _TorchOnCpu()}
-        load = FunctionType(stock.__code__, on_cpu, argdefs=stock.__defaults__, closure=stock.__closure__)
-        return load(opt)
-
-    names["load_resume_state"] = load_resume_state
-
-
-class _TorchOnCpu:
-    """PyTorch for a function that expects a GPU."""
-
-    cuda = SimpleNamespace(**{**vars(torch.cuda), "current_device": lambda: 0})
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch, name)
-
-    def load(self, path: Any, *args: object, **kwargs: object) -> Any:
-        return torch.load(path, map_location="cpu")
-
-
-@patch_after(
-    "basicsr.train",
-    changes=("load_resume_state",),
-    needed=lambda names: uses(names["load_resume_state"], "experiments"),
-    acts=ON_REQUEST,
-)
-def auto_resume_where_runs_are_written(names: Names) -> None:
-    """`--auto_resume` looks below the working directory, while runs are written below the package's root.
-
-    It then starts over in silence and renames the old run. Here it takes the newest checkpoint that is
-    complete and undamaged, and warns of newer ones.
-    """
-    stock = names["load_resume_state"]
-
-    @wraps(stock)
-    def load_resume_state(opt: dict[str, Any]) -> Any:
-        if not opt["auto_resume"] or not wanted("auto-resume-where-runs-are-written", opt):
-            return stock(opt)
-        from lmlt_arch.checkpoints.sets import Checkpoints
-
-        state, wrong = Checkpoints.of(opt).to_resume(distributed=opt.get("dist", False))
-        if wrong and opt.get("rank", 0) == 0:
-            warnings.warn(f"A checkpoint is not whole: {wrong}. Going on from {state}.", stacklevel=2)
-        opt["path"]["resume_state"] = str(state) if state else None
-        return stock({**opt, "auto_resume": False})
-
-    names["load_resume_state"] = load_resume_state
-
-
-@patch_after("basicsr.train", changes=("load_resume_state",), acts=OURS)
-def damaged_checkpoints_to_resume_from(names: Names) -> None:
-    """A damaged `resume_state`, or one whose networks are damaged, goes on with wrong numbers or a traceback.
-
-    PyTorch does not verify the checksums of the files that it reads.
-    """
-    stock = names["load_resume_state"]
-
-    @wraps(stock)
-    def load_resume_state(opt: dict[str, Any]) -> Any:
-        given = opt["path"].get("resume_state")
-        if given and not opt["auto_resume"] and runs_ours(opt):
-            from lmlt_arch.checkpoints.load import CheckpointError
-            from lmlt_arch.checkpoints.sets import Checkpoints
-
-            refusal = Checkpoints.of(opt).refusal(Path(given))
-            if refusal:
-                raise CheckpointError(refusal)
-        return stock(opt)
-
-    names["load_resume_state"] = load_resume_state
 
 
 @patch_after("basicsr.models.base_model", changes=("BaseModel.validation",), acts=ON_REQUEST)
@@ -181,7 +96,7 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
 
     The samples of our models depend on seed, epoch and place alone, and the place is saved. They are one
     sequence, whatever the number of processes is or becomes: no image is left over at the end of an epoch,
-    nothing starts anew there, and a run has all iterations of its options.
+    nothing starts again there, and a run has all iterations of its options.
     """
     stock_load, stock_build = names["load_resume_state"], names["build_model"]
     stock_create = names["create_train_val_dataloader"]
