@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from basicsr.utils import get_root_logger
-from torch import nn
+from torch import Tensor, nn
 
 from lmlt_arch.checkpoints.load import load_for_training
 from lmlt_arch.models.activation_checkpointing import checkpoint_blocks
@@ -32,6 +33,8 @@ def use_deterministic_algorithms() -> None:
 def prepare_network(network: nn.Module, options: Train, *, main: bool, graphs: bool) -> None:
     """Freeze, checkpoint, lay out and compile a network as the options of a training say, in place.
 
+    Where several processes train, its gradients get the strides that DistributedDataParallel expects.
+
     Args:
         network: on any device.
         options: the section `train`.
@@ -44,6 +47,8 @@ def prepare_network(network: nn.Module, options: Train, *, main: bool, graphs: b
             checkpoint_blocks(network)
     if options.channels_last:
         _to_channels_last(network)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        _give_gradients_strides_of_parameters(network)
     if options.compile:
         # In place, so that parameters keep their names in checkpoints. All batches have one size.
         network.compile(dynamic=False, mode="reduce-overhead" if graphs else None)
@@ -106,3 +111,26 @@ def _to_channels_last(network: nn.Module) -> None:
     for parameter in network.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+def _give_gradients_strides_of_parameters(network: nn.Module) -> None:
+    """Keep DistributedDataParallel from warning of strides that mean the same.
+
+    Where a size is 1, any stride means the same, and kernels choose for themselves: a depthwise filter
+    (C, 1, 3, 3) with strides (9, 9, 3, 1) gets a gradient with (9, 1, 3, 1). The exchange compares strides
+    to the letter. Not the parameter gets others: by them PyTorch chooses kernels, which round differently.
+    """
+    for parameter in network.parameters():
+        if parameter.requires_grad and 1 in parameter.shape:
+            # Without the parameter, which would hold itself.
+            parameter.register_hook(partial(_with_strides, strides=parameter.stride()))
+
+
+def _with_strides(gradient: Tensor, strides: tuple[int, ...]) -> Tensor | None:
+    """The same gradient with other strides of the same meaning; None if there is nothing to change."""
+    own = gradient.stride()
+    if own == strides or any(
+        size != 1 and mine != wanted for size, mine, wanted in zip(gradient.shape, own, strides, strict=True)
+    ):
+        return None
+    return gradient.as_strided(gradient.shape, strides)

@@ -11,8 +11,9 @@ from basicsr.utils import get_root_logger
 from torch import nn
 
 from lmlt_arch.checkpoints.load import read_file
-from lmlt_arch.checkpoints.sets import rank_file, write_manifest
+from lmlt_arch.checkpoints.sets import manifest_file, rank_file, write_manifest
 from lmlt_arch.files import OutputError, make_folder
+from lmlt_arch.models.keeping import BEST, Best, OldSets, best_file, read_best
 from lmlt_arch.models.training_state import RankState, drop_old_rank_files, save_whole
 
 # The entries of a schedule's state that are no settings.
@@ -36,18 +37,21 @@ class CheckpointFiles:
     """The files of a run's checkpoints, each written whole or not at all.
 
     Args:
-        opt: BasicSR's options: `dist`, `rank`, `world_size` and `path`.
+        opt: BasicSR's options: `dist`, `rank`, `world_size`, `path` and `logger`.
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
         self._opt = opt
+        self._logger: Mapping[str, Any] = opt.get("logger") or {}
         self._networks: list[Path] = []
+        self._spared: set[int] = set()
+        self._best: dict[str, Best | None] = {}
 
     def save(self, model: Saved, epoch: int, current_iter: int, device: torch.device) -> None:
         """Write a set to resume from; one that cannot be written is reported in the log.
 
         `{current_iter}.state` is written after the files that belong to it, and the manifest after all of
-        them; see `lmlt_arch.checkpoints.sets`.
+        them; see `lmlt_arch.checkpoints.sets`. Then sets are deleted that `keep_checkpoints` does not keep.
 
         Args:
             model: its methods write the files.
@@ -69,6 +73,7 @@ class CheckpointFiles:
                 model.save_training_state(epoch, current_iter)
                 self._write_manifest(current_iter)
                 drop_old_rank_files(folder, rank)
+                self._drop_old_sets(current_iter)
             except OutputError as error:
                 failure = error
         if failure is not None:
@@ -87,16 +92,39 @@ class CheckpointFiles:
         Raises:
             OutputError: the file could not be written.
         """
-        content = {}
-        for key, network in networks.items():
-            state = network.state_dict()
-            for name, tensor in state.items():
-                state[name] = tensor.cpu().contiguous()
-            content[key] = state
         number = "latest" if current_iter == -1 else current_iter
         path = Path(self._opt["path"]["models"]) / f"{label}_{number}.pth"
-        save_whole(content, path)
+        save_whole(_weights(networks), path)
         self._networks.append(path)
+
+    @property
+    def keeps_best(self) -> str | None:
+        """The metric by which the networks of the best validation are kept."""
+        return self._logger.get("keep_best")
+
+    def keep_best(self, networks: Mapping[str, nn.Module], validated: Best) -> None:
+        """Write `net_g_best_{dataset}.pth` unless that of a better validation is there; the log says so.
+
+        The file says itself of which validation it is: a run that was killed after the validation goes on
+        from a training state that is older.
+
+        Args:
+            networks: bare networks by the keys of their state dicts in the file.
+            validated: their validation.
+        """
+        path = best_file(Path(self._opt["path"]["models"]), validated.dataset)
+        if validated.dataset not in self._best:
+            self._best[validated.dataset] = read_best(path)
+        if not validated.beats(self._best[validated.dataset]):
+            return
+        said = f"{validated.metric} {validated.value:.4f} of iteration {validated.iteration}"
+        try:
+            save_whole({**_weights(networks), BEST: validated.entry()}, path)
+        except OutputError as error:
+            get_root_logger().error(f"The best networks, {said}, were not saved: {error}. Going on.")
+        else:
+            self._best[validated.dataset] = validated
+            get_root_logger().info(f"Saved the best networks, {said}, as {path.name}.")
 
     def write_state(
         self,
@@ -134,6 +162,8 @@ class CheckpointFiles:
             CheckpointError: the file is damaged.
         """
         folder = Path(self._opt["path"]["resume_state"]).parent
+        if folder.resolve() != self._states().resolve():
+            self._spared.add(current_iter)  # its networks lie among those of this run
         path = rank_file(folder, current_iter, self._opt["rank"])
         if path.is_file():
             return read_file(path)
@@ -155,12 +185,36 @@ class CheckpointFiles:
         files = [state, *self._networks, *(path for path in ranks if path.is_file())]
         write_manifest(folder, current_iter, files)
 
+    def _drop_old_sets(self, current_iter: int) -> None:
+        """Delete what `keep_checkpoints` does not keep, after a set that is wholly written."""
+        keep = self._logger.get("keep_checkpoints")
+        if (
+            keep is None
+            or self._opt["rank"] != 0
+            or not manifest_file(self._states(), current_iter).is_file()
+        ):
+            return
+        labels = tuple(path.name.removesuffix(f"_{current_iter}.pth") for path in self._networks)
+        sets = OldSets(self._states(), Path(self._opt["path"]["models"]), labels, self._spared)
+        sets.drop(current_iter, int(keep))
+
     def _on_all_ranks(self, good: bool, device: torch.device) -> bool:
         if not self._opt["dist"]:
             return good
         flag = torch.tensor(int(good), device=device)
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
         return bool(flag)
+
+
+def _weights(networks: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """The state dicts of networks as BasicSR writes them."""
+    content = {}
+    for key, network in networks.items():
+        state = network.state_dict()
+        for name, tensor in state.items():
+            state[name] = tensor.cpu().contiguous()
+        content[key] = state
+    return content
 
 
 def progress_of(scheduler: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from lmlt_arch.files import make_folder, write_atomic
 from lmlt_arch.inference.engine.shared_averages import SharedAverages
 from lmlt_arch.inference.engine.tiles import TiledNetwork, Tiling
 from lmlt_arch.metrics import psnr, ssim
+from lmlt_arch.models.keeping import Best
 from lmlt_arch.models.training_state import capture_rng, restore_rng
 from lmlt_arch.options.registries import needs_ground_truth
 
@@ -49,6 +50,8 @@ class SeveralSets(logging.Filter):
 def validate(model: Any, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
     """Upscale every image of a dataset, save the results if asked, measure and log.
 
+    In training, the networks of the best validation are kept if `keep_best` asks for it.
+
     Each process takes every `world_size`-th image. Results are gathered by image before they are averaged, so
     that the figures do not depend on the number of processes. Random generators are left as they were.
 
@@ -62,7 +65,10 @@ def validate(model: Any, dataloader: Any, current_iter: int | str, tb_logger: An
     Raises:
         ValueError: an output and its ground truth differ in size; it names the image.
         OutputError: an image could not be saved.
+        FloatingPointError: networks are kept, and the last iteration had a loss that is not finite.
     """
+    if model.is_train and model.checkpoint_files.keeps_best:
+        model._settle()
     rng = capture_rng()
     try:
         figures = _measure_share(model, dataloader, current_iter, save_img)
@@ -87,6 +93,19 @@ def validate(model: Any, dataloader: Any, current_iter: int | str, tb_logger: An
         model._update_best_metric_result(name, metric, value, current_iter)
     if model.metric_results:
         model._log_validation_metric_values(current_iter, name, tb_logger)
+    if model.is_train:
+        _keep_best(model, name, metrics, current_iter)
+
+
+def _keep_best(model: Any, dataset: str, metrics: Metrics, current_iter: int | str) -> None:
+    metric = model.checkpoint_files.keeps_best
+    if metric not in model.metric_results:
+        return
+    networks = {"params": model.get_bare_model(model.net_g)}
+    if hasattr(model, "net_g_ema"):
+        networks["params_ema"] = model.get_bare_model(model.net_g_ema)
+    better, value = metrics[metric].get("better", "higher"), model.metric_results[metric]
+    model.checkpoint_files.keep_best(networks, Best(dataset, metric, better, value, int(current_iter)))
 
 
 def upscaled(net: nn.Module, lq: Tensor, tile: Mapping[str, int] | None, scale: int) -> Tensor:

@@ -180,6 +180,10 @@ class Logger(Section):
     """Log every so many iterations."""
     save_checkpoint_freq: LoopWhole = Field(ge=1, le=LONGEST)
     """Save every so many iterations."""
+    keep_checkpoints: LoopWhole | None = Field(None, ge=1, le=LONGEST)
+    """Keep the newest so many checkpoints to resume from, and delete older ones; none: all."""
+    keep_best: str | None = None
+    """A metric of val: metrics; of each validation set, keep the network that it finds best."""
     use_tb_logger: bool = False
     """Write a log for TensorBoard."""
     wandb: Wandb | None = None

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.small.sets import DAMAGE, NETWORKS, flip, has_run, write_set
 
-from lmlt_arch.checkpoints import sets
 from lmlt_arch.checkpoints.load import CheckpointError
 from lmlt_arch.checkpoints.sets import Checkpoints, manifest_file, resumed_networks, write_manifest
 from lmlt_arch.models.training_state import drop_old_rank_files
@@ -141,47 +139,3 @@ def test_no_set_and_none_that_is_whole(run: Checkpoints, tmp_path: Path) -> None
     with pytest.raises(CheckpointError, match=r"10\.state: .*8\.state: .*6\.state: .*; and 2 more\. Fix: "):
         run.to_resume()
     assert "no older checkpoint beside it is whole" in run.refusal(state_of(run, 10))
-
-
-def test_processes_agree(run: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each on a disk of its own, one of which lacks a checkpoint and has damage in another."""
-    others = Checkpoints(tmp_path / "b/training_states", tmp_path / "b/models", NETWORKS, rank=1)
-    for iteration in (2, 4, 6):
-        write_set(tmp_path / "b", iteration)
-    both = threading.Barrier(2, timeout=60)
-    found: dict[str, Any] = {}
-
-    def gathered(own: Any) -> list[Any]:
-        found[threading.current_thread().name] = own
-        both.wait()
-        everything = [found["0"], found["1"]]
-        both.wait()
-        return everything
-
-    def agree() -> list[Any]:
-        said: dict[str, Any] = {}
-
-        def one(process: Checkpoints) -> None:
-            try:
-                said[str(process.rank)] = process.to_resume(distributed=True)
-            except CheckpointError as error:
-                said[str(process.rank)] = error
-
-        threads = [threading.Thread(target=one, args=(p,), name=str(p.rank)) for p in (run, others)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return [said["0"], said["1"]]
-
-    monkeypatch.setattr(sets, "_gathered", gathered)
-    assert agree() == [(state_of(run, 4), ""), (state_of(others, 4), "")]
-    flip(others.models / "net_g_4.pth")
-    (first, said), (second, also) = agree()
-    assert (first, second) == (state_of(run, 2), state_of(others, 2))
-    assert said == also
-    assert "b/models/net_g_4.pth: damaged" in said
-    for path in others.states.glob("*.state"):
-        path.unlink()
-    for error in agree():
-        assert "process 1 finds no checkpoint in" in str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def ranks(repo_root: Path, tmp_path: Path) -> Any:
-    """Runs two_ranks.py on some processes; returns what each of them saved."""
+    """Runs two_ranks.py on some processes; returns what each saved, and in `printed` what all said."""
 
     def run(
         processes: int, opt: dict[str, Any], batches: list[dict[str, torch.Tensor]]
@@ -24,21 +25,21 @@ def ranks(repo_root: Path, tmp_path: Path) -> Any:
         torch.save(batches, tmp_path / "batches.pth")
         command = [Path(__file__).with_name("two_ranks.py")]
         command += [tmp_path / "opt.json", tmp_path / "batches.pth", tmp_path]
-        forked.run(*command, cwd=repo_root, processes=processes)
+        printed = forked.run(*command, cwd=repo_root, processes=processes)
         return [
-            torch.load(tmp_path / f"rank{rank}_of_{processes}.pth", weights_only=True)
+            {**torch.load(tmp_path / f"rank{rank}_of_{processes}.pth", weights_only=True), "printed": printed}
             for rank in range(processes)
         ]
 
     return run
 
 
-def batches(count: int, size: int) -> list[dict[str, torch.Tensor]]:
+def batches(count: int, size: int, dtype: torch.dtype = torch.float64) -> list[dict[str, torch.Tensor]]:
     rng = torch.Generator().manual_seed(3)
     return [
         {
-            "lq": torch.rand(size, 3, 16, 16, generator=rng, dtype=torch.float64),
-            "gt": torch.rand(size, 3, 32, 32, generator=rng, dtype=torch.float64),
+            "lq": torch.rand(size, 3, 16, 16, generator=rng, dtype=dtype),
+            "gt": torch.rand(size, 3, 32, 32, generator=rng, dtype=dtype),
         }
         for _ in range(count)
     ]
@@ -80,6 +81,21 @@ def test_a_total_batch_in_unequal_shares_equals_one_process(
         assert rank["exchanges"] == 3
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("amp", [None, "bf16"])
+@pytest.mark.parametrize("network", ["LMLT", "ESC", "ESCReal"])
+def test_gradients_have_the_strides_of_the_exchange(
+    make_options: Any, ranks: Any, network: str, amp: str | None, channels_last: bool
+) -> None:
+    train = {"channels_last": channels_last, **({"amp": amp} if amp else {})}
+    kind, arguments = ("ESC", {"type": "ESCReal"}) if network == "ESCReal" else (network, {})
+    opt = {**make_options(kind, arguments=arguments, train=train), "model_type": "ESCModel"}
+    # Only in single precision do kernels choose other strides for filters of depthwise convolutions.
+    two = ranks(2, opt, batches(2, 4, torch.float32))
+    assert not two[0]["failure"]
+    assert "strides" not in two[0]["printed"]
+
+
 def test_a_loss_that_is_not_finite_on_one_rank_stops_all(
     make_options: Any, ranks: Any, tmp_path: Path
 ) -> None:
@@ -91,3 +107,26 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_all(
     assert "iteration 2: l_pix is nan" in second["failure"]
     kept = torch.load(tmp_path / "nonfinite_2_rank1" / "batch.pth", weights_only=True)
     torch.testing.assert_close(kept["gt"], data[1]["gt"][1::2], equal_nan=True)
+
+
+def test_processes_at_different_iterations_do_not_begin(make_options: Any, ranks: Any) -> None:
+    opt = {**make_options("LMLT"), "model_type": "LMLTModel", "apart": True}
+    for rank in ranks(2, opt, batches(2, 4)):
+        assert "do not hold the same: iteration: 0 on process 0, 1 on process 1" in rank["failure"]
+        assert "start all of them again by the same line with --auto_resume" in rank["failure"]
+
+
+def test_processes_that_drift_apart_stop_at_a_checkpoint(
+    make_options: Any, ranks: Any, tmp_path: Path
+) -> None:
+    opt = {**make_options("LMLT"), "model_type": "LMLTModel", "saves": True}
+    for name in ("models", "training_states"):
+        opt["path"][name] = str(tmp_path / name)
+    assert [rank["failure"] for rank in ranks(2, opt, batches(3, 4))] == ["", ""]
+    for path in tmp_path.glob("*/*[123]*"):
+        path.unlink()
+    first, second = ranks(2, {**opt, "disturbed_at": 3}, batches(3, 4))
+    assert first["failure"] == second["failure"]
+    assert re.search(r"weights of net_g: \w+ on process 0, \w+ on process 1", first["failure"])
+    assert not (tmp_path / "training_states" / "3.state").exists(), "nothing is written then"
+    assert (tmp_path / "training_states" / "2.state").exists()

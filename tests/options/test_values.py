@@ -78,6 +78,10 @@ CASES: list[tuple[str, Any, str]] = [
         {"print_freq": 1, "save_checkpoint_freq": 1, "use_tb_logger": True, "wandb": {"project": "x"}},
         "wandb",
     ),
+    ("logger:keep_checkpoints", 0, "keep_checkpoints: must be at least 1; got 0"),
+    ("logger:keep_checkpoints", "5e0", "YAML read it as text; write 5"),
+    ("logger:keep_best", "psrn", "logger: keep_best: val: metrics has no 'psrn'; did you mean 'psnr'?"),
+    ("logger:keep_best", True, "logger: keep_best: must be text; got True"),
     ("manual_seed", 10**30, "manual_seed: must be at most 4294967295; got 10"),
     ("manual_seed", 2**32, "manual_seed: must be at most 4294967295; got 4294967296"),
     ("num_gpu", 10**12, "num_gpu: must be at most 1024; got 1000000000000"),
@@ -154,6 +158,20 @@ def test_good_values(tmp_path: Path, place: str, value: Any) -> None:
     opt = paired_options(tmp_path)
     put(opt, place, value)
     assert option_mistakes(opt) == []
+
+
+def test_keeping_the_best_needs_validations(tmp_path: Path) -> None:
+    def mistakes(**changes: Any) -> list[str]:
+        opt = paired_options(tmp_path) | changes
+        opt["logger"] |= {"keep_best": "psnr", "keep_checkpoints": 1}
+        return str(OptionError(option_mistakes(opt))).splitlines()
+
+    assert mistakes() == []
+    opt = paired_options(tmp_path)
+    lacking = "logger: keep_best: needs val: metrics, and there are none: add them, or remove it"
+    assert mistakes(val=None) == mistakes(val=opt["val"] | {"metrics": None}) == [lacking]
+    said = "logger: keep_best: needs a dataset to validate on: add datasets: val, or remove it"
+    assert mistakes(datasets={"train": opt["datasets"]["train"]}) == [said]
 
 
 def test_a_name_that_is_only_logged(tmp_path: Path) -> None:

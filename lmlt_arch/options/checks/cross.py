@@ -20,7 +20,7 @@ from lmlt_arch.options.checks.ownership import (
 from lmlt_arch.options.datasets import DATASETS, PAIRS, RAW_SET
 from lmlt_arch.options.fields import with_numbers
 from lmlt_arch.options.looking import at, model_family, section, whole
-from lmlt_arch.options.mistakes import NOTE, Mistake
+from lmlt_arch.options.mistakes import NOTE, Mistake, nearest
 from lmlt_arch.options.registries import registered
 from lmlt_arch.options.sections import QUEUE_SIZE
 from lmlt_arch.options.total_batch import Launch, batch_notes, gpus_of_process, total_batch
@@ -41,7 +41,7 @@ def contradictions(
     if is_understood(opt):
         found += [*_scale(opt), *_multiple(("gt_size",), whole(opt, "gt_size"), whole(opt, "scale"))]
         found += (
-            [*_batch(opt, launch), *_losses(opt), *_devices(opt, launch), *_any_scale(opt)]
+            [*_batch(opt, launch), *_losses(opt), *_devices(opt, launch), *_any_scale(opt), *_best(opt)]
             if is_train
             else []
         )
@@ -151,6 +151,20 @@ def _any_scale(opt: Mapping[str, Any]) -> Iterator[Mistake]:
                 yield Mistake(("train", loss), "needs whole crops: remove train: queries")
     if ours and at(opt, "train", "compile") is True:
         yield Mistake(("train", "compile"), "would compile again for every scale: remove it")
+
+
+def _best(opt: Mapping[str, Any]) -> Iterator[Mistake]:
+    """A metric to keep the best network by, which no validation measures."""
+    name, metrics = at(opt, "logger", "keep_best"), section(opt, "val", "metrics")
+    place = ("logger", "keep_best")
+    if not isinstance(name, str):
+        return
+    if not metrics:
+        yield Mistake(place, "needs val: metrics, and there are none: add them, or remove it")
+    elif name not in metrics:
+        yield Mistake(place, f"val: metrics has no {name!r}{nearest(name, [*map(str, metrics)])}")
+    elif "datasets" in opt and not any(str(phase).startswith("val") for phase in section(opt, "datasets")):
+        yield Mistake(place, "needs a dataset to validate on: add datasets: val, or remove it")
 
 
 def _prefetch(opt: Mapping[str, Any]) -> Iterator[Mistake]:

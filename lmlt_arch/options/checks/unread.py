@@ -21,7 +21,7 @@ from lmlt_arch.options.datasets import DATASETS
 from lmlt_arch.options.degradation import KernelKeys, RoundKeys
 from lmlt_arch.options.looking import at, model_family, section
 from lmlt_arch.options.mistakes import NOTE, Mistake, Place, nearest
-from lmlt_arch.options.sections import Dataset, Files, Options, Val
+from lmlt_arch.options.sections import Dataset, Files, Logger, Options, Val
 from lmlt_arch.options.train import Train
 
 _ASKS_FOR_GAN: tuple[Place, ...] = (("train", "gan_opt"), ("train", "gradient_penalty"))
@@ -57,6 +57,8 @@ _OF_OURS: tuple[tuple[Place, Any], ...] = (
     (("tile",), Options),
     (("path", "vgg"), Files),
     (("val", "degradation_seed"), Val),
+    (("logger", "keep_checkpoints"), Logger),
+    (("logger", "keep_best"), Logger),
 )
 # Of old files; training data are always shuffled.
 _HARMLESS = ("use_shuffle", "io_backend", "damaged_images", "scale", "phase")
