@@ -252,7 +252,7 @@ def _play(plan: Round, folder: Path, references: References, *, one_process: boo
     (folder / "log.txt").write_text("".join(log))
     plan.resumed_from = [start for start, _ in stretches[1:]]
     if not plan.wrong:
-        _compare(plan, disks, log, references, stretches, one_process=one_process)
+        _compare(plan, {*disks}, {*job.folders}, log, references, stretches, one_process=one_process)
     plan.seconds = round(time.monotonic() - began, 1)
 
 
@@ -332,7 +332,8 @@ def _first_iteration(log: list[str], reached: int) -> int | None:
 
 def _compare(
     plan: Round,
-    disks: list[Path],
+    disks: set[Path],
+    in_use: set[Path],
     log: list[str],
     references: References,
     stretches: list[Stretch],
@@ -340,7 +341,7 @@ def _compare(
     one_process: bool,
 ) -> None:
     reference, expected = references.of(_merged(stretches))
-    first = max({*disks}, key=_newest_state)
+    first = max(disks, key=_newest_state)
     different = [
         name for name, tensor in weights(reference).items() if not torch.equal(tensor, weights(first)[name])
     ]
@@ -356,8 +357,10 @@ def _compare(
         plan.difference_to_one_process = max(float((one - other).abs().max()) for one, other in pairs)
         if not plan.difference_to_one_process <= TOLERANCE:
             plan.wrong.append(f"{plan.difference_to_one_process:.1e} from the training in one process")
-    for disk in {*disks}:
+    for disk in disks:
         plan.wrong += _inconsistent(disk, first)
+    # A disk that nobody uses after a kill keeps what was half written.
+    plan.wrong += [f"{path} is left" for disk in in_use for path in disk.rglob(".*.tmp*")]
 
 
 def _merged(stretches: list[Stretch]) -> tuple[Stretch, ...]:
@@ -390,7 +393,6 @@ def _inconsistent(disk: Path, first: Path) -> list[str]:
     if (states / f"{ITERATIONS}.state").exists() and latest.exists():
         ours, theirs = weights(disk), weights(first)
         found += [f"disk {disk.name}: {name}" for name in ours if not torch.equal(ours[name], theirs[name])]
-    found += [f"{path.name} is left" for path in home.rglob(".*.tmp*")]
     return found
 
 

@@ -77,7 +77,8 @@ def changes_since(kept: Mapping[str, Any], model: Any) -> str:
     lr = model.schedulers[0].base_lrs[0] if model.schedulers else given_lr
     parts = []
     if before and now and before["processes"] != now["processes"]:
-        parts.append(f"{now['processes']} processes instead of {before['processes']}")
+        many = "process" if now["processes"] == 1 else "processes"
+        parts.append(f"{now['processes']} {many} instead of {before['processes']}")
     if before and now and before["total"] != now["total"]:
         parts.append(f"a batch of {now['total']} in total instead of {before['total']}")
         parts.append(

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from lmlt_arch.data.images import encode_png
 from lmlt_arch.files import OutputError, make_folder, write_atomic
-from lmlt_arch.models.training_state import save_whole
+from lmlt_arch.models.training_state import ENDING, save_whole
 
 Losses = OrderedDict[str, Tensor]
 """Loss terms by their names in the log: scalars, detached, on the device."""
@@ -51,8 +52,8 @@ class Iteration:
     Attributes:
         number: its number.
         losses: this process's loss terms.
-        averages: the terms averaged over all processes; with several processes, also the share of them that
-            is to end the run.
+        averages: the terms averaged over all processes; with several processes, also the shares of them
+            that each signal of `ENDING` has asked to end the run.
         lq: the batch, (B, 3, h, w).
         gt: its ground truth, (B, 3, H, W).
         files: the batch's names. Holding the batch also keeps its memory from being given to the next one.
@@ -81,8 +82,8 @@ class LossWatch:
         """The losses that were read last, averaged over all processes."""
 
     def add(
-        self, number: int, losses: Losses, lq: Tensor, gt: Tensor, files: list[str], *, ends: bool
-    ) -> bool:
+        self, number: int, losses: Losses, lq: Tensor, gt: Tensor, files: list[str], *, came: Signals | None
+    ) -> Signals | None:
         """Queue an iteration and read the one before it.
 
         Args:
@@ -91,38 +92,38 @@ class LossWatch:
             lq: the batch, (B, 3, h, w).
             gt: its ground truth, (B, 3, H, W).
             files: its names.
-            ends: whether this process is to end the run.
+            came: the signal that has asked this process to end the run.
 
         Returns:
-            Whether any of several processes was to end the run in the iteration before.
+            The signal that had come to any of several processes by the iteration before, the same on all.
 
         Raises:
             FloatingPointError: a term of the iteration before is infinite or not a number, on any process.
         """
-        averages = Transfer(self._averaged(losses, ends=ends))
+        averages = Transfer(self._averaged(losses, came))
         before, self.last = self.last, Iteration(number, losses, averages, lq, gt, files)
-        return self.read(before) if before is not None else False
+        return self.read(before) if before is not None else None
 
-    def read(self, iteration: Iteration) -> bool:
-        """Wait for an iteration and take its losses into `log`; returns whether a process is to end the run.
+    def read(self, iteration: Iteration) -> Signals | None:
+        """Wait for an iteration and take its losses into `log`; returns the signal that asks to end the run.
 
         Raises:
             FloatingPointError: as of `add`.
         """
         values = iteration.averages.read()
-        ending = values[len(iteration.losses) :]
+        shares = values[len(iteration.losses) :]
         self.log = OrderedDict(zip(iteration.losses, values, strict=False))
         if not all(math.isfinite(value) for value in self.log.values()):
             self._refuse(iteration)
-        return any(ending)
+        return next((each for each, share in zip(ENDING, shares, strict=False) if share), None)
 
-    def _averaged(self, losses: Losses, *, ends: bool) -> Tensor:
-        """Losses averaged over all processes and the share of those that end the run, in one exchange."""
+    def _averaged(self, losses: Losses, came: Signals | None) -> Tensor:
+        """Losses averaged over all processes and the shares of those that end the run, in one exchange."""
         values = torch.stack([*(loss.double() for loss in losses.values())])
         if self._opt["dist"]:
             # Filled on the device: a copy from the host would wait for it.
-            ending = torch.full_like(values[:1], float(ends))
-            values = torch.cat([values, ending])
+            shares = [torch.full_like(values[:1], float(came == each)) for each in ENDING]
+            values = torch.cat([values, *shares])
             torch.distributed.all_reduce(values)
             values /= self._opt["world_size"]
         return values

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from signal import Signals
 from typing import Any
 
 import torch
@@ -27,7 +28,6 @@ from lmlt_arch.models.network_setup import (
     prepare_network,
     use_deterministic_algorithms,
 )
-from lmlt_arch.models.options import checked_options
 from lmlt_arch.models.precision import Precision
 from lmlt_arch.models.saving import CheckpointFiles, progress_of
 from lmlt_arch.models.shares import Shares
@@ -35,9 +35,7 @@ from lmlt_arch.models.training_state import RankState, Termination, capture_rng,
 from lmlt_arch.models.validation import SeveralSets, upscaled, validate
 from lmlt_arch.names import holds_ours
 from lmlt_arch.options import Train
-
-# Exit status of a process that SIGTERM ended.
-_TERMINATED = 128 + 15
+from lmlt_arch.options.checks.run import checked_options
 
 
 class PluginModel(FormerNames, SRModel):
@@ -48,7 +46,7 @@ class PluginModel(FormerNames, SRModel):
     checkpoints count these steps.
 
     A run that is killed and resumed goes on bit for bit where its last checkpoint was, if the device
-    computes the same twice (`deterministic: true`). SIGTERM saves a checkpoint and ends the run.
+    computes the same twice (`deterministic: true`). SIGTERM or SIGUSR1 saves a checkpoint and ends the run.
 
     Raises:
         ValueError: `checked_options` found a mistake in the options.
@@ -158,19 +156,18 @@ class PluginModel(FormerNames, SRModel):
 
         Raises:
             FloatingPointError: a loss term is infinite or not a number, on this process or another.
-            SystemExit: SIGTERM had come; everything was saved.
+            SystemExit: a signal had come; everything was saved.
         """
         losses = self.train_step(current_iter)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
         if self.train_sampler is not None:
             self.train_sampler.advance()
-        stop = self.loss_watch.add(
-            current_iter, losses, self.lq, self.gt, self.files, ends=self.termination.requested
-        )
+        came = self.termination.came
+        agreed = self.loss_watch.add(current_iter, losses, self.lq, self.gt, self.files, came=came)
         self.log_dict = self.loss_watch.log
-        if stop or (self.termination.requested and not self.opt["dist"]):
-            self._leave(current_iter)
+        if leaving := agreed if self.opt["dist"] else came:
+            self._leave(current_iter, leaving)
 
     def get_current_log(self) -> Mapping[str, float]:
         """The losses of the last iteration, averaged over all processes, once it is finished.
@@ -258,13 +255,13 @@ class PluginModel(FormerNames, SRModel):
             torch._foreach_mul_([*averaged.values()], decay)
             torch._foreach_add_([*averaged.values()], [trained[name] for name in averaged], alpha=1 - decay)
 
-    def _leave(self, current_iter: int) -> None:
+    def _leave(self, current_iter: int, came: Signals) -> None:
         epoch = (self.train_sampler.epoch or 0) if self.train_sampler is not None else 0
         self.save(epoch, current_iter)
         get_root_logger().info(
-            f"SIGTERM: saved at iteration {current_iter} and leaving. Start with --auto_resume to go on."
+            f"{came.name}: saved at iteration {current_iter} and leaving. Start with --auto_resume to go on."
         )
-        raise SystemExit(_TERMINATED)
+        raise SystemExit(128 + came)
 
     # Validation
 

@@ -1,12 +1,15 @@
-"""The state of one process of a training, for resuming bit for bit, and SIGTERM."""
+"""The state of one process of a training, for resuming bit for bit, and the signals that end a run."""
 
 from __future__ import annotations
 
 import io
+import os
 import random
 import signal
 import threading
+import time
 from pathlib import Path
+from signal import Signals
 from types import FrameType
 from typing import Any
 
@@ -18,6 +21,12 @@ from lmlt_arch.files import write_atomic
 
 RankState = dict[str, Any]
 """Tensors, numbers, text, lists and dicts only, so that its files are read without executing code."""
+
+ENDING = tuple(Signals[name] for name in ("SIGTERM", "SIGUSR1") if name in Signals.__members__)
+"""Signals that ask a run to save and leave: SLURM sends the second as a warning, and Windows lacks it."""
+
+REPEAT_S = 5.0
+"""How soon a signal that torchrun hands on follows one that came to all processes of a job."""
 
 KEPT = 2
 """How many checkpoints keep their states of ranks on the disk: these can be large."""
@@ -86,25 +95,36 @@ def drop_old_rank_files(folder: Path, rank: int) -> None:
 
 
 class Termination:
-    """Records SIGTERM instead of ending the process, so that a run can save before it ends.
+    """Records a signal of `ENDING` instead of ending the process, so that a run can save before it ends.
 
-    A second SIGTERM ends the process at once. Only the main thread receives signals: in other threads, this
-    records nothing.
+    A second one of the same kind ends the process at once. Under torchrun, one that comes within `REPEAT_S`
+    is the same request: SLURM may signal all processes of a job, and torchrun hands its own signal on to
+    them. Only the main thread receives signals: in other threads, this records nothing.
+
+    Attributes:
+        came: the first of the signals, once one has come.
     """
 
     def __init__(self) -> None:
-        self.requested = False
-        self._before: Any = None
+        self.came: Signals | None = None
+        self._before: dict[int, Any] = {}
+        self._noted: dict[int, float] = {}
         if threading.current_thread() is threading.main_thread():
-            before = signal.signal(signal.SIGTERM, self._note)
-            self._before = signal.SIG_DFL if before is None else before
+            for each in ENDING:
+                before = signal.signal(each, self._note)
+                self._before[each] = signal.SIG_DFL if before is None else before
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        self.requested = True
-        self.release()
+        self.came = self.came or Signals(signum)
+        now = time.monotonic()
+        passed = now - self._noted.setdefault(signum, now)
+        if "TORCHELASTIC_RUN_ID" in os.environ and passed < REPEAT_S:
+            return
+        signal.signal(signum, self._before.pop(signum))
+        if passed > 0:
+            signal.raise_signal(signum)
 
     def release(self) -> None:
-        """Restore the former handler of the signal."""
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-            self._before = None
+        """Restore the former handlers of the signals."""
+        while self._before:
+            signal.signal(*self._before.popitem())

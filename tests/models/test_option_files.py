@@ -20,7 +20,7 @@ from basicsr.utils.options import parse_options
 from basicsr.utils.registry import DATASET_REGISTRY, MODEL_REGISTRY
 from helpers.official_degradation import official_options
 
-from lmlt_arch.models.options import checked_options
+from lmlt_arch.options.checks.run import checked_options
 
 # From the papers' tables, by scale.
 PARAMETERS = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lmlt_arch.models.options import checked_options
+from lmlt_arch.options.checks.run import checked_options
 
 
 def put(opt: dict[str, Any], place: str, value: Any) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from helpers.small.options import paired_options, photo_options
 
 from lmlt_arch.hook.patches import all_patches
 from lmlt_arch.models import ESCModel, LMLTModel
-from lmlt_arch.models.options import checked_options
 from lmlt_arch.options import OptionError, option_mistakes, option_notes
+from lmlt_arch.options.checks.run import checked_options
 from realsr.models import ESCRealMSEModel
 
 NAMES = ("ARCH_REGISTRY", "MODEL_REGISTRY", "LOSS_REGISTRY", "DATASET_REGISTRY", "METRIC_REGISTRY")

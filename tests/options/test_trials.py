@@ -18,8 +18,8 @@ from helpers.small.options import paired_options
 
 from lmlt_arch.hook.patches import options
 from lmlt_arch.models import LMLTModel
-from lmlt_arch.models.options import checked_options
 from lmlt_arch.options import OptionError, option_mistakes
+from lmlt_arch.options.checks.run import checked_options
 
 NIQE = {"type": "calculate_niqe", "crop_border": 4}
 TRIED = "tried on noise"

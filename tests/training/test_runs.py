@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from PIL import Image
 
 from lmlt_arch.checkpoints.sets import Checkpoints
 from lmlt_arch.errors import USAGE
+from lmlt_arch.models.training_state import ENDING
 
 pytestmark = pytest.mark.slow
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -102,8 +104,9 @@ def test_killed_runs_end_like_one_that_was_not(repo_root: Path) -> None:
     assert done.stdout.count("equal bit for bit") == 1
 
 
-def test_sigterm_saves_and_leaves(
-    options: Callable[..., Path], start: Start, finish: Finish, tmp_path: Path
+@pytest.mark.parametrize("came", ENDING)
+def test_a_signal_saves_and_leaves(
+    options: Callable[..., Path], start: Start, finish: Finish, tmp_path: Path, came: signal.Signals
 ) -> None:
     """First to the process alone, then to the whole group of a run that goes on from there."""
     file = options(train={"total_iter": 100_000})
@@ -115,17 +118,41 @@ def test_sigterm_saves_and_leaves(
         for line in process.stdout:
             printed.append(line)
             if re.search(rf"iter: +{saved + 3},", line):
-                send(process.pid, signal.SIGTERM)
+                send(process.pid, came)
         text = "".join(printed)
-        assert process.wait(timeout=120) == 143, text
+        assert process.wait(timeout=120) == 128 + came, text
         _went_on(text, saved)
-        (found,) = re.findall(r"saved at iteration (\d+) and leaving", text)
+        (found,) = re.findall(rf"{came.name}: saved at iteration (\d+) and leaving", text)
         state = torch.load(tmp_path / f"experiments/run/training_states/{found}.state", weights_only=True)
         assert state["iter"] == int(found) >= saved + 3
         saved = int(found)
 
     text = finish(options(train={"total_iter": saved + 1}), "--auto_resume")
     _went_on(text, saved)
+
+
+def test_a_signal_to_one_process_ends_all_alike(options: Callable[..., Path], start: Start) -> None:
+    """Started as by srun; the second process gets the signal, the first writes the log."""
+    file = options(train={"total_iter": 100_000})
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        step = f"SLURM_NTASKS=2 SLURM_NODELIST=localhost MASTER_PORT={free.getsockname()[1]}"
+    first, second = (
+        start(
+            file,
+            *("--launcher", "slurm"),
+            before=f"export CUDA_VISIBLE_DEVICES= {step} SLURM_PROCID={rank} SLURM_LOCALID={rank}",
+        )
+        for rank in (0, 1)
+    )
+    assert first.stdout is not None
+    printed = []
+    for line in first.stdout:
+        printed.append(line)
+        if re.search(r"iter: +3,", line):
+            second.send_signal(signal.SIGUSR1)
+    text = "".join(printed)
+    assert len(re.findall(r"SIGUSR1: saved at iteration \d+ and leaving", text)) == 1, text
+    assert [process.wait(timeout=120) for process in (first, second)] == [128 + signal.SIGUSR1] * 2
 
 
 def _went_on(text: str, saved: int) -> None:

@@ -217,13 +217,13 @@ class SeededDataset(Dataset[Any]):
 
 
 class PrepareWorker:
-    """A `worker_init_fn` of loaders: one thread in each worker, and no SIGTERM until the main process exits.
+    """A `worker_init_fn` of loaders: one thread in each worker, and no signals until the main process exits.
 
     PyTorch limits its own threads in workers; OpenCV would start one for each core in every worker.
 
-    A SIGTERM to the whole process group leaves the data workers alive: the main process has to save, and may
-    need them for its current iteration. Once it exits, SIGTERM ends them again: Python ends daemon processes
-    by it, and waits for them without limit.
+    A SIGTERM or SIGUSR1 to the whole process group leaves the data workers alive: the main process has to
+    save, and may need them for its current iteration. Once it exits, SIGTERM ends them again: Python ends
+    daemon processes by it, and waits for them without limit.
     """
 
     def __init__(self) -> None:
@@ -235,6 +235,8 @@ class PrepareWorker:
         """Prepare a worker; runs in it."""
         cv2.setNumThreads(0)
         signal.signal(signal.SIGTERM, self._end_if_exiting)
+        if hasattr(signal, "SIGUSR1"):  # not on Windows
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
     def _end_if_exiting(self, signum: int, frame: FrameType | None) -> None:
         if self._exiting:

@@ -12,6 +12,7 @@ _HOMES = (
     "lmlt_arch.hook.checkout",
     "lmlt_arch.hook.patches.imports",
     "lmlt_arch.hook.patches.distributed",
+    "lmlt_arch.hook.patches.slurm",
     "lmlt_arch.hook.patches.resuming",
     "lmlt_arch.hook.patches.training",
     "lmlt_arch.hook.patches.losses",

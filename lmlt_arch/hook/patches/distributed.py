@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import wraps
@@ -71,13 +71,19 @@ def dist_params_for_the_pytorch_launcher(names: Names) -> None:
     def init_dist(launcher: str, *args: Any, **params: Any) -> None:
         opt = sys._getframe(1).f_locals.get("opt") or {}
         if launcher == "pytorch" and not args and not params and wanted(name, opt):
-            params = {**(opt.get("dist_params") or {})}
+            params = group_options(opt.get("dist_params") or {})
             params.pop("port", None)  # set by torchrun
-            if isinstance(params.get("timeout"), int | float):
-                params["timeout"] = timedelta(seconds=params["timeout"])
         stock(launcher, *args, **params)
 
     names["init_dist"] = init_dist
+
+
+def group_options(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What `dist_params` gives to `init_process_group`, which takes a timeout as a timedelta only."""
+    options = {**params}
+    if isinstance(options.get("timeout"), int | float):
+        options["timeout"] = timedelta(seconds=options["timeout"])
+    return options
 
 
 @patch_after(

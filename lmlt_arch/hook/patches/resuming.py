@@ -43,7 +43,7 @@ class _Start:
     """How the run of this process began; a process runs one training at a time."""
 
     reason = ""
-    """Why it goes on without being told to; '' if it does not."""
+    """Why it goes on without `--auto_resume`; '' if it does not."""
 
 
 @patch_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)

@@ -70,6 +70,23 @@ def check_model_options(opt: Mapping[str, Any]) -> None:
     _refuse([m for m in mistakes if m.kind != "missing" or (len(m.place) > 1 and m.place[0] in _BUILT)], None)
 
 
+def checked_options(opt: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the sections from which a model builds networks, losses and optimizers.
+
+    Args:
+        opt: BasicSR's options, as returned by `parse_options`.
+
+    Returns:
+        A copy in which numbers that YAML left as text, such as `5e-4`, are numbers.
+
+    Raises:
+        OptionError: naming every mistake with its section and the nearest valid name.
+    """
+    check_model_options(opt)
+    sections = ("network_g", "network_d", *(("train",) if opt["is_train"] else ()))
+    return {**opt, **{name: with_numbers(opt[name]) for name in sections if opt.get(name) is not None}}
+
+
 def option_mistakes(
     opt: Mapping[str, Any],
     *,
