@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from signal import Signals
 from typing import Any
+
+ENDING = tuple(Signals[name] for name in ("SIGTERM", "SIGUSR1") if name in Signals.__members__)
+"""Signals that ask a run to save and leave: SLURM sends the second as a warning, and Windows lacks it."""
 
 
 def gathered(own: Any) -> list[Any]:
@@ -22,3 +30,29 @@ def gathered(own: Any) -> list[Any]:
 def is_first_here() -> bool:
     """Whether this is the process that writes for all of those of its launcher's agent, so of its machine."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+@contextmanager
+def ending_held_back() -> Iterator[None]:
+    """Let processes that start meanwhile hold back the signals of `ENDING` until `accept_ending`.
+
+    A signal to all processes of a job would end one that has not yet said what it does then. This process
+    gets its own afterwards.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        # Started by the first spawned process, after which it would take back SIGTERM for all that follow.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def accept_ending() -> None:
+    """Take the signals of `ENDING` again, in a process that started while they were held back."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)

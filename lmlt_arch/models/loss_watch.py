@@ -16,7 +16,8 @@ from torch import Tensor
 
 from lmlt_arch.data.images import encode_png
 from lmlt_arch.files import OutputError, make_folder, write_atomic
-from lmlt_arch.models.training_state import ENDING, save_whole
+from lmlt_arch.group import ENDING
+from lmlt_arch.models.training_state import save_whole
 
 Losses = OrderedDict[str, Tensor]
 """Loss terms by their names in the log: scalars, detached, on the device."""

@@ -18,12 +18,10 @@ import torch
 
 from lmlt_arch.checkpoints.sets import manifest_file
 from lmlt_arch.files import write_atomic
+from lmlt_arch.group import ENDING
 
 RankState = dict[str, Any]
 """Tensors, numbers, text, lists and dicts only, so that its files are read without executing code."""
-
-ENDING = tuple(Signals[name] for name in ("SIGTERM", "SIGUSR1") if name in Signals.__members__)
-"""Signals that ask a run to save and leave: SLURM sends the second as a warning, and Windows lacks it."""
 
 REPEAT_S = 5.0
 """How soon a signal that torchrun hands on follows one that came to all processes of a job."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lmlt_arch.models.training_state import ENDING, Termination
+from lmlt_arch.group import ENDING
+from lmlt_arch.models.training_state import Termination
 
 
 @pytest.mark.parametrize("came", ENDING)

@@ -24,6 +24,7 @@ from basicsr.data.data_sampler import EnlargedSampler
 from torch.utils.data import Dataset, get_worker_info
 
 from lmlt_arch.data.datasets.guarded_reading import GuardedReading
+from lmlt_arch.group import accept_ending, ending_held_back
 
 # BasicSR's `prefetch_mode: cpu` reads in threads, of which two may run at the beginning of an epoch.
 _sampling = threading.Lock()
@@ -180,7 +181,8 @@ class EpochLoader:
             yield from self._taken_early
             self._taken_early = []
         if self._batches is None:
-            self._place, self._batches = self._order.place, iter(self._loader)
+            with ending_held_back():  # until PrepareWorker
+                self._place, self._batches = self._order.place, iter(self._loader)
         while epoch is None or self._place // self._order.total_size <= epoch:
             batch = next(self._batches, None)
             if batch is None:
@@ -237,6 +239,7 @@ class PrepareWorker:
         signal.signal(signal.SIGTERM, self._end_if_exiting)
         if hasattr(signal, "SIGUSR1"):  # not on Windows
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        accept_ending()
 
     def _end_if_exiting(self, signum: int, frame: FrameType | None) -> None:
         if self._exiting:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,14 @@ from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.data.prefetch_dataloader import CPUPrefetcher, PrefetchDataLoader
 from torch.utils.data import DataLoader, Dataset
 
-from lmlt_arch.data.datasets.training_order import EpochLoader, SeededDataset, SeededIndex, TrainingOrder
+from lmlt_arch.data.datasets.training_order import (
+    EpochLoader,
+    PrepareWorker,
+    SeededDataset,
+    SeededIndex,
+    TrainingOrder,
+)
+from lmlt_arch.group import ENDING
 
 IMAGES, BATCH, RATIO = 7, 2, 3
 
@@ -136,6 +146,54 @@ def test_workers_live_as_long_as_the_run() -> None:
         seen += [batch.tolist() for batch in loader]
     assert len(seen) == 21
     assert len({worker for batch in seen for worker in batch}) == 1
+
+
+class SlowStart(Dataset[int]):
+    """A dataset that a worker needs a while to receive; until then the worker is as Python starts it."""
+
+    def __init__(self, said: Path) -> None:
+        self.said = said
+
+    def __len__(self) -> int:
+        return IMAGES
+
+    def __getitem__(self, index: int) -> int:
+        return int(index)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.said = state["said"]
+        self.said.write_text(str(os.getpid()))
+        time.sleep(1)
+
+
+def test_a_signal_to_a_worker_that_starts_ends_nothing(tmp_path: Path) -> None:
+    sampler = TrainingOrder(SlowStart(tmp_path / "worker"), 1, 0, total_batch=BATCH)
+    sampler.end_after(3)
+    loader = DataLoader(
+        sampler.dataset,
+        batch_size=BATCH,
+        sampler=sampler,
+        num_workers=1,
+        multiprocessing_context="spawn",
+        worker_init_fn=PrepareWorker(),
+    )
+    signals = []
+
+    def send() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not signals:
+            if (tmp_path / "worker").exists() and (worker := (tmp_path / "worker").read_text()):
+                for each in ENDING:
+                    os.kill(int(worker), each)
+                    signals.append(each)
+            time.sleep(0.05)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    found = [batch.tolist() for batch in EpochLoader(loader, sampler)]
+    sender.join()
+    assert len(found) == 3
+    assert signals == [*ENDING]
 
 
 def test_a_prefetcher_may_take_a_batch_before_the_first_epoch() -> None:
