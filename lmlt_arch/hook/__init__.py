@@ -8,6 +8,7 @@ From an import to its effects:
   `patches`, one module for each subject.
 - `registration` offers our names to BasicSR's registries.
 - `launch` is the program of our launchers `basicsr/train.py` and `basicsr/test.py`.
+- `store` lets processes that torchrun starts again find each other.
 - `releases` identifies a BasicSR by its files, for `lmlt doctor`.
 - `warn` reports failures of the hook.
 """

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 from lmlt_arch.errors import MissingPackageError, UsageError, explain
-from lmlt_arch.hook import checkout
+from lmlt_arch.hook import checkout, store
 from lmlt_arch.hook.ending import end_run
 
 
@@ -27,6 +29,8 @@ def main(pipeline: str) -> None:
         end_run(MissingPackageError(f"{wrong} `lmlt doctor` says how to install BasicSR."))
     # On a full disk, each line for the log file would print a traceback; the next checkpoint reports it once.
     logging.raiseExceptions = False
+    if sentence := store.warning(os.environ):
+        warnings.warn(sentence, stacklevel=2)
     try:
         _pipeline(pipeline, checkout.folder_of(spec))(str(Path.cwd()))
     except Exception as error:
