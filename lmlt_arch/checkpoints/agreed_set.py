@@ -16,11 +16,14 @@ import torch
 from lmlt_arch.checkpoints.read import CheckpointError
 from lmlt_arch.checkpoints.sets import (
     Checkpoints,
+    counted,
     digest_of,
     in_short,
     manifest_file,
+    newer_of_others,
     none_is_whole,
     rank_file,
+    run_of,
 )
 from lmlt_arch.files import OutputError, write_atomic
 from lmlt_arch.group import gathered, is_first_here
@@ -62,24 +65,28 @@ def agreed_set(own: Checkpoints) -> tuple[Path | None, str]:
         CheckpointError: there are sets, and none is whole; or one could not be received.
     """
     faults: list[str] = []
-    listed = gathered(sorted(int(path.stem) for path in own.states.glob("*.state") if path.stem.isdigit()))
-    for iteration in sorted({each for found in listed for each in found}, reverse=True):
-        seen = gathered(_look(own, iteration))
+    listed = gathered(own.iterations_by_run())
+    strict = bool(own.run) and any(own.run in found for found in listed)
+    for iteration in sorted(counted(listed, own.run), reverse=True):
+        seen = gathered(_look(own, iteration, strict=strict))
         wrong = [*dict.fromkeys(_refusals(own, iteration, seen))]
         faults += [text for text in wrong if text not in faults]
         if wrong:
             continue
         faults += [text for text in _deliver(own, iteration, seen) if text not in faults]
+        faults += newer_of_others(listed, own.run, iteration)
         return own.states / f"{iteration}.state", in_short(faults)
     if faults:
         raise CheckpointError(none_is_whole(own.states, faults))
     return None, ""
 
 
-def _look(own: Checkpoints, iteration: int) -> _Seen:
+def _look(own: Checkpoints, iteration: int, *, strict: bool) -> _Seen:
     assert own.rank is not None
     state, mine = own.states / f"{iteration}.state", rank_file(own.states, iteration, own.rank)
     common, fault, own_fault = {}, "", ""
+    if strict and state.exists() and run_of(state) != own.run:
+        return _Seen(own_missing=True)
     if state.exists():
         try:
             common = {path.name: digest_of(path) for path in own.common_files(state)}

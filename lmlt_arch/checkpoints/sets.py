@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lmlt_arch.checkpoints.read import CheckpointError, read_file
 from lmlt_arch.files import output_error, write_atomic
 
@@ -80,20 +82,22 @@ class Checkpoints:
         models: the folder of the networks.
         networks: those that training takes from a set, such as `net_g`.
         rank: the process that is to go on: files of other ranks are theirs to judge. None: all of them.
+        run: whose sets count, as far as there are any; those of other runs lie in a folder that was gone
+            back in, or on the disk of another machine. '': of all.
     """
 
     states: Path
     models: Path
     networks: tuple[str, ...] = ("net_g",)
     rank: int | None = None
+    run: str = ""
 
     @classmethod
-    def of(cls, opt: Mapping[str, Any]) -> Checkpoints:
+    def of(cls, opt: Mapping[str, Any], run: str = "") -> Checkpoints:
         """Those of the run that BasicSR parsed these options for."""
         path = opt["path"]
-        return cls(
-            Path(path["training_states"]), Path(path["models"]), resumed_networks(opt), opt.get("rank", 0)
-        )
+        states, models = Path(path["training_states"]), Path(path["models"])
+        return cls(states, models, resumed_networks(opt), opt.get("rank", 0), run)
 
     def problem(self, state: Path) -> str:
         """What is wrong with the set of a training state; empty if it is whole.
@@ -130,15 +134,27 @@ class Checkpoints:
         Args:
             below: sets of this iteration and later ones are left out.
         """
-        iterations = {int(path.stem): path for path in self.states.glob("*.state") if path.stem.isdigit()}
         faults: list[str] = []
-        for iteration in sorted(iterations, reverse=True):
+        for iteration in sorted(self.iterations(), reverse=True):
             if below is None or iteration < below:
-                wrong = self.problem(iterations[iteration])
+                state = self.states / f"{iteration}.state"
+                wrong = self.problem(state)
                 if not wrong:
-                    return iterations[iteration], faults
+                    return state, faults
                 faults.append(wrong)
         return None, faults
+
+    def iterations(self) -> set[int]:
+        """Those of the sets that count: of `run`, or if there are none, of all."""
+        return counted([self.iterations_by_run()], self.run)
+
+    def iterations_by_run(self) -> dict[str, set[int]]:
+        """Those of all sets, by the runs that wrote them."""
+        found: dict[str, set[int]] = {}
+        for path in self.states.glob("*.state"):
+            if path.stem.isdigit():
+                found.setdefault(run_of(path) if self.run else "", set()).add(int(path.stem))
+        return found
 
     def to_resume(self) -> tuple[Path | None, str]:
         """The state of the newest whole set; of several processes, see `agreed_set`.
@@ -152,6 +168,8 @@ class Checkpoints:
         state, faults = self.newest_whole()
         if state is None and faults:
             raise CheckpointError(none_is_whole(self.states, faults))
+        if state is not None:
+            faults += newer_of_others([self.iterations_by_run()], self.run, int(state.stem))
         return state, in_short(faults)
 
     def common_files(self, state: Path) -> list[Path]:
@@ -205,6 +223,32 @@ class Checkpoints:
         path = rank_file(folder, iteration, self.rank)
         if path.name in (listed or ()) or path.exists():
             yield path
+
+
+def counted(found: list[dict[str, set[int]]], run: str) -> set[int]:
+    """The iterations of a run's sets on several disks, or if there are none, those of all runs."""
+    own = {each for disk in found for each in disk.get(run, ())}
+    return own or {each for disk in found for iterations in disk.values() for each in iterations}
+
+
+def newer_of_others(found: list[dict[str, set[int]]], run: str, iteration: int) -> list[str]:
+    """What to say of sets of other runs that are newer than the one that is taken."""
+    others = {each for disk in found for other in disk if other != run for each in disk[other]}
+    newer = {each for each in others if each > iteration}
+    if not newer or not any(run in disk for disk in found):
+        return []
+    return [f"{', '.join(map(str, sorted(newer)[-_NAMED:]))} are of another run of this name"]
+
+
+def run_of(state: Path) -> str:
+    """The run that wrote a training state; '' if it does not say, or cannot be read."""
+    try:
+        # Without its checksums, for which all of it would be read: a run may have hundreds.
+        content = torch.load(state, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # whatever a damaged file makes of PyTorch's reader
+        return ""
+    ours = content.get("plugin") if isinstance(content, Mapping) else None
+    return str(ours.get("run") or "") if isinstance(ours, Mapping) else ""
 
 
 def in_short(faults: list[str]) -> str:

@@ -1,8 +1,8 @@
-"""Whether this start goes on with a run that its own job began: torchrun or SLURM started it again.
+"""The record in a run's folder: which run it is, and who started it.
 
-Torchrun counts the restarts after a failure, but not those with which it takes in a machine or goes on
-without one. So a run's folder holds a record of the agents that started its processes: an agent found there
-is still at work.
+A start by the same agent of torchrun, or of the same job of SLURM, goes on with the run, even without
+`--auto_resume`. The counters of restarts alone do not say so: a job may train several runs, and a first start
+may have died before it made its folder.
 """
 
 from __future__ import annotations
@@ -10,33 +10,56 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
+import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from lmlt_arch.files import write_atomic
+
 RECORD = "launch.json"
-"""The file of a run's folder that says which agents of torchrun started it."""
+"""The file of a run's folder that holds the record."""
 
-_COUNTS = {
-    "TORCHELASTIC_RESTART_COUNT": "torchrun has started the processes again",
-    "SLURM_RESTART_COUNT": "SLURM has started the job again",
-}
+_TORCHRUN = ("torchrun", "torch.distributed", "torch/distributed")
 
 
-def is_restart(folder: Path, environment: Mapping[str, str]) -> str:
-    """Why this start must go on with the run in a folder, even without `--auto_resume`; '' if it need not.
+@dataclass(frozen=True)
+class Record:
+    """What is known of the last start of a run.
+
+    Attributes:
+        run: the run, as its checkpoints name it; '' if nothing is known.
+        time: seconds since 1970.
+        agents: those of torchrun that started its processes.
+        job: of SLURM; '' outside of one.
+    """
+
+    run: str = ""
+    time: float = 0.0
+    agents: tuple[str, ...] = field(default=())
+    job: str = ""
+
+
+def new_run() -> str:
+    """A name that no other run has."""
+    return uuid.uuid4().hex
+
+
+def restart_reason(folder: Path, environment: Mapping[str, str]) -> str:
+    """Why this start goes on with the run in a folder; '' if it need not.
 
     Args:
         folder: `experiments/NAME`.
         environment: of this process.
     """
-    for name, reason in _COUNTS.items():
-        count = environment.get(name, "")
-        if count.isdecimal() and int(count):
-            return reason
-    agent = agent_of(environment)
-    if agent and agent in read_record(folder).get("agents", ()):
-        return "torchrun has formed the group of processes again"
+    record = read_record(folder)
+    agent, job = agent_of(environment), environment.get("SLURM_JOB_ID", "")
+    if agent and agent in record.agents:
+        return "torchrun has started the processes again"
+    if job and job == record.job and _count(environment, "SLURM_RESTART_COUNT"):
+        return "SLURM has started the job again"
     return ""
 
 
@@ -44,35 +67,42 @@ def agent_of(environment: Mapping[str, str]) -> str:
     """The agent of torchrun that started this process, as no other process is called; '' without torchrun."""
     if "TORCHELASTIC_RUN_ID" not in environment:
         return ""
-    parent = os.getppid()
-    started = ""
-    with suppress(OSError, IndexError):
+    parent, started = os.getppid(), ""
+    with suppress(OSError, IndexError):  # only Linux says more
+        command = Path(f"/proc/{parent}/cmdline").read_bytes().decode(errors="replace")
+        if not any(mark in command for mark in _TORCHRUN):
+            return ""  # a program that torchrun started has started this one
         # The number of a process is used again; the time of its start, in ticks since the machine's, is not.
         started = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[19]
     return f"{socket.gethostname()}:{parent}:{started}"
 
 
-def read_record(folder: Path) -> dict[str, list[str]]:
-    """The record in a run's folder; empty if there is none."""
-    with suppress(OSError, ValueError):
+def read_record(folder: Path) -> Record:
+    """The record in a run's folder; an empty one if there is none, or it is damaged."""
+    with suppress(OSError, ValueError, TypeError, AttributeError):
         content = json.loads((folder / RECORD).read_text())
-        if isinstance(content, dict):
-            return content
-    return {}
+        agents = tuple(str(agent) for agent in content["agents"])
+        return Record(str(content["run"]), float(content["time"]), agents, str(content["job"]))
+    return Record()
 
 
-def write_record(folder: Path, agents: Iterable[str], start: str) -> None:
-    """Record who started a run.
+def write_record(folder: Path, run: str, agents: Iterable[str], environment: Mapping[str, str]) -> None:
+    """Record a start.
 
     Args:
         folder: of the run.
+        run: its name.
         agents: of all processes.
-        start: a text that no other start has.
+        environment: of this process.
 
     Raises:
         OutputError: it could not be written.
     """
-    from lmlt_arch.files import write_atomic
+    named = tuple(sorted({*agents} - {""}))
+    record = Record(run, time.time(), named, environment.get("SLURM_JOB_ID", ""))
+    write_atomic(folder / RECORD, json.dumps(asdict(record), indent=1).encode())
 
-    content = {"agents": sorted({*agents} - {""}), "start": [start]}
-    write_atomic(folder / RECORD, json.dumps(content, indent=1).encode())
+
+def _count(environment: Mapping[str, str], name: str) -> int:
+    value = environment.get(name, "")
+    return int(value) if value.isdecimal() else 0

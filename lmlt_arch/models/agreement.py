@@ -76,6 +76,8 @@ def changes_since(kept: Mapping[str, Any], model: Any) -> str:
     given_lr = model.opt["train"]["optim_g"]["lr"]
     lr = model.schedulers[0].base_lrs[0] if model.schedulers else given_lr
     parts = []
+    if kept and before is None and now and model.shares.divided:
+        parts.append(f"a batch of {now['total']} in total; that of the checkpoint is not known")
     if before and now and before["processes"] != now["processes"]:
         many = "process" if now["processes"] == 1 else "processes"
         parts.append(f"{now['processes']} {many} instead of {before['processes']}")
@@ -84,7 +86,7 @@ def changes_since(kept: Mapping[str, Any], model: Any) -> str:
         parts.append(
             f"a learning rate of {lr / now['total']:.3g} per image instead of {lr / before['total']:.3g}"
         )
-    elif parts and now:
+    elif before and parts and now:
         parts.append(f"the batch in total stays {now['total']}")
     if lr != given_lr:
         parts.append(f"the learning rate {lr:g} of the checkpoint, not {given_lr:g} of the options")

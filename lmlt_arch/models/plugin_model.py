@@ -58,6 +58,8 @@ class PluginModel(FormerNames, SRModel):
     files: list[str]
     train_sampler: Any = None
     """The sampler of the training data, set by the training loop: it has the place in the epoch."""
+    run = ""
+    """Which run this is, set by the training loop."""
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
         opt = checked_options(opt)
@@ -132,6 +134,8 @@ class PluginModel(FormerNames, SRModel):
         if self.opt["dist"] and not self._began:
             check_agreement(self, current_iter - 1)
         self._began = True
+        if self.train_sampler is not None:
+            self.train_sampler.advance()
         super().update_learning_rate(current_iter, warmup_iter)
 
     def feed_data(self, data: Mapping[str, Any]) -> None:
@@ -161,8 +165,6 @@ class PluginModel(FormerNames, SRModel):
         losses = self.train_step(current_iter)
         if self.ema_decay > 0:
             self.model_ema(decay=self.ema_decay)
-        if self.train_sampler is not None:
-            self.train_sampler.advance()
         came = self.termination.came
         agreed = self.loss_watch.add(current_iter, losses, self.lq, self.gt, self.files, came=came)
         self.log_dict = self.loss_watch.log
@@ -365,6 +367,7 @@ class PluginModel(FormerNames, SRModel):
             "scaler": self.precision.state_dict(),
             "sampler": self.train_sampler.state() if self.train_sampler is not None else None,
             "batch": batch_of(self.opt),
+            "run": self.run,
             "best_metrics": getattr(self, "best_metric_results", None),
         }
         self.checkpoint_files.write_state(epoch, current_iter, self.optimizers, self.schedulers, ours)
@@ -387,7 +390,9 @@ class PluginModel(FormerNames, SRModel):
         if self.train_sampler is not None and not kept.get("sampler"):
             get_root_logger().warning("The place in the epoch is not known: the epoch starts again.")
         elif self.train_sampler is not None and not self.train_sampler.resume(kept["sampler"]):
-            get_root_logger().warning("The training data have changed since: a new epoch begins.")
+            get_root_logger().warning("The order of the training data has changed since: a new epoch begins.")
         self._rank_state = self.checkpoint_files.read_rank_state(resume_state["iter"])
+        if not self.run or kept.get("run") != self.run:  # not where this run was left
+            self.checkpoint_files.spare(resume_state["iter"])
         if changes := changes_since(kept, self):
             get_root_logger().warning(changes)

@@ -72,7 +72,7 @@ class CheckpointFiles:
             try:
                 model.save_training_state(epoch, current_iter)
                 self._write_manifest(current_iter)
-                drop_old_rank_files(folder, rank)
+                drop_old_rank_files(folder, rank, current_iter)
                 self._drop_old_sets(current_iter)
             except OutputError as error:
                 failure = error
@@ -155,6 +155,10 @@ class CheckpointFiles:
         }
         save_whole(content, self._states() / f"{current_iter}.state")
 
+    def spare(self, current_iter: int) -> None:
+        """Delete nothing of an iteration: what the options name must stay."""
+        self._spared.add(current_iter)
+
     def read_rank_state(self, current_iter: int) -> RankState | None:
         """What this process kept for itself beside the state to resume from; None if that is missing.
 
@@ -162,8 +166,6 @@ class CheckpointFiles:
             CheckpointError: the file is damaged.
         """
         folder = Path(self._opt["path"]["resume_state"]).parent
-        if folder.resolve() != self._states().resolve():
-            self._spared.add(current_iter)  # its networks lie among those of this run
         path = rank_file(folder, current_iter, self._opt["rank"])
         if path.is_file():
             return read_file(path)

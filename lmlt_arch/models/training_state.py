@@ -77,7 +77,7 @@ def save_whole(content: object, path: Path) -> None:
     write_atomic(path, buffer.getvalue(), durable=True)
 
 
-def drop_old_rank_files(folder: Path, rank: int) -> None:
+def drop_old_rank_files(folder: Path, rank: int, newest: int) -> None:
     """Delete a rank's files except those of the newest checkpoints.
 
     Manifests that list them are deleted first: a set that was made smaller on purpose must not look damaged.
@@ -85,9 +85,10 @@ def drop_old_rank_files(folder: Path, rank: int) -> None:
     Args:
         folder: of the training states.
         rank: of this process.
+        newest: the iteration that was just saved. Later ones, of a run that was gone back in, stay.
     """
     found = {int(path.name.split(".")[0]): path for path in folder.glob(f"*.rank{rank}.pth")}
-    for iteration in sorted(found)[:-KEPT]:
+    for iteration in sorted(each for each in found if each <= newest)[:-KEPT]:
         manifest_file(folder, iteration).unlink(missing_ok=True)
         found[iteration].unlink(missing_ok=True)
 

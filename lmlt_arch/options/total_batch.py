@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from lmlt_arch.names import runs_ours
 from lmlt_arch.options.looking import at, is_ours, section, whole
 from lmlt_arch.options.mistakes import NOTE, Mistake
 
@@ -109,7 +110,7 @@ def total_batch(opt: Mapping[str, Any], *, launched: bool, processes: int) -> To
     processes = processes if launched else 1
     recipe = _of_recipe(opt, each)
     given = whole(opt, *_TOTAL) or whole(opt, "lmlt", "total_batch")
-    if given is not None and given >= 1 and is_ours(opt):
+    if given is not None and given >= 1 and (is_ours(opt) or runs_ours(opt)):
         return TotalBatch(given, processes, at_once, recipe, divided=True)
     return TotalBatch(at_once * processes, processes, at_once, recipe)
 

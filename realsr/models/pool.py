@@ -60,10 +60,11 @@ class PairPool:
                 f"has {_sides(lq)} and {_sides(gt)}: all crops must have the same size"
             )
         filled = len(self)
-        if filled + batch <= self.size:
-            self._lq[filled : filled + batch] = lq
-            self._gt[filled : filled + batch] = gt
-            self._files += files
+        if filled + batch <= self.size or filled < batch:
+            room = min(batch, self.size - filled)
+            self._lq[filled : filled + room] = lq[:room]
+            self._gt[filled : filled + room] = gt[:room]
+            self._files += files[:room]
             return lq, gt, files
         places = torch.randperm(filled, generator=self._generator)[:batch]
         on_device = places.to(lq.device)

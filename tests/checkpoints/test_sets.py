@@ -120,7 +120,7 @@ def test_what_belongs_to_a_set(run: Checkpoints) -> None:
 
 def test_dropping_files_of_ranks_leaves_a_set_whole(run: Checkpoints) -> None:
     write_set(run.states.parent, 6)
-    drop_old_rank_files(run.states, rank=0)
+    drop_old_rank_files(run.states, rank=0, newest=6)
     names = {path.name for path in run.states.glob("*.rank0.pth")}
     assert names == {"4.rank0.pth", "6.rank0.pth"}
     assert not run.problem(state_of(run, 2))

@@ -83,7 +83,8 @@ class TrainingOrder(EnlargedSampler):
         total_batch: int | None = None,
     ) -> None:
         super().__init__(dataset, 1, 0, ratio)
-        self._stock = EnlargedSampler(dataset, 1, 0, ratio)
+        # Of less than all images, BasicSR takes the same ones in each epoch.
+        self._stock = EnlargedSampler(dataset, 1, 0, max(1, ratio))
         self._processes, self._process = num_replicas, rank
         self.total_batch = num_replicas if total_batch is None else total_batch
         if not self.total_size:
@@ -105,7 +106,7 @@ class TrainingOrder(EnlargedSampler):
                 if place // self.total_size != epoch:
                     epoch = place // self.total_size
                     self._stock.set_epoch(epoch)
-                    indices = [*self._stock]
+                    indices = [*self._stock][: self.total_size]
                 yield SeededIndex.of(indices[within], _mixed(self.seed, epoch, within), seed_of_step)
             step += self.total_batch
 
@@ -161,7 +162,7 @@ class EpochLoader:
         self._loader, self._order = loader, order
         self._batches: Iterator[Any] | None = None
         self._place = 0
-        self._taken_early: list[Any] = []
+        self._taken_early: list[tuple[int, Any]] = []
 
     def __getattr__(self, name: str) -> Any:
         # Of an object that is being copied or unpickled, nothing is there yet.
@@ -176,10 +177,9 @@ class EpochLoader:
     def __iter__(self) -> Iterator[Any]:
         """The rest of the current epoch; of all epochs for a loop that does not call `set_epoch`."""
         epoch = self._order.epoch
-        if epoch is not None:
-            # Before the first epoch, a prefetcher takes a batch that it then forgets.
-            yield from self._taken_early
-            self._taken_early = []
+        # Before the first epoch, a prefetcher takes a batch that it then forgets.
+        yield from (batch for place, batch in self._taken_early if place >= self._order.place)
+        self._taken_early = []
         if self._batches is None:
             with ending_held_back():  # until PrepareWorker
                 self._place, self._batches = self._order.place, iter(self._loader)
@@ -187,9 +187,9 @@ class EpochLoader:
             batch = next(self._batches, None)
             if batch is None:
                 return
-            self._place += self._order.total_batch
             if epoch is None:
-                self._taken_early = [batch]
+                self._taken_early = [(self._place, batch)]
+            self._place += self._order.total_batch
             yield batch
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from lmlt_arch.errors import UsageError
+from lmlt_arch.group import is_first_here
 from lmlt_arch.hook.ending import end_run
 from lmlt_arch.hook.patching import NO_CODE, OURS, Names, after_parsing, patch_after, starts_a_run, uses
 from lmlt_arch.names import registered_class, runs_ours
@@ -179,7 +180,7 @@ def _refuse_mistakes(given: argparse.Namespace, value_of: Any, *, is_train: bool
     try:
         _check(given, value_of, is_train=is_train)
     except OptionError as error:
-        end_run(error, says=_is_first_process())
+        end_run(error, says=_is_first_process() or is_first_here())  # each machine has its own files
 
 
 def _check(given: argparse.Namespace, value_of: Any, *, is_train: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import wraps
@@ -39,11 +38,13 @@ _LOCAL = {
 _NAMED = 3
 
 
-class _Start:
+class Start:
     """How the run of this process began; a process runs one training at a time."""
 
     reason = ""
     """Why it goes on without `--auto_resume`; '' if it does not."""
+    run = ""
+    """Which run it is: one that begins, or goes on from a state that the options name, is a new one."""
 
 
 @patch_after("basicsr.utils.options", changes=("parse_options",), acts=OURS)
@@ -51,19 +52,25 @@ def one_decision_of_all_processes(names: Names) -> None:
     """Each process decides for itself whether to resume, with which options and from which seed.
 
     A start by torchrun or SLURM that is a restart resumes, as `--auto_resume` does. Processes whose options
-    differ end with a message that names them.
+    differ end with a message that names them, and so do those that torchrun starts without
+    `--launcher pytorch`.
     """
 
     def decide(opt: dict[str, Any]) -> None:
-        _Start.reason = ""
+        Start.reason, Start.run = "", ""
         if not (opt.get("is_train") and starts_a_run() and runs_ours(opt)):
             return
-        _Start.reason = restarts.is_restart(Path(opt["path"]["experiments_root"]), os.environ)
+        world = os.environ.get("WORLD_SIZE", "1")
+        if not opt.get("dist") and world != "1" and restarts.agent_of(os.environ):
+            text = f"torchrun has started {world} processes, each of which would train for itself"
+            says = os.environ.get("RANK", "0") == "0"
+            end_run(UsageError(f"{text}: add --launcher pytorch"), says=says)
+        Start.reason = restarts.restart_reason(Path(opt["path"]["experiments_root"]), os.environ)
         if opt.get("dist"):
             _agree(opt, names.get("set_random_seed"))
-        if _Start.reason and not opt["auto_resume"]:
+        if Start.reason and not opt["auto_resume"]:
             if opt["rank"] == 0:
-                warnings.warn(f"{_Start.reason}: going on as with --auto_resume.", stacklevel=3)
+                warnings.warn(f"{Start.reason}: going on as with --auto_resume.", stacklevel=3)
             opt["auto_resume"] = True
 
     after_parsing(names, decide)
@@ -119,13 +126,17 @@ def auto_resume_where_runs_are_written(names: Names) -> None:
         if not opt["auto_resume"] or not wanted("auto-resume-where-runs-are-written", opt):
             return stock(opt)
         from lmlt_arch.checkpoints.agreed_set import agreed_set
-        from lmlt_arch.checkpoints.sets import Checkpoints
+        from lmlt_arch.checkpoints.sets import Checkpoints, run_of
 
-        sets = Checkpoints.of(opt)
+        run = _latest_run(opt) if runs_ours(opt) else ""
+        sets = Checkpoints.of(opt, run)
         state, wrong = agreed_set(sets) if opt.get("dist") else sets.to_resume()
         if wrong and opt.get("rank", 0) == 0:
-            warnings.warn(f"A checkpoint is not whole: {wrong}. Going on from {state}.", stacklevel=2)
-        if state is not None or not _Start.reason:  # else from where the run began
+            warnings.warn(f"Checkpoints cannot be used: {wrong}. Going on from {state}.", stacklevel=2)
+        Start.run = run
+        given = opt["path"].get("resume_state")
+        # A run without a checkpoint of its own goes on from where it began.
+        if not (run and given and (state is None or run_of(state) != run)):
             opt["path"]["resume_state"] = str(state) if state else None
         return stock({**opt, "auto_resume": False})
 
@@ -155,31 +166,44 @@ def damaged_checkpoints_to_resume_from(names: Names) -> None:
     names["load_resume_state"] = load_resume_state
 
 
-@patch_after("basicsr.train", changes=("make_exp_dirs", "mkdir_and_rename", "copy_opt_file"), acts=OURS)
+@patch_after(
+    "basicsr.train",
+    changes=("load_resume_state", "make_exp_dirs", "mkdir_and_rename", "copy_opt_file"),
+    acts=OURS,
+)
 def folders_of_a_run(names: Names) -> None:
     """A restarted run has the folder that it is in renamed, and machines keep folders of older runs.
 
-    What such a folder of another machine holds would be resumed from after a failure.
+    What such a folder of another machine holds would be resumed from after a failure. Each start is recorded
+    in the folder: which run it is, and who started it.
     """
     stock_dirs, stock_rename = names["make_exp_dirs"], names["mkdir_and_rename"]
     stock_copy = names["copy_opt_file"]
+
+    recorded: list[dict[str, Any]] = []
+    stock_load = names["load_resume_state"]
+
+    @wraps(stock_load)
+    def load_resume_state(opt: dict[str, Any]) -> Any:
+        recorded[:] = [opt] if runs_ours(opt) else []
+        return stock_load(opt)
 
     @wraps(stock_dirs)
     def make_exp_dirs(opt: dict[str, Any]) -> None:
         if not runs_ours(opt):
             stock_dirs(opt)
             return
-        if not _Start.reason:
+        if not Start.reason:
             stock_dirs(opt)
         elif opt["rank"] == 0:
             for key in ("experiments_root", "models", "training_states", "log", "visualization"):
                 Path(opt["path"][key]).mkdir(parents=True, exist_ok=True)
-        if opt["dist"] and not _Start.reason:
+        if opt["dist"] and not Start.reason:
             _leave_older_runs(Path(opt["path"]["experiments_root"]))
 
     @wraps(stock_rename)
     def mkdir_and_rename(path: str) -> None:
-        if _Start.reason:
+        if Start.reason:
             Path(path).mkdir(parents=True, exist_ok=True)
         else:
             stock_rename(path)
@@ -187,15 +211,16 @@ def folders_of_a_run(names: Names) -> None:
     @wraps(stock_copy)
     def copy_opt_file(opt_file: str, experiments_root: str) -> None:
         stock_copy(opt_file, experiments_root)
-        _record(Path(experiments_root))
+        if recorded:
+            _record(Path(experiments_root))
 
-    names |= {"make_exp_dirs": make_exp_dirs, "mkdir_and_rename": mkdir_and_rename}
-    names["copy_opt_file"] = copy_opt_file
+    names |= {"load_resume_state": load_resume_state, "make_exp_dirs": make_exp_dirs}
+    names |= {"mkdir_and_rename": mkdir_and_rename, "copy_opt_file": copy_opt_file}
 
 
 def _agree(opt: dict[str, Any], set_random_seed: Any) -> None:
     """Take the decisions of all processes as one; rank 0 says what all of them refuse."""
-    own = (_Start.reason, opt["auto_resume"], opt["manual_seed"], _compared(opt))
+    own = (Start.reason, opt["auto_resume"], opt["manual_seed"], _compared(opt))
     found = gathered(own)
     reasons, resumes, seeds, options = (list(column) for column in zip(*found, strict=True))
     from lmlt_arch.models.agreement import differences
@@ -205,7 +230,7 @@ def _agree(opt: dict[str, Any], set_random_seed: Any) -> None:
         text = f"the processes have different options: {'; '.join(wrong[:_NAMED])}{more}. "
         error = UsageError(f"{text}Fix: start all of them with the same option file and arguments")
         end_run(error, says=opt["rank"] == 0)
-    _Start.reason = next((reason for reason in reasons if reason), "")
+    Start.reason = next((reason for reason in reasons if reason), "")
     opt["auto_resume"] = any(resumes)
     if opt["manual_seed"] != seeds[0]:  # without one in the file, each process chooses
         opt["manual_seed"] = seeds[0]
@@ -230,29 +255,49 @@ def _flat(section: Mapping[str, Any], start: str = "") -> Iterator[tuple[str, st
             yield f"{start}{key}", str(value)
 
 
+def _latest_run(opt: Mapping[str, Any]) -> str:
+    """The run that was started last on the disk of any process; '' if there is no record."""
+    own = restarts.read_record(Path(opt["path"]["training_states"]).parent)
+    records = gathered(own) if opt.get("dist") else [own]
+    return max(records, key=lambda record: record.time).run
+
+
 def _leave_older_runs(folder: Path) -> None:
     """Rename the folder of an older run on machines that do not see the one that was just made."""
-    rank, start = torch.distributed.get_rank(), [uuid.uuid4().hex]
-    torch.distributed.broadcast_object_list(start, src=0)
+    rank, run = torch.distributed.get_rank(), _one_run()
+    agents = gathered(restarts.agent_of(os.environ))
     if rank == 0:
-        restarts.write_record(folder, (), start[0])
+        restarts.write_record(folder, run, agents, os.environ)
     torch.distributed.barrier()
-    sees = restarts.read_record(folder).get("start") == start
+    sees = restarts.read_record(folder).run == run
     blind = [one for one, has in enumerate(gathered(sees or not is_first_here())) if not has]
     for one in blind:  # one after the other: two of them may share a disk
-        if one == rank and restarts.read_record(folder).get("start") != start:
+        if one == rank and restarts.read_record(folder).run != run:
             if folder.exists():
                 folder.rename(f"{folder}_archived_{time.strftime('%Y%m%d_%H%M%S')}")
             folder.mkdir(parents=True)
-            restarts.write_record(folder, (), start[0])
+            restarts.write_record(folder, run, agents, os.environ)
         torch.distributed.barrier()
 
 
 def _record(folder: Path) -> None:
-    """Record the agents of torchrun in the run's folder, on every disk."""
+    """Record this start in the run's folder, on every disk."""
     own = restarts.agent_of(os.environ)
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    run, distributed = _one_run(), _is_distributed()
     agents = gathered(own) if distributed else [own]
-    if any(agents) and (is_first_here() or not distributed):
+    if is_first_here() or not distributed:
         folder.mkdir(parents=True, exist_ok=True)
-        restarts.write_record(folder, agents, uuid.uuid4().hex)
+        restarts.write_record(folder, run, agents, os.environ)
+
+
+def _one_run() -> str:
+    """The name of the run, the same on all processes."""
+    names = [Start.run or restarts.new_run()]
+    if _is_distributed():
+        torch.distributed.broadcast_object_list(names, src=0)
+    Start.run = names[0]
+    return Start.run
+
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

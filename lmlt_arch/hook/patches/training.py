@@ -14,6 +14,7 @@ import torch
 from lmlt_arch.errors import UsageError
 from lmlt_arch.hook import patching
 from lmlt_arch.hook.ending import end_run
+from lmlt_arch.hook.patches.resuming import Start
 from lmlt_arch.hook.patching import ON_REQUEST, OURS, Names, caller, patch_after, wanted
 from lmlt_arch.names import effective_model, holds_ours, runs_ours, sr_model_reads
 
@@ -136,7 +137,7 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
     def build_model(opt: dict[str, Any]) -> Any:
         model = stock_build(opt)
         if orders and hasattr(model, "train_sampler"):
-            model.train_sampler = orders[0]
+            model.train_sampler, model.run = orders[0], Start.run
         return model
 
     names["load_resume_state"], names["build_model"] = load_resume_state, build_model

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,52 +120,114 @@ def test_processes_come_and_go(train: Train, options: dict[str, Any], tmp_path: 
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("env", "said"),
-    [
-        ({"TORCHELASTIC_RESTART_COUNT": "1"}, "torchrun has started the processes again"),
-        ({"SLURM_RESTART_COUNT": "2"}, "SLURM has started the job again"),
-        ({"TORCHELASTIC_RUN_ID": "x"}, "torchrun has formed the group of processes again"),
-    ],
-)
-def test_a_restart_goes_on(train: Train, tmp_path: Path, env: dict[str, str], said: str) -> None:
-    """`"folders-of-a-run"`: not from the beginning, and not in another folder."""
-    status, text = train(3, "a", **env)
+@pytest.fixture
+def torchrun(tmp_path: Path, options: dict[str, Any], repo_root: Path) -> Callable[..., str]:
+    """Trains by torchrun on one machine; what it printed. `first` is Python that runs before the training."""
+
+    def torchrun(until: int, *, first: str = "", processes: int = 1, more: tuple[str, ...] = ()) -> str:
+        options["train"]["total_iter"] = until
+        (tmp_path / "run.yml").write_text(yaml.safe_dump(options))
+        program = tmp_path / "start.py"
+        train = repo_root / "basicsr" / "train.py"
+        program.write_text(
+            f"import os, runpy, signal, sys\nattempt = os.environ['TORCHELASTIC_RESTART_COUNT']\n{first}\n"
+            f"sys.argv[0] = {str(train)!r}\nrunpy.run_path({str(train)!r}, run_name='__main__')\n"
+        )
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--max_restarts=2"]
+        command += [f"--nproc_per_node={processes}", str(program), "-opt", str(tmp_path / "run.yml"), *more]
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+        env["PYTHONPATH"] = str(repo_root)
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+        return done.stdout + done.stderr
+
+    return torchrun
+
+
+KILLED = """
+if attempt == '0':
+    from lmlt_arch.hook import finder
+    finder.install()
+    from lmlt_arch.models import LMLTModel
+    stock = LMLTModel.update_learning_rate
+    def update(self, current_iter, warmup_iter=-1):
+        if current_iter == AT:
+            os.kill(os.getpid(), signal.SIGKILL)
+        stock(self, current_iter, warmup_iter)
+    LMLTModel.update_learning_rate = update
+"""
+
+
+@pytest.mark.parametrize(("at", "again"), [(4, [3, 4, 5]), (2, [1, 2, 3, 4, 5])])
+def test_a_restart_by_torchrun_goes_on(
+    torchrun: Callable[..., str], tmp_path: Path, at: int, again: list[int]
+) -> None:
+    """`"folders-of-a-run"`: not in another folder, also before the first checkpoint."""
+    text = torchrun(5, first=KILLED.replace("AT", str(at)), processes=1)
+    assert "torchrun has started the processes again: going on as with --auto_resume" in text
+    assert losses(text) == [*range(1, at), *again]
+    assert archived(tmp_path) == []
+
+
+def test_a_restart_does_not_take_another_run_for_its_own(
+    torchrun: Callable[..., str], train: Train, tmp_path: Path
+) -> None:
+    """The first start died before it made a folder; the one that lies there is older."""
+    status, text = train(4, ".")
     assert status == 0, text
+    text = torchrun(3, first="if attempt == '0': sys.exit(1)")
     assert losses(text) == [1, 2, 3]
-    status, text = train(4, "a", **env)
-    assert status == 0, text
-    assert f"{said}: going on as with --auto_resume" in text
+    assert len(archived(tmp_path)) == 1
+
+
+def test_torchrun_without_its_launcher_is_refused(torchrun: Callable[..., str], tmp_path: Path) -> None:
+    text = torchrun(2, processes=2)
+    assert "torchrun has started 2 processes, each of which would train for itself: add --launcher" in text
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_a_restart_by_slurm_goes_on(train: Train, tmp_path: Path) -> None:
+    status, text = train(3, "a", SLURM_JOB_ID="5")
+    assert losses(text) == [1, 2, 3], text
+    status, text = train(4, "a", SLURM_JOB_ID="5", SLURM_RESTART_COUNT="1")
+    assert "SLURM has started the job again: going on as with --auto_resume" in text
     assert losses(text) == [3, 4]
     assert archived(tmp_path / "a") == []
-    # Before the first checkpoint there is nothing to go on from; the folder keeps its name all the same.
-    for path in (tmp_path / "a/experiments/run").glob("*/*"):
-        path.unlink()
-    status, text = train(2, "a", **env)
-    assert status == 0, text
-    assert losses(text) == [1, 2]
-    assert archived(tmp_path / "a") == []
-    # Without a sign of a restart, a new run begins.
-    status, text = train(2, "a")
-    assert losses(text) == [1, 2]
+    # The same job's next training, in a folder of an earlier job.
+    status, text = train(2, "a", SLURM_JOB_ID="6", SLURM_RESTART_COUNT="1")
+    assert (status, losses(text)) == (0, [1, 2])
     assert len(archived(tmp_path / "a")) == 1
 
 
-def test_a_restart_before_the_first_checkpoint_begins_where_the_run_began(
+def test_a_run_that_was_gone_back_in_does_not_jump_ahead(
     train: Train, options: dict[str, Any], tmp_path: Path
 ) -> None:
+    """From checkpoint 2 of a run that had reached 8, with another learning rate."""
+    status, text = train(8, "a")
+    assert status == 0, text
+    options["path"]["resume_state"] = str(tmp_path / "a/experiments/run/training_states/2.state")
+    options["logger"]["keep_checkpoints"] = 1
+    status, text = train(5, "a", SLURM_JOB_ID="5")
+    assert losses(text) == [3, 4, 5], text
+    status, text = train(6, "a", SLURM_JOB_ID="5", SLURM_RESTART_COUNT="1")
+    assert "8 are of another run of this name" in text
+    assert losses(text) == [5, 6]
+    status, text = train(7, "a", more=("--auto_resume",))
+    assert losses(text) == [7]
+    assert "inexactly" not in text
+
+
+def test_another_run_on_another_disk_is_left_alone(
+    train: Train, options: dict[str, Any], tmp_path: Path
+) -> None:
+    status, text = train(6, "b")
+    assert status == 0, text
+    before = (tmp_path / "b/experiments/run/models/net_g_6.pth").read_bytes()
     status, text = train(2, "a")
     assert status == 0, text
-    run = tmp_path / "a/experiments/run"
-    (tmp_path / "a/experiments/first").mkdir()
-    kept = tmp_path / "a/experiments/first/2.state"
-    kept.write_bytes((run / "training_states/2.state").read_bytes())
-    for path in (run / "training_states").iterdir():
-        path.unlink()
-    options["path"]["resume_state"] = str(kept)
-    status, text = train(3, "a", TORCHELASTIC_RESTART_COUNT="1")
-    assert status == 0, text
-    assert losses(text) == [3]
+    status, text = train(4, "a", "b", more=("--auto_resume",))
+    assert losses(text) == [3, 4], text
+    assert "6 are of another run of this name" in text
+    assert (tmp_path / "b/experiments/run/models/net_g_6.pth").read_bytes() == before
 
 
 def test_a_new_run_leaves_no_checkpoints_of_older_ones_behind(train: Train, tmp_path: Path) -> None:
@@ -199,16 +263,19 @@ def test_processes_with_different_options_do_not_begin(
 
 
 def test_records(tmp_path: Path) -> None:
-    assert restarts.read_record(tmp_path) == {}
-    restarts.write_record(tmp_path, ["b", "", "a", "b"], "x")
-    assert restarts.read_record(tmp_path) == {"agents": ["a", "b"], "start": ["x"]}
-    (tmp_path / restarts.RECORD).write_text("[")
-    assert restarts.read_record(tmp_path) == {}
-    assert restarts.agent_of({}) == ""
-    agent = restarts.agent_of({"TORCHELASTIC_RUN_ID": "none"})
-    assert agent.split(":")[1] == str(os.getppid())
-    assert agent.split(":")[2].isdecimal()
-    restarts.write_record(tmp_path, [agent], "y")
-    assert restarts.is_restart(tmp_path, {"TORCHELASTIC_RUN_ID": "none"})
-    assert not restarts.is_restart(tmp_path, {})
-    assert not restarts.is_restart(tmp_path, {"TORCHELASTIC_RESTART_COUNT": "0"})
+    assert restarts.read_record(tmp_path) == restarts.Record()
+    restarts.write_record(tmp_path, "x", ["b", "", "a", "b"], {"SLURM_JOB_ID": "7"})
+    record = restarts.read_record(tmp_path)
+    assert (record.run, record.agents, record.job) == ("x", ("a", "b"), "7")
+    # A counter alone is not enough: the job may have begun with another run.
+    again = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}
+    assert restarts.restart_reason(tmp_path, again) == "SLURM has started the job again"
+    for other in ({**again, "SLURM_JOB_ID": "8"}, {**again, "SLURM_RESTART_COUNT": "0"}, {}):
+        assert not restarts.restart_reason(tmp_path, other)
+    assert not restarts.restart_reason(tmp_path, {"TORCHELASTIC_RESTART_COUNT": "1"})
+    for damaged in ("[", "[]", '{"agents": null}', '{"agents": 5, "run": 1, "time": 0, "job": ""}', '"x"'):
+        (tmp_path / restarts.RECORD).write_text(damaged)
+        assert restarts.read_record(tmp_path) == restarts.Record()
+        assert not restarts.restart_reason(tmp_path, again)
+    # What a process of torchrun has started is no process of torchrun.
+    assert restarts.agent_of({}) == restarts.agent_of({"TORCHELASTIC_RUN_ID": "none"}) == ""
