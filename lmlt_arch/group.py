@@ -37,7 +37,7 @@ def ending_held_back() -> Iterator[None]:
     """Let processes that start meanwhile hold back the signals of `ENDING` until `accept_ending`.
 
     A signal to all processes of a job would end one that has not yet said what it does then. This process
-    gets its own afterwards.
+    gets its own when that is over.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

@@ -48,9 +48,9 @@ class Shares:
         return self._batch.parts(self._batch.share()) > 1
 
     @property
-    def divided(self) -> int | None:
-        """Images of this process, if it divides a total with others."""
-        return None if self._batch is None else self._batch.share(self._rank)
+    def divided(self) -> bool:
+        """Whether the options give a total, which all processes divide."""
+        return self._batch is not None
 
     def rows(self, images: int) -> list[int]:
         """How many of a process's images are in each part.

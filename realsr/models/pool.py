@@ -13,11 +13,12 @@ class PairPool:
     """Keeps pairs of images and exchanges batches of new ones for random old ones.
 
     Some parameters are sampled once for a batch (resize factors, kinds of noise), so that a batch alone would
-    be uniform. Until the pool is full, batches go in and come back as they are; then each new batch takes the
-    places of as many random pairs, which come back in its stead, as in BasicSR's ``RealESRGANModel``.
+    be uniform. As long as a batch fits into the pool, it goes in and comes back as it is; then each new one
+    takes the places of as many random pairs, which come back in its stead, as in BasicSR's
+    ``RealESRGANModel``.
 
     Args:
-        size: number of pairs, a multiple of the batch; 0: no pool, batches come back as they are.
+        size: number of pairs, at least a batch; 0: no pool, batches come back as they are.
         generator: on the CPU, the only source of chance.
     """
 
@@ -44,13 +45,13 @@ class PairPool:
             The same for the batch to train on; never memory of the pool.
 
         Raises:
-            ValueError: if the batch does not divide the pool, or its images have another size.
+            ValueError: if the batch is larger than the pool, or its images have another size.
         """
         batch = len(lq)
         if not self.size:
             return lq, gt, files
-        if self.size % batch:
-            raise ValueError(f"queue_size {self.size} must be a multiple of the batch, {batch}")
+        if batch > self.size:
+            raise ValueError(f"queue_size {self.size} must be at least the batch, {batch}")
         if self._lq is None or self._gt is None:
             self._lq, self._gt = (image.new_zeros(self.size, *image.shape[1:]) for image in (lq, gt))
         if self._lq.shape[1:] != lq.shape[1:] or self._gt.shape[1:] != gt.shape[1:]:
@@ -59,12 +60,12 @@ class PairPool:
                 f"has {_sides(lq)} and {_sides(gt)}: all crops must have the same size"
             )
         filled = len(self)
-        if filled < self.size:
+        if filled + batch <= self.size:
             self._lq[filled : filled + batch] = lq
             self._gt[filled : filled + batch] = gt
             self._files += files
             return lq, gt, files
-        places = torch.randperm(self.size, generator=self._generator)[:batch]
+        places = torch.randperm(filled, generator=self._generator)[:batch]
         on_device = places.to(lq.device)
         old_lq, old_gt = self._lq[on_device], self._gt[on_device]
         self._lq[on_device], self._gt[on_device] = lq, gt

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
@@ -46,20 +47,10 @@ class RealWorldModel(ESCModel):
         self._validating = False
         self._degradation: Degradation | None = None
         self._generator = Generator().manual_seed(int(self.opt.get("manual_seed") or 0) + self.opt["rank"])
-        self._pool = PairPool(self._pool_size(), self._generator)
+        self._pool = PairPool(int(self.opt.get("queue_size", QUEUE_SIZE)), self._generator)
         self._synthesizes = self.is_train and self.opt.get("high_order_degradation", True) is not False
         if self._synthesizes:
             self._check_synthesis()
-
-    def _pool_size(self) -> int:
-        """Pairs in the pool; as many as this process's share of a total batch divides."""
-        size = int(self.opt.get("queue_size", QUEUE_SIZE))
-        share = self.shares.divided if self.is_train else None
-        if not share or not size:
-            return size
-        if size < share:
-            raise ValueError(f"queue_size {size} must be at least the batch of a process, {share}")
-        return size // share * share
 
     def _check_synthesis(self) -> None:
         """Find at the start what would stop the first iteration."""
@@ -111,13 +102,13 @@ class RealWorldModel(ESCModel):
         source, target = self.sources(gt)
         # Some parameters are sampled once for a batch: for each part, which could be another process's.
         rows = self.shares.rows(len(gt)) if self.shares.divided else [len(gt)]
-        degradation, size = self._make_degradation(), self.opt["gt_size"]
-        pairs = [
-            degraded_crops(part, degradation, size, self._generator, source=of_part)
-            for part, of_part in zip(target.split(rows), source.split(rows), strict=True)
-        ]
-        lq, target = (torch.cat(images) for images in zip(*pairs, strict=True))
-        lq, target, self.files = self._pool.exchange(lq, target, self.files)
+        degradation, size, files = self._make_degradation(), self.opt["gt_size"], iter(self.files)
+        pairs = []
+        for part, of_part in zip(target.split(rows), source.split(rows), strict=True):
+            pair = degraded_crops(part, degradation, size, self._generator, source=of_part)
+            pairs.append(self._pool.exchange(*pair, [*islice(files, len(part))]))
+        lq, target = (torch.cat(images) for images in ([p[0] for p in pairs], [p[1] for p in pairs]))
+        self.files = [name for *_, names in pairs for name in names]
         return lq, target
 
     def _validation_pair(self, gt: Tensor) -> tuple[Tensor, Tensor]:

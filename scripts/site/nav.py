@@ -13,7 +13,10 @@ from mkdocs.structure.files import Files
 ORDER = (
     "index.md",
     "quickstart.md",
-    *(f"recipes/{name}.md" for name in ("train_df2k", "slurm", "finetune_escreal", "video", "export")),
+    *(
+        f"recipes/{name}.md"
+        for name in ("train_df2k", "several_machines", "slurm", "finetune_escreal", "video", "export")
+    ),
     "recipes",
     "guide.md",
     "options.md",

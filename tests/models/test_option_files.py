@@ -79,7 +79,7 @@ def test_training_follows_the_paper(parse: Any, model: str, scale: int) -> None:
     assert train["pixel_opt"] == {"type": "L1Loss", "loss_weight": 1.0, "reduction": "mean"}
     if lmlt:
         assert opt["manual_seed"] == 10
-        assert (data["batch_size_per_gpu"], data["dataset_enlarge_ratio"]) == (64, 10)
+        assert (train["total_batch"], data["dataset_enlarge_ratio"]) == (64, 10)
         assert train["optim_g"] == {"type": "Adam", "lr": 1e-3, "betas": [0.9, 0.99], "weight_decay": 0}
         assert train["scheduler"] == {
             "type": "CosineAnnealingRestartLR",
@@ -92,7 +92,7 @@ def test_training_follows_the_paper(parse: Any, model: str, scale: int) -> None:
         assert path["pretrain_network_g"] is None
     else:
         assert opt["manual_seed"] == 0
-        assert (data["batch_size_per_gpu"], data["dataset_enlarge_ratio"]) == (16, 1)
+        assert (train["total_batch"], data["dataset_enlarge_ratio"]) == (64, 1)
         assert train["optim_g"] == {"type": "AdamW", "lr": 5e-4, "betas": [0.9, 0.9], "weight_decay": 0}
         assert train["scheduler"] == {
             "type": "MultiStepLR",
@@ -316,7 +316,7 @@ def test_any_scale(parse: Any) -> None:
     data, train = opt["datasets"]["train"], opt["train"]
     assert sum(p.numel() for p in build_network(opt["network_g"]).parameters()) == 1_433_631
     assert (data["lq_size"], data["scales"], train["queries"]) == (64, [1, 4], 2304)
-    assert data["batch_size_per_gpu"] * 4 == 32
+    assert train["total_batch"] == 32
     assert train["optim_g"]["lr"] == 2e-4
     # 1000 epochs of 20 repeats of 800 images in batches of 32.
     assert train["total_iter"] == 1000 * 20 * 800 // 32

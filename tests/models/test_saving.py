@@ -116,7 +116,7 @@ def test_files_are_those_of_basicsr(
     model.save(epoch=3, current_iter=1)
     files = ["models/net_g_1.pth", "training_states/1.state"]
     ours = [torch.load(tmp_path / name, weights_only=True) for name in files]
-    assert ours[1].pop("plugin").keys() == {"scaler", "sampler", "best_metrics"}
+    assert ours[1].pop("plugin").keys() == {"scaler", "sampler", "batch", "best_metrics"}
     nets = ([model.net_g, model.net_g_ema], ["params", "params_ema"]) if ema else ([model.net_g], ["params"])
     SRModel.save_network(model, nets[0], "net_g", 1, nets[1])
     SRModel.save_training_state(model, 3, 1)

@@ -117,10 +117,12 @@ def test_what_contradicts_a_total(official: dict[str, Any]) -> None:
         ("train", "accumulation_steps"): "follows from the batch in total and batch_size_per_gpu, the most "
         "that goes through at once: remove it",
     }
-    official["train"] = {**official["train"], "total_batch": 200, "accumulation_steps": 1}
     del official["train"]["accumulation_steps"]
+    official["train"]["total_batch"] = 200
+    assert option_mistakes(official, launch=Launch()) == []
+    official["datasets"]["train"]["batch_size_per_gpu"] = 190
     (mistake,) = option_mistakes(official, launch=Launch())
-    assert mistake.text == "180 must be at least the batch of a process, 200"
+    assert mistake.text == "180 must be at least what a process takes at once, 190"
 
 
 def test_launches() -> None:

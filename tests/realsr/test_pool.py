@@ -135,10 +135,18 @@ def test_no_pool() -> None:
     assert len(pool) == 0
 
 
+def test_batches_of_several_sizes() -> None:
+    """Shares of a total batch need not be equal: what goes in comes out, once."""
+    pool, smaller, larger = PairPool(7, Generator().manual_seed(1)), batches(2), batches(3)
+    seen = [numbers(pool.exchange(*next(source))) for source in (larger, smaller, larger, larger, smaller)]
+    assert [len(each) for each in seen] == [3, 2, 3, 3, 2]
+    assert len(pool) == 7, "the third batch did not fit, the last one did"
+
+
 def test_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="queue_size 4 must be at least the batch, 5"):
+        PairPool(4, Generator()).exchange(*next(batches(5)))
     lq, gt, files = next(batches(3))
-    with pytest.raises(ValueError, match="queue_size 4 must be a multiple of the batch, 3"):
-        PairPool(4, Generator()).exchange(lq, gt, files)
     pool = PairPool(6, Generator())
     pool.exchange(lq, gt, files)
     with pytest.raises(ValueError, match="2x2 and 4x4 pixels, but the batch has 2x2 and 6x6"):

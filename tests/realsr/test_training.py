@@ -64,7 +64,7 @@ class Workshop:
                     key: value for key, value in TRAIN_SET.items() if key != "crop_pad_size" or key in data
                 }
         if "train" in opt:
-            opt["train"]["total_iter"] = 4
+            opt["train"] |= {"total_iter": 4, "total_batch": 4}
             opt["logger"]["save_checkpoint_freq"] = opt["val"]["val_freq"] = 2
             opt["logger"]["print_freq"] = 1
             opt["queue_size"] = 4

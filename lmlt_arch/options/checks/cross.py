@@ -122,8 +122,10 @@ def _batch(opt: Mapping[str, Any], launch: Launch) -> Iterator[Mistake]:
         )
     if model_family(opt).synthesizes:
         queue = QUEUE_SIZE if opt.get("queue_size") is None else whole(opt, "queue_size")
-        if queue and counted.divided and queue < batch:
-            yield Mistake(("queue_size",), f"{queue} must be at least the batch of a process, {batch}")
+        at_once = min(batch, counted.at_once)
+        if queue and counted.divided and queue < at_once:
+            text = f"{queue} must be at least what a process takes at once, {at_once}"
+            yield Mistake(("queue_size",), text)
         elif queue and queue % batch and not counted.divided:
             fitting = -(-queue // batch) * batch
             text = f"{queue} must be a multiple of the batch, {batch}, such as {fitting}"

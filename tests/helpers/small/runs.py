@@ -52,6 +52,7 @@ def small(opt: dict[str, Any], data: Path) -> dict[str, Any]:
     train = opt.get("train", {})
     if train:
         train["total_iter"] = 1
+        train.update({"total_batch": 2} if "total_batch" in train else {})
         train["scheduler"].update({"periods": [1]} if "periods" in train["scheduler"] else {})
         train.update({"queries": 16} if "queries" in train else {})
         opt["logger"].update(print_freq=1, save_checkpoint_freq=1)
