@@ -45,6 +45,22 @@ def name_of_a_training_that_ended(names: Names) -> None:
     names["train_pipeline"] = _released(names["train_pipeline"])
 
 
+@patch_after("basicsr.train", changes=("train_pipeline",), acts=OURS)
+def processes_that_end_together(names: Names) -> None:
+    """Processes leave while the first one still writes: torchrun may end it, and gloo may abort at the end."""
+    stock = names["train_pipeline"]
+
+    @wraps(stock)
+    def train_pipeline(*args: Any, **kwargs: Any) -> Any:
+        done = stock(*args, **kwargs)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()
+            torch.distributed.destroy_process_group()
+        return done
+
+    names["train_pipeline"] = train_pipeline
+
+
 @patch_after("basicsr.test", changes=("test_pipeline",), acts=OURS)
 def name_of_a_test_that_ended(names: Names) -> None:
     """A process that continues after a test, as a notebook does, would keep the run's name locked."""

@@ -179,6 +179,16 @@ def test_a_restart_does_not_take_another_run_for_its_own(
     assert len(archived(tmp_path)) == 1
 
 
+def test_all_processes_stay_until_the_last_file_is_written(
+    torchrun: Callable[..., str], tmp_path: Path
+) -> None:
+    """`"processes-that-end-together"`: nothing of torchrun's report of failures."""
+    text = torchrun(2, processes=2, more=("--launcher", "pytorch"))
+    assert losses(text) == [1, 2]
+    assert "exitcode" not in text
+    assert (tmp_path / "experiments/run/models/net_g_latest.pth").exists()
+
+
 def test_torchrun_without_its_launcher_is_refused(torchrun: Callable[..., str], tmp_path: Path) -> None:
     text = torchrun(2, processes=2)
     assert "torchrun has started 2 processes, each of which would train for itself: add --launcher" in text
