@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from lmlt_arch.files import TEMPORARY_SUFFIX, OutputError, exclusive, lock_beside, sweep
+from lmlt_arch.group import is_first_here
 from lmlt_arch.hook.ending import end_run
 from lmlt_arch.hook.patching import OURS, Names, after_parsing, patch_after, starts_a_run
 from lmlt_arch.names import runs_ours
@@ -35,6 +36,9 @@ def one_run_per_name(names: Names) -> None:
             refusal = _agreed(opt, _refusal(opt) if opt.get("rank", 0) == 0 else "")
             if refusal:
                 end_run(OutputError(refusal), says=opt.get("rank", 0) == 0)
+            folder = _folder(opt)
+            if folder and is_first_here():  # each machine may have a disk of its own
+                sweep(folder.rglob(f".*{TEMPORARY_SUFFIX}"))
 
     after_parsing(names, hold)
 
@@ -47,7 +51,7 @@ def name_of_a_training_that_ended(names: Names) -> None:
 
 @patch_after("basicsr.train", changes=("train_pipeline",), acts=OURS)
 def processes_that_end_together(names: Names) -> None:
-    """Processes leave while the first one still writes: torchrun may end it, and gloo may abort at the end."""
+    """Processes leave while the first one still writes: torchrun may end it, and gloo may abort."""
     stock = names["train_pipeline"]
 
     @wraps(stock)
@@ -70,8 +74,7 @@ def name_of_a_test_that_ended(names: Names) -> None:
 def _refusal(opt: dict[str, Any]) -> str:
     """Lock the name of a run; returns why that is impossible, or ''."""
     _running.close()
-    path = opt.get("path") or {}
-    folder = next((Path(path[key]) for key in _ROOTS if path.get(key)), None)
+    folder = _folder(opt)
     if folder is None:
         return ""
     work = f"{'training' if opt.get('is_train') else 'test'} of {folder}"
@@ -81,8 +84,12 @@ def _refusal(opt: dict[str, Any]) -> str:
         _running.enter_context(exclusive(lock_beside(folder), work, remedy, patience_s=patience_s))
     except OutputError as error:
         return str(error)
-    sweep(folder.rglob(f".*{TEMPORARY_SUFFIX}"))
     return ""
+
+
+def _folder(opt: dict[str, Any]) -> Path | None:
+    path = opt.get("path") or {}
+    return next((Path(path[key]) for key in _ROOTS if path.get(key)), None)
 
 
 def _agreed(opt: dict[str, Any], refusal: str) -> str:

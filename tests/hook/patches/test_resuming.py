@@ -94,8 +94,11 @@ def test_machines_without_a_shared_disk_go_on_together(train: Train, tmp_path: P
     assert "inexactly" not in text
     assert_equal(weights(tmp_path / "a"), weights(tmp_path / "whole"))
     # The machine of rank 0 is lost: the other one has what it received, and the ranks are others.
+    half = tmp_path / "b/experiments/run/models/.net_g_8.pth.4194305.tmp"  # of a process that was killed
+    half.write_bytes(b"half")
     status, text = train(6, "c", "b", more=("--auto_resume",))
     assert status == 0, text
+    assert not half.exists()
     assert losses(text) == [5, 6]
     assert (tmp_path / "c/experiments/run/training_states/4.state").exists()
 
