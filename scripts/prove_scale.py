@@ -4,8 +4,8 @@ Small networks, real programs: two torchruns on loopback, each in a folder of it
 both in one (`shared`), which run `basicsr/train.py -opt FILE --launcher pytorch`. In each round a process,
 a process while those of the other machine hang, a machine, the machine that hosts the store, or both
 machines are killed after the first checkpoint. Then torchrun starts the training again by itself, a machine
-replaces the dead one, or all is started by hand with `--auto_resume` and the next number of processes of 4,
-2, 1, 4.
+replaces the dead one, or the training goes on without it until it returns (`--nnodes=1:2`), or all is
+started by hand with `--auto_resume` and the next number of processes of 4, 2, 1, 4.
 
 The weights and their averages must be bit for bit those of a training that was stopped and resumed at the
 same checkpoints with the same numbers of processes, and never killed; so must the logged losses. Against a
@@ -35,8 +35,9 @@ from prove_scale_jobs import (
     ROOT,
     SAVE_EVERY,
     Job,
-    Losses,
-    copy_until,
+    References,
+    Stretch,
+    go_on_when_asked_to_end,
     hang,
     kill_worker,
     losses,
@@ -53,18 +54,18 @@ WORLDS = (4, 2, 1, 4)
 TOLERANCE = 2e-5
 """Largest difference of a weight from that of the training in one process, in float32."""
 
-BY_ITSELF, REPLACED, BY_HAND = "torchrun", "replaced", "by hand"
+BY_ITSELF, REPLACED, WITHOUT, BY_HAND = "torchrun", "replaced", "goes on without", "by hand"
 WAYS = {
     "worker": (BY_ITSELF, BY_HAND),
     "hang": (BY_ITSELF,),
-    "machine": (REPLACED, BY_HAND),
+    "machine": (REPLACED, WITHOUT, BY_HAND),
     "host": (BY_HAND,),
     "both": (BY_HAND,),
 }
 """What can fail, and how a training comes back from it."""
 
-Stretch = tuple[int, int]
-"""The iteration that a part of a training starts from, and its number of processes."""
+RETURN = "return"
+"""What follows a machine that a training goes on without: it comes back."""
 
 
 @dataclass
@@ -72,10 +73,10 @@ class Failure:
     """What is killed, and what comes back.
 
     Attributes:
-        kind: of WAYS.
+        kind: of WAYS, or RETURN.
         iteration: the one after which it is.
         delay_s: how long after it.
-        comes_back: `torchrun` by itself, a machine is `replaced`, or all is started `by hand`.
+        comes_back: of WAYS.
         disk_lost: whether the machine that died leaves nothing behind.
         swapped: whether machines change places then, so that the first process is on the other disk.
         worker: which process, counted over machines and processes.
@@ -160,7 +161,9 @@ def _plan(rng: random.Random, number: int, kinds: list[str]) -> Round:
         ways = WAYS[kind]
         if place == len(WORLDS) - 1:
             ways = ways[:1]
-        iteration = rng.randrange(last + 1, min(last + 12, ITERATIONS - 1))
+        elif plan.failures and plan.failures[-1].comes_back != BY_HAND:
+            ways = tuple(way for way in ways if way != WITHOUT)  # needs a torchrun that was started for it
+        iteration = rng.randrange(last + 1, min(last + 12, ITERATIONS - 4))
         failure = Failure(kind, iteration, rng.random() * 0.1, rng.choice(ways))
         failure.worker, failure.swapped = rng.randrange(4), rng.random() < 0.5
         failure.disk_lost = kind == "machine" and plan.disks == "separate" and rng.random() < 0.5
@@ -169,7 +172,13 @@ def _plan(rng: random.Random, number: int, kinds: list[str]) -> Round:
         plan.failures.append(failure)
         plan.worlds.append(WORLDS[place])
         last = iteration
-        if last + 2 >= ITERATIONS - 1:
+        if failure.comes_back == WITHOUT:
+            plan.worlds[-1] //= 2
+            last = rng.randrange(last + 1, ITERATIONS - 2)
+            plan.failures.append(Failure(RETURN, last, 0.0, BY_ITSELF))
+            plan.worlds.append(WORLDS[place])
+            break
+        if last + 2 >= ITERATIONS - 4:
             break
     return plan
 
@@ -181,39 +190,6 @@ def _short() -> Round:
         Failure("both", 3 * SAVE_EVERY + 1, 0.1, BY_HAND),
     ]
     return Round("separate", [2, 2, 1], failures)
-
-
-class References:
-    """Trainings that were never killed.
-
-    Args:
-        work: where they are.
-        options: the option file.
-    """
-
-    def __init__(self, work: Path, options: Path) -> None:
-        self.work, self.options = work, options
-        self._found: dict[tuple[Stretch, ...], tuple[Path, Losses]] = {}
-
-    def of(self, stretches: tuple[Stretch, ...]) -> tuple[Path, Losses]:
-        """The folder and the losses of a training that was stopped where a stretch starts, and resumed."""
-        if stretches not in self._found:
-            folder = self.work / "_".join(["reference", *(f"{start}x{world}" for start, world in stretches)])
-            start, world = stretches[-1]
-            earlier: Losses = {}
-            if len(stretches) > 1:
-                before, earlier = self.of(stretches[:-1])
-                copy_until(start, before, folder)
-            job = Job(self.options, [folder] * 2, world, ("--auto_resume",) if start else ())
-            try:
-                wrong = job.wait_for_end()
-            finally:
-                job.die()
-            if wrong:
-                sys.exit(f"A training without failures does not work, {wrong}:\n{''.join(job.log[-60:])}")
-            kept = {i: terms for i, terms in earlier.items() if i <= start}
-            self._found[stretches] = folder, {**kept, **losses(job.log)}
-        return self._found[stretches]
 
 
 def _play(plan: Round, folder: Path, references: References, *, one_process: bool) -> None:
@@ -238,7 +214,7 @@ def _play(plan: Round, folder: Path, references: References, *, one_process: boo
                 disks = _disks_after(disks, failure, plan.worlds[number + 1])
                 job = _start(references.options, disks, plan, number + 1)
                 before = 0
-            start = _resumed_from(job, before, reached, plan)
+            start = _resumed_from(job, before, reached, plan, failure)
             if start is None:
                 break
             stretches.append((start, plan.worlds[number + 1]))
@@ -267,6 +243,7 @@ def _start(options: Path, disks: list[Path], plan: Round, number: int) -> Job:
         ("--auto_resume",) if number else (),
         # None where it is to end by itself, so that the start by hand need not wait for the last.
         restarts=3 if by_itself else 0,
+        elastic=by_itself and coming[0].comes_back == WITHOUT,
     )
 
 
@@ -280,6 +257,11 @@ def _fail(job: Job, failure: Failure) -> None:
         kill_worker(job.agents[failure.worker % len(job.agents)], failure.worker // 2)
     elif failure.kind == "both":
         job.die()
+    elif failure.kind == RETURN:
+        # A training this small would be over before another torchrun has started.
+        hang(job.agents[0])
+        job.replace(len(job.agents) - 1)
+        go_on_when_asked_to_end(job.agents[0])
     else:
         number = 0 if failure.kind == "host" else len(job.agents) - 1
         job.agents[number].die()
@@ -301,7 +283,7 @@ def _newest_state(disk: Path) -> int:
     return max((int(path.stem) for path in states if path.stem.isdigit()), default=0)
 
 
-def _resumed_from(job: Job, before: int, reached: int, plan: Round) -> int | None:
+def _resumed_from(job: Job, before: int, reached: int, plan: Round, failure: Failure) -> int | None:
     """The iteration that a training goes on from, once it does; None if it does not."""
     found = job.wait_for(lambda: _first_iteration(job.log[before:], reached) is not None)
     first = _first_iteration(job.log[before:], reached)
@@ -316,8 +298,10 @@ def _resumed_from(job: Job, before: int, reached: int, plan: Round) -> int | Non
         return None
     plan.wrong += [words for words in ("starts again", "inexactly") if words in text]
     # What was printed of an iteration shows that all processes had done with the checkpoint before it.
-    at_least = (reached - 1) // SAVE_EVERY * SAVE_EVERY
-    if start % SAVE_EVERY or start < at_least:
+    # Where a machine comes, they save before they are formed again, so that nothing is lost.
+    saves = failure.kind == RETURN
+    at_least = reached if saves else (reached - 1) // SAVE_EVERY * SAVE_EVERY
+    if start < at_least or (start % SAVE_EVERY and not saves):
         plan.wrong.append(f"it goes on from {start} instead of {at_least}")
     return start
 
@@ -340,13 +324,17 @@ def _compare(
     *,
     one_process: bool,
 ) -> None:
-    reference, expected = references.of(_merged(stretches))
+    reference, printed = references.of(_merged(stretches))
+    expected = dict(printed)
     first = max(disks, key=_newest_state)
     different = [
         name for name, tensor in weights(reference).items() if not torch.equal(tensor, weights(first)[name])
     ]
     plan.wrong += [f"{name} differs" for name in different]
     found = losses(log)
+    for failure, start in zip(plan.failures, plan.resumed_from, strict=True):
+        if failure.kind == RETURN:  # saved as SIGTERM came, before it was printed
+            expected.pop(start, None)
     plan.wrong += [f"losses of iteration {i}" for i, terms in expected.items() if found.get(i) != terms]
     if one_process:
         whole, _ = references.of(((0, 1),))

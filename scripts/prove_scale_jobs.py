@@ -35,6 +35,9 @@ _LOSSES = re.compile(r"iter: +([\d,]+), .*\)\] (l_.*)")
 
 Losses = dict[int, str]
 
+Stretch = tuple[int, int]
+"""The iteration that a part of a training starts from, and its number of processes."""
+
 
 def losses(log: Iterable[str]) -> Losses:
     """Loss terms by iteration, as they were printed; of an iteration that came twice, the later ones."""
@@ -115,6 +118,7 @@ class Job:
         world: its number of processes.
         more: arguments of the training besides `-opt` and `--launcher`.
         restarts: how often torchrun may start its processes again.
+        elastic: whether the training goes on without a machine that is lost, and takes another one in.
         log: all lines so far.
     """
 
@@ -123,6 +127,7 @@ class Job:
     world: int
     more: tuple[str, ...] = ()
     restarts: int = 0
+    elastic: bool = False
     log: list[str] = field(default_factory=list)
     agents: list[Agent] = field(default_factory=list)
 
@@ -182,10 +187,15 @@ class Job:
 
     def _command(self, number: int) -> list[str]:
         count = len(self.folders)
+        nodes = f"1:{count}" if self.elastic else count
         share = self.world // count + (number < self.world % count)
         return [
             *(sys.executable, "-m", "torch.distributed.run"),
-            *(f"--nnodes={count}", f"--nproc_per_node={share}", f"--max_restarts={self.restarts}"),
+            *(
+                f"--nnodes={nodes}",
+                f"--nproc_per_node={share}",
+                f"--max_restarts={self.restarts}",
+            ),
             *("--rdzv_backend=c10d", f"--rdzv_endpoint=localhost:{self._port}", f"--rdzv_id={self._port}"),
             f"--rdzv_conf={_RENDEZVOUS},is_host={int(number == 0)}",
             *(str(ROOT / "basicsr" / "train.py"), "-opt", str(self.options), "--launcher", "pytorch"),
@@ -200,6 +210,44 @@ class Job:
                 if probe.connect_ex(("localhost", self._port)) == 0:
                     return
             time.sleep(0.1)
+
+
+class References:
+    """Trainings that were never killed.
+
+    Args:
+        work: where they are.
+        options: the option file of those that are killed.
+    """
+
+    def __init__(self, work: Path, options: Path) -> None:
+        self.work, self.options = work, options
+        # Another training may have been stopped after any iteration.
+        opt = yaml.safe_load(options.read_text())
+        opt["logger"] |= {"save_checkpoint_freq": 1}
+        self._saving = options.with_stem("reference")
+        self._saving.write_text(yaml.safe_dump(opt))
+        self._found: dict[tuple[Stretch, ...], tuple[Path, Losses]] = {}
+
+    def of(self, stretches: tuple[Stretch, ...]) -> tuple[Path, Losses]:
+        """The folder and the losses of a training that was stopped where a stretch starts, and resumed."""
+        if stretches not in self._found:
+            folder = self.work / "_".join(["reference", *(f"{start}x{world}" for start, world in stretches)])
+            start, world = stretches[-1]
+            earlier: Losses = {}
+            if len(stretches) > 1:
+                before, earlier = self.of(stretches[:-1])
+                copy_until(start, before, folder)
+            job = Job(self._saving, [folder] * 2, world, ("--auto_resume",) if start else ())
+            try:
+                wrong = job.wait_for_end()
+            finally:
+                job.die()
+            if wrong:
+                sys.exit(f"A training without failures does not work, {wrong}:\n{''.join(job.log[-60:])}")
+            kept = {i: terms for i, terms in earlier.items() if i <= start}
+            self._found[stretches] = folder, {**kept, **losses(job.log)}
+        return self._found[stretches]
 
 
 def weights(disk: Path) -> dict[str, Tensor]:
@@ -265,6 +313,26 @@ def hang(agent: Agent) -> None:
     """Stop the processes of a machine where they are, as a lost connection does."""
     for pid in agent.workers():
         _kill(pid, signal.SIGSTOP)
+
+
+def go_on_when_asked_to_end(agent: Agent) -> None:
+    """Let processes that hang go on once torchrun has sent SIGTERM to all of them."""
+    workers = agent.workers()
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end and not all(map(_is_asked_to_end, workers)):
+        time.sleep(0.02)
+    for pid in workers:
+        _kill(pid, signal.SIGCONT)
+
+
+def _is_asked_to_end(pid: int) -> bool:
+    """Whether SIGTERM waits for a process that is stopped."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    (pending,) = re.findall(r"^ShdPnd:\s*(\w+)", status, re.MULTILINE)
+    return bool(int(pending, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def _free_port() -> int:
