@@ -14,27 +14,57 @@ ENDING = tuple(Signals[name] for name in ("SIGTERM", "SIGUSR1") if name in Signa
 """Signals that ask a run to save and leave: SLURM sends the second as a warning, and Windows lacks it."""
 
 
+def is_distributed() -> bool:
+    """Whether this process has joined others."""
+    import torch.distributed
+
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
 def gathered(own: Any) -> list[Any]:
-    """The values of all processes, by rank; all of them call this.
+    """The values of all processes, by rank; all of them call this. Of a process alone, its own.
 
     Args:
         own: what can be pickled.
+
+    Raises:
+        RuntimeError: another process has ended, or the timeout of the process group is over.
     """
     import torch.distributed
+
+    if not is_distributed():
+        return [own]
 
     found: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(found, own)
     return found
 
 
+def from_first(own: Any) -> Any:
+    """The value of rank 0 on all processes; all of them call this.
+
+    Args:
+        own: what can be pickled.
+
+    Raises:
+        RuntimeError: another process has ended, or the timeout of the process group is over.
+    """
+    import torch.distributed
+
+    values = [own]
+    if is_distributed():
+        torch.distributed.broadcast_object_list(values, src=0)
+    return values[0]
+
+
 def is_first_here() -> bool:
-    """Whether this is the process that writes for all of those of its launcher's agent, so of its machine."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+    """Whether this process has local rank 0: the one that writes what the processes of its machine share."""
+    return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"
 
 
 @contextmanager
 def ending_held_back() -> Iterator[None]:
-    """Let processes that start meanwhile hold back the signals of `ENDING` until `accept_ending`.
+    """Block the signals of `ENDING` in processes that start meanwhile, until each calls `accept_ending`.
 
     A signal to all processes of a job would end one that has not yet said what it does then. This process
     gets its own when that is over.

@@ -113,7 +113,7 @@ def training_patches(opt: Mapping[str, Any], launch: Launch) -> Patches | None:
     else:
         size = whole(opt, "gt_size") if model_family(opt).synthesizes else whole(data, "gt_size")
         side = (size or 0) // (whole(opt, "scale") or 1)
-    batch = total_batch(opt, launched=launch.launched, processes=launch.processes)
+    batch = total_batch(opt, launch)
     if batch is None or not side:
         return None
     share = batch.share()

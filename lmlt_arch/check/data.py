@@ -76,7 +76,7 @@ def _epoch_findings(opt: Mapping[str, Any], images: int, launch: Launch) -> Iter
     place = (*_BATCH[:2], "dataset_enlarge_ratio")
     if samples > _LONGEST:
         yield Mistake(place, f"makes an epoch of {samples} samples, whose order fits no memory: lower it")
-    batch = total_batch(opt, launched=launch.launched, processes=launch.processes)
+    batch = total_batch(opt, launch)
     if runs_ours(opt) or batch is None or samples >= batch.total:
         return
     ratio = math.ceil(batch.total / images)

@@ -92,7 +92,7 @@ def _say_notes(
     opt: Mapping[str, Any], launch: Launch, notes: list[Any], file: Path, lines: Any, say: Say
 ) -> None:
     """Say the batch in total, and the notes."""
-    batch = total_batch(opt, launched=launch.launched, processes=launch.processes)
+    batch = total_batch(opt, launch)
     if batch is not None and "train" in opt:
         say(f"{batch} (assumed: {launch})")
     for note in sorted(notes, key=lambda note: line_of(note.place, lines) or 0):

@@ -67,14 +67,14 @@ def agreed_set(own: Checkpoints) -> tuple[Path | None, str]:
     faults: list[str] = []
     listed = gathered(own.iterations_by_run())
     strict = bool(own.run) and any(own.run in found for found in listed)
-    for iteration in sorted(counted(listed, own.run), reverse=True):
-        seen = gathered(_look(own, iteration, strict=strict))
+    for iteration in sorted(counted(listed, own), reverse=True):
+        seen = gathered(_look(own, iteration, strict=strict and iteration > own.began))
         wrong = [*dict.fromkeys(_refusals(own, iteration, seen))]
         faults += [text for text in wrong if text not in faults]
         if wrong:
             continue
         faults += [text for text in _deliver(own, iteration, seen) if text not in faults]
-        faults += newer_of_others(listed, own.run, iteration)
+        faults += newer_of_others(listed, own, iteration)
         return own.states / f"{iteration}.state", in_short(faults)
     if faults:
         raise CheckpointError(none_is_whole(own.states, faults))
@@ -85,7 +85,7 @@ def _look(own: Checkpoints, iteration: int, *, strict: bool) -> _Seen:
     assert own.rank is not None
     state, mine = own.states / f"{iteration}.state", rank_file(own.states, iteration, own.rank)
     common, fault, own_fault = {}, "", ""
-    if strict and state.exists() and run_of(state) != own.run:
+    if strict and state.exists() and run_of(state) not in (own.run, None):
         return _Seen(own_missing=True)
     if state.exists():
         try:

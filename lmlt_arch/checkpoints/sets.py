@@ -82,8 +82,9 @@ class Checkpoints:
         models: the folder of the networks.
         networks: those that training takes from a set, such as `net_g`.
         rank: the process that is to go on: files of other ranks are theirs to judge. None: all of them.
-        run: whose sets count, as far as there are any; those of other runs lie in a folder that was gone
-            back in, or on the disk of another machine. '': of all.
+        run: whose sets count; if it has none, or for '', all of them. A folder may also hold sets of other
+            runs: of one that went back to an older set, or of another training on that machine.
+        began: the last iteration of the sets of other runs from which the run went on, which count as well.
     """
 
     states: Path
@@ -91,13 +92,14 @@ class Checkpoints:
     networks: tuple[str, ...] = ("net_g",)
     rank: int | None = None
     run: str = ""
+    began: int = -1
 
     @classmethod
-    def of(cls, opt: Mapping[str, Any], run: str = "") -> Checkpoints:
+    def of(cls, opt: Mapping[str, Any], run: str = "", began: int = -1) -> Checkpoints:
         """Those of the run that BasicSR parsed these options for."""
         path = opt["path"]
         states, models = Path(path["training_states"]), Path(path["models"])
-        return cls(states, models, resumed_networks(opt), opt.get("rank", 0), run)
+        return cls(states, models, resumed_networks(opt), opt.get("rank", 0), run, began)
 
     def problem(self, state: Path) -> str:
         """What is wrong with the set of a training state; empty if it is whole.
@@ -145,15 +147,16 @@ class Checkpoints:
         return None, faults
 
     def iterations(self) -> set[int]:
-        """Those of the sets that count: of `run`, or if there are none, of all."""
-        return counted([self.iterations_by_run()], self.run)
+        """Those of the sets that count."""
+        return counted([self.iterations_by_run()], self)
 
     def iterations_by_run(self) -> dict[str, set[int]]:
-        """Those of all sets, by the runs that wrote them."""
+        """Those of all sets, by the runs that wrote them; of one that cannot be read, as if by `run`."""
         found: dict[str, set[int]] = {}
         for path in self.states.glob("*.state"):
             if path.stem.isdigit():
-                found.setdefault(run_of(path) if self.run else "", set()).add(int(path.stem))
+                run = run_of(path) if self.run else ""
+                found.setdefault(self.run if run is None else run, set()).add(int(path.stem))
         return found
 
     def to_resume(self) -> tuple[Path | None, str]:
@@ -169,7 +172,7 @@ class Checkpoints:
         if state is None and faults:
             raise CheckpointError(none_is_whole(self.states, faults))
         if state is not None:
-            faults += newer_of_others([self.iterations_by_run()], self.run, int(state.stem))
+            faults += newer_of_others([self.iterations_by_run()], self, int(state.stem))
         return state, in_short(faults)
 
     def common_files(self, state: Path) -> list[Path]:
@@ -225,28 +228,29 @@ class Checkpoints:
             yield path
 
 
-def counted(found: list[dict[str, set[int]]], run: str) -> set[int]:
-    """The iterations of a run's sets on several disks, or if there are none, those of all runs."""
-    own = {each for disk in found for each in disk.get(run, ())}
-    return own or {each for disk in found for iterations in disk.values() for each in iterations}
+def counted(found: list[dict[str, set[int]]], sets: Checkpoints) -> set[int]:
+    """The iterations of the sets on several disks that count."""
+    everything = {each for disk in found for iterations in disk.values() for each in iterations}
+    own = {each for disk in found for each in disk.get(sets.run, ())}
+    return own | {each for each in everything if each <= sets.began} or everything
 
 
-def newer_of_others(found: list[dict[str, set[int]]], run: str, iteration: int) -> list[str]:
-    """What to say of sets of other runs that are newer than the one that is taken."""
-    others = {each for disk in found for other in disk if other != run for each in disk[other]}
-    newer = {each for each in others if each > iteration}
-    if not newer or not any(run in disk for disk in found):
+def newer_of_others(found: list[dict[str, set[int]]], sets: Checkpoints, iteration: int) -> list[str]:
+    """What to say of sets that do not count and are newer than the one that is taken."""
+    others = {each for disk in found for other in disk if other != sets.run for each in disk[other]}
+    newer = {each for each in others if each > max(iteration, sets.began)}
+    if not newer or not any(sets.run in disk for disk in found):
         return []
     return [f"{', '.join(map(str, sorted(newer)[-_NAMED:]))} are of another run of this name"]
 
 
-def run_of(state: Path) -> str:
-    """The run that wrote a training state; '' if it does not say, or cannot be read."""
+def run_of(state: Path) -> str | None:
+    """The run that wrote a training state; '' if it does not say, None if it cannot be read."""
     try:
         # Without its checksums, for which all of it would be read: a run may have hundreds.
         content = torch.load(state, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # whatever a damaged file makes of PyTorch's reader
-        return ""
+        return None
     ours = content.get("plugin") if isinstance(content, Mapping) else None
     return str(ours.get("run") or "") if isinstance(ours, Mapping) else ""
 

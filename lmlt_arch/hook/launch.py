@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from lmlt_arch.errors import MissingPackageError, UsageError, explain
+from lmlt_arch.errors import FAILED, MissingPackageError, UsageError, explain
 from lmlt_arch.hook import checkout, store
 from lmlt_arch.hook.ending import end_run
 
@@ -35,9 +35,18 @@ def main(pipeline: str) -> None:
         _pipeline(pipeline, checkout.folder_of(spec))(str(Path.cwd()))
     except Exception as error:
         if (explanation := explain(error)) is None:
-            raise
+            if not _is_left_alone(error):
+                raise
+            _report(f"Another process of this run has ended, and its output says why: {error}")
+            sys.exit(FAILED)
         _report(explanation.sentence)
         sys.exit(explanation.exit_status)
+
+
+def _is_left_alone(error: Exception) -> bool:
+    """Whether an exchange failed because the other side is gone, as gloo says it."""
+    gone = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in gone)
 
 
 def _report(sentence: str) -> None:

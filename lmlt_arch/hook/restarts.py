@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from lmlt_arch.files import write_atomic
+from lmlt_arch.hook.store import number_of
 
 RECORD = "launch.json"
 """The file of a run's folder that holds the record."""
@@ -34,12 +35,15 @@ class Record:
         time: seconds since 1970.
         agents: those of torchrun that started its processes.
         job: of SLURM; '' outside of one.
+        began: the state that the run went on from at first: its name, in the run's folder, or else a whole
+            path; '' if it began at iteration 0.
     """
 
     run: str = ""
     time: float = 0.0
     agents: tuple[str, ...] = field(default=())
     job: str = ""
+    began: str = ""
 
 
 def new_run() -> str:
@@ -58,7 +62,7 @@ def restart_reason(folder: Path, environment: Mapping[str, str]) -> str:
     agent, job = agent_of(environment), environment.get("SLURM_JOB_ID", "")
     if agent and agent in record.agents:
         return "torchrun has started the processes again"
-    if job and job == record.job and _count(environment, "SLURM_RESTART_COUNT"):
+    if job and job == record.job and number_of(environment, "SLURM_RESTART_COUNT"):
         return "SLURM has started the job again"
     return ""
 
@@ -82,11 +86,14 @@ def read_record(folder: Path) -> Record:
     with suppress(OSError, ValueError, TypeError, AttributeError):
         content = json.loads((folder / RECORD).read_text())
         agents = tuple(str(agent) for agent in content["agents"])
-        return Record(str(content["run"]), float(content["time"]), agents, str(content["job"]))
+        run, job, began = (str(content.get(name, "")) for name in ("run", "job", "began"))
+        return Record(run, float(content["time"]), agents, job, began)
     return Record()
 
 
-def write_record(folder: Path, run: str, agents: Iterable[str], environment: Mapping[str, str]) -> None:
+def write_record(
+    folder: Path, run: str, agents: Iterable[str], environment: Mapping[str, str], began: str = ""
+) -> None:
     """Record a start.
 
     Args:
@@ -94,15 +101,11 @@ def write_record(folder: Path, run: str, agents: Iterable[str], environment: Map
         run: its name.
         agents: of all processes.
         environment: of this process.
+        began: as `Record` has it.
 
     Raises:
         OutputError: it could not be written.
     """
     named = tuple(sorted({*agents} - {""}))
-    record = Record(run, time.time(), named, environment.get("SLURM_JOB_ID", ""))
+    record = Record(run, time.time(), named, environment.get("SLURM_JOB_ID", ""), began)
     write_atomic(folder / RECORD, json.dumps(asdict(record), indent=1).encode())
-
-
-def _count(environment: Mapping[str, str], name: str) -> int:
-    value = environment.get(name, "")
-    return int(value) if value.isdecimal() else 0

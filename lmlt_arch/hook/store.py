@@ -73,8 +73,8 @@ def warning(environ: Mapping[str, str]) -> str:
         store with those before.
     """
     shared = environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    several = _number(environ, "WORLD_SIZE") > 1 and environ.get("RANK") == "0"
-    if not (shared and several and _number(environ, "TORCHELASTIC_MAX_RESTARTS") > 0):
+    several = number_of(environ, "WORLD_SIZE") > 1 and environ.get("RANK") == "0"
+    if not (shared and several and number_of(environ, "TORCHELASTIC_MAX_RESTARTS") > 0):
         return ""
     return (
         "torchrun may start this training again, but the processes would then find the addresses of those "
@@ -91,6 +91,7 @@ def _speaks_of_basicsr(path: str) -> bool:
         return False
 
 
-def _number(environ: Mapping[str, str], name: str) -> int:
+def number_of(environ: Mapping[str, str], name: str) -> int:
+    """The number in a variable of the environment; 0 if there is none."""
     value = environ.get(name, "")
     return int(value) if value.isdecimal() else 0

@@ -37,8 +37,22 @@ def check_agreement(model: Any, current_iter: int) -> None:
     found = gathered({**dict(_held(model)), "iteration": current_iter})
     if wrong := [*differences(found)]:
         raise DisagreementError(
-            f"the processes of this training do not hold the same: {'; '.join(wrong)}. Fix: end all of them, "
-            "and start all of them again by the same line with --auto_resume"
+            f"the processes of this training do not hold the same: {'; '.join(wrong)}. Fix: give all of them "
+            "the same images and checkpoints, and start all of them again by the same line with --auto_resume"
+        )
+
+
+def check_same_images(datasets: Iterable[Any]) -> None:
+    """Compare the lengths of validation sets, whose images the processes share; all of them call this.
+
+    Raises:
+        DisagreementError: processes differ; it is raised on all of them.
+    """
+    found = gathered({f"images of {each.opt['name']}": len(each) for each in datasets})
+    if wrong := [*differences(found)]:
+        raise DisagreementError(
+            f"the processes do not have the same validation sets: {'; '.join(wrong)}. Fix: give all machines "
+            "the same files"
         )
 
 
@@ -53,15 +67,14 @@ def differences(found: list[Mapping[str, Any]]) -> Iterator[str]:
         for rank, each in enumerate(found):
             ranks.setdefault(str(each.get(name)), []).append(rank)
         if len(ranks) > 1:
-            groups = [f"{value} on process {_listed(of)}" for value, of in ranks.items()]
+            groups = [f"{value} on process {in_ranges(of)}" for value, of in ranks.items()]
             more = [f"and {len(groups) - _NAMED} more"] if len(groups) > _NAMED else []
             yield f"{name}: {', '.join([*groups[:_NAMED], *more])}"
 
 
 def batch_of(opt: Mapping[str, Any]) -> dict[str, int] | None:
     """The batch in total and the number of processes, as a training state keeps them."""
-    launch = known_launch(opt)
-    batch = total_batch(opt, launched=launch.launched, processes=launch.processes)
+    batch = total_batch(opt, known_launch(opt))
     return None if batch is None else {"total": batch.total, "processes": batch.processes}
 
 
@@ -118,8 +131,8 @@ def _checksum(tensors: Iterable[Tensor]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _listed(ranks: list[int]) -> str:
-    """Ranks, runs of them shortened: 0, 2-5."""
+def in_ranges(ranks: list[int]) -> str:
+    """Ranks, consecutive ones shortened: 0, 2-5."""
     runs: list[list[int]] = []
     for rank in ranks:
         if runs and rank == runs[-1][-1] + 1:

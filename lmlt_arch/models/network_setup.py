@@ -12,6 +12,7 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
 from lmlt_arch.checkpoints.load import load_for_training
+from lmlt_arch.group import is_distributed
 from lmlt_arch.models.activation_checkpointing import checkpoint_blocks
 from lmlt_arch.options import Train
 from lmlt_arch.options.registries import optimizers
@@ -47,7 +48,7 @@ def prepare_network(network: nn.Module, options: Train, *, main: bool, graphs: b
             checkpoint_blocks(network)
     if options.channels_last:
         _to_channels_last(network)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if is_distributed():
         _give_gradients_strides_of_parameters(network)
     if options.compile:
         # In place, so that parameters keep their names in checkpoints. All batches have one size.

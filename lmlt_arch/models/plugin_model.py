@@ -134,6 +134,7 @@ class PluginModel(FormerNames, SRModel):
         if self.opt["dist"] and not self._began:
             check_agreement(self, current_iter - 1)
         self._began = True
+        self.shares.begin_step()
         if self.train_sampler is not None:
             self.train_sampler.advance()
         super().update_learning_rate(current_iter, warmup_iter)
@@ -260,9 +261,9 @@ class PluginModel(FormerNames, SRModel):
     def _leave(self, current_iter: int, came: Signals) -> None:
         epoch = (self.train_sampler.epoch or 0) if self.train_sampler is not None else 0
         self.save(epoch, current_iter)
-        get_root_logger().info(
-            f"{came.name}: saved at iteration {current_iter} and leaving. Start with --auto_resume to go on."
-        )
+        saved = "saved" if self.checkpoint_files.newest == current_iter else "not saved"
+        text = f"{came.name}: {saved} at iteration {current_iter} and leaving"
+        get_root_logger().info(f"{text}. Start with --auto_resume to go on.")
         raise SystemExit(128 + came)
 
     # Validation
@@ -319,9 +320,9 @@ class PluginModel(FormerNames, SRModel):
                 check_agreement(self, current_iter)
         if current_iter == -1:
             self.termination.release()
-            self.save_networks(current_iter)
+            self.checkpoint_files.save_last(self)
         else:
-            self.checkpoint_files.save(self, epoch, current_iter, self.device)
+            self.checkpoint_files.save(self, epoch, current_iter)
 
     def save_networks(self, current_iter: int) -> None:
         """Write every network of the model.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,8 +12,10 @@ from basicsr.utils import get_root_logger
 from torch import nn
 
 from lmlt_arch.checkpoints.load import read_file
-from lmlt_arch.checkpoints.sets import manifest_file, rank_file, write_manifest
+from lmlt_arch.checkpoints.sets import in_short, manifest_file, rank_file, resumed_networks, write_manifest
 from lmlt_arch.files import OutputError, make_folder
+from lmlt_arch.group import from_first, gathered, is_first_here
+from lmlt_arch.models.agreement import in_ranges
 from lmlt_arch.models.keeping import BEST, Best, OldSets, best_file, read_best
 from lmlt_arch.models.training_state import RankState, drop_old_rank_files, save_whole
 
@@ -38,6 +41,9 @@ class CheckpointFiles:
 
     Args:
         opt: BasicSR's options: `dist`, `rank`, `world_size`, `path` and `logger`.
+
+    Attributes:
+        newest: the iteration of the last set that was written, by all processes.
     """
 
     def __init__(self, opt: Mapping[str, Any]) -> None:
@@ -45,10 +51,11 @@ class CheckpointFiles:
         self._logger: Mapping[str, Any] = opt.get("logger") or {}
         self._networks: list[Path] = []
         self._spared: set[int] = set()
-        self._best: dict[str, Best | None] = {}
+        self._best: dict[str, list[Best]] = {}
+        self.newest: int | None = None
 
-    def save(self, model: Saved, epoch: int, current_iter: int, device: torch.device) -> None:
-        """Write a set to resume from; one that cannot be written is reported in the log.
+    def save(self, model: Saved, epoch: int, current_iter: int) -> None:
+        """Write a set to resume from; one that cannot be written is reported in the log, and is removed.
 
         `{current_iter}.state` is written after the files that belong to it, and the manifest after all of
         them; see `lmlt_arch.checkpoints.sets`. Then sets are deleted that `keep_checkpoints` does not keep.
@@ -57,29 +64,55 @@ class CheckpointFiles:
             model: its methods write the files.
             epoch: the current one.
             current_iter: the current iteration.
-            device: on which the processes exchange tensors.
         """
         folder, rank = self._states(), self._opt["rank"]
-        failure: OutputError | None = None
-        self._networks = []
+        own = rank_file(folder, current_iter, rank)
+        self._networks, failure = [], ""
         try:
             model.save_networks(current_iter)
             make_folder(folder)  # BasicSR makes it on the first node only
-            save_whole(model.rank_state(), rank_file(folder, current_iter, rank))
+            save_whole(model.rank_state(), own)
         except OutputError as error:
-            failure = error
-        if self._on_all_ranks(failure is None, device):
+            failure = str(error)
+        failures = _of_processes(failure)
+        if not failures:
             try:
                 model.save_training_state(epoch, current_iter)
                 self._write_manifest(current_iter)
-                drop_old_rank_files(folder, rank, current_iter)
-                self._drop_old_sets(current_iter)
             except OutputError as error:
-                failure = error
-        if failure is not None:
+                failure = str(error)
+            # Before the set is whole, no process may leave, or delete what an earlier one needs.
+            failures = _of_processes(failure)
+        if not failures:
+            self.newest = current_iter
+            drop_old_rank_files(folder, rank, current_iter)
+            self._drop_old_sets(current_iter)
+            return
+        if not (folder / f"{current_iter}.state").exists():
+            for path in (*self._networks, own):
+                with suppress(OSError):
+                    path.unlink()  # the next one may need the room
+        if rank == 0:
             get_root_logger().error(
-                f"Checkpoint {current_iter} was not saved: {failure}. Earlier ones are whole. Going on."
+                f"Checkpoint {current_iter} was not saved: {in_short(failures)}. Going on."
             )
+
+    def save_last(self, model: Saved) -> None:
+        """Write the networks of the end; no process goes on before, as torchrun may end the others with it.
+
+        Args:
+            model: its method writes the files.
+
+        Raises:
+            OutputError: one could not be written; on all processes.
+        """
+        refusal = ""
+        try:
+            model.save_networks(-1)
+        except OutputError as error:
+            refusal = str(error)
+        if refusal := from_first(refusal):
+            raise OutputError(refusal)
 
     def write_networks(self, networks: Mapping[str, nn.Module], label: str, current_iter: int) -> None:
         """Write `{label}_{current_iter}.pth` in BasicSR's format.
@@ -102,8 +135,14 @@ class CheckpointFiles:
         """The metric by which the networks of the best validation are kept."""
         return self._logger.get("keep_best")
 
+    def find_best(self, dataset: str) -> None:
+        """Look once for a dataset's networks of earlier validations, on all disks, from all processes."""
+        if dataset not in self._best:
+            found = gathered(read_best(best_file(Path(self._opt["path"]["models"]), dataset)))
+            self._best[dataset] = [best for best in found if best is not None]
+
     def keep_best(self, networks: Mapping[str, nn.Module], validated: Best) -> None:
-        """Write `net_g_best_{dataset}.pth` unless that of a better validation is there; the log says so.
+        """Write `net_g_best_{dataset}.pth` unless `find_best` found a better one; the log says so.
 
         The file says itself of which validation it is: a run that was killed after the validation goes on
         from a training state that is older.
@@ -113,9 +152,7 @@ class CheckpointFiles:
             validated: their validation.
         """
         path = best_file(Path(self._opt["path"]["models"]), validated.dataset)
-        if validated.dataset not in self._best:
-            self._best[validated.dataset] = read_best(path)
-        if not validated.beats(self._best[validated.dataset]):
+        if not all(map(validated.beats, self._best[validated.dataset])):
             return
         said = f"{validated.metric} {validated.value:.4f} of iteration {validated.iteration}"
         try:
@@ -123,7 +160,7 @@ class CheckpointFiles:
         except OutputError as error:
             get_root_logger().error(f"The best networks, {said}, were not saved: {error}. Going on.")
         else:
-            self._best[validated.dataset] = validated
+            self._best[validated.dataset] = [validated]
             get_root_logger().info(f"Saved the best networks, {said}, as {path.name}.")
 
     def write_state(
@@ -167,12 +204,13 @@ class CheckpointFiles:
         """
         folder = Path(self._opt["path"]["resume_state"]).parent
         path = rank_file(folder, current_iter, self._opt["rank"])
-        if path.is_file():
-            return read_file(path)
-        get_root_logger().warning(
-            f"{path} is missing: random numbers start again, so the run goes on inexactly."
-        )
-        return None
+        missing = [rank for rank, has in enumerate(gathered(path.is_file())) if not has]
+        if missing:
+            get_root_logger().warning(
+                f"Checkpoint {current_iter} has no random numbers of process {in_ranges(missing)}, which "
+                "begins new ones: where training uses them, it goes on inexactly."
+            )
+        return read_file(path) if path.is_file() else None
 
     def _states(self) -> Path:
         return Path(self._opt["path"]["training_states"])
@@ -189,23 +227,25 @@ class CheckpointFiles:
 
     def _drop_old_sets(self, current_iter: int) -> None:
         """Delete what `keep_checkpoints` does not keep, after a set that is wholly written."""
-        keep = self._logger.get("keep_checkpoints")
-        if (
-            keep is None
-            or self._opt["rank"] != 0
-            or not manifest_file(self._states(), current_iter).is_file()
-        ):
+        keep, states = self._logger.get("keep_checkpoints"), self._states()
+        if keep is None:
             return
-        labels = tuple(path.name.removesuffix(f"_{current_iter}.pth") for path in self._networks)
-        sets = OldSets(self._states(), Path(self._opt["path"]["models"]), labels, self._spared)
-        sets.drop(current_iter, int(keep))
+        if self._opt["rank"] == 0:
+            labels = tuple(path.name.removesuffix(f"_{current_iter}.pth") for path in self._networks)
+            drops = manifest_file(states, current_iter).is_file()
+        else:  # a disk that the first process does not write to has the sets that it received
+            labels = resumed_networks(self._opt)
+            drops = is_first_here() and not (states / f"{current_iter}.state").exists()
+        if drops:
+            sets = OldSets(states, Path(self._opt["path"]["models"]), labels, self._spared)
+            sets.drop(current_iter, int(keep))
 
-    def _on_all_ranks(self, good: bool, device: torch.device) -> bool:
-        if not self._opt["dist"]:
-            return good
-        flag = torch.tensor(int(good), device=device)
-        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
-        return bool(flag)
+
+def _of_processes(failure: str) -> list[str]:
+    """What failed on any process, '' of this one if nothing did; all of them call this."""
+    found = gathered(failure)
+    several = len(found) > 1
+    return [f"process {rank}: {text}" if several else text for rank, text in enumerate(found) if text]
 
 
 def _weights(networks: Mapping[str, nn.Module]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from basicsr.utils import get_root_logger
 from torch import Tensor
 
 from lmlt_arch.options.total_batch import known_launch, total_batch
@@ -35,10 +36,10 @@ class Shares:
 
     def __init__(self, opt: Mapping[str, Any], accumulation_steps: int) -> None:
         self._steps = accumulation_steps
-        launch = known_launch(opt)
-        batch = total_batch(opt, launched=launch.launched, processes=launch.processes)
+        batch = total_batch(opt, known_launch(opt))
         self._batch = batch if batch is not None and batch.divided else None
         self._rank = opt.get("rank", 0)
+        self._steps_begun, self._used = 0, False
 
     @property
     def several(self) -> bool:
@@ -51,6 +52,18 @@ class Shares:
     def divided(self) -> bool:
         """Whether the options give a total, which all processes divide."""
         return self._batch is not None
+
+    def begin_step(self) -> None:
+        """Warn, once, of a model whose step before took its images at once, so that shares count wrongly."""
+        self._steps_begun += 1
+        batch = self._batch
+        if self._steps_begun != 2 or self._used or batch is None:
+            return
+        if self.several or batch.total % batch.processes:
+            get_root_logger().warning(
+                f"{batch}. But the steps of this model do not call self.shares.parts: all images of a "
+                "process go through the network at once, and unequal shares count alike."
+            )
 
     def rows(self, images: int) -> list[int]:
         """How many of a process's images are in each part.
@@ -74,6 +87,7 @@ class Shares:
         Raises:
             ValueError: as of `rows`.
         """
+        self._used = True
         images = len(tensors[0])
         rows = self.rows(images)
         columns = zip(*(tensor.split(rows) for tensor in tensors), strict=True)

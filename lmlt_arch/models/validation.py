@@ -25,6 +25,7 @@ from lmlt_arch.files import make_folder, write_atomic
 from lmlt_arch.inference.engine.shared_averages import SharedAverages
 from lmlt_arch.inference.engine.tiles import TiledNetwork, Tiling
 from lmlt_arch.metrics import psnr, ssim
+from lmlt_arch.models.agreement import check_same_images
 from lmlt_arch.models.keeping import Best
 from lmlt_arch.models.training_state import capture_rng, restore_rng
 from lmlt_arch.options.registries import needs_ground_truth
@@ -65,10 +66,15 @@ def validate(model: Any, dataloader: Any, current_iter: int | str, tb_logger: An
     Raises:
         ValueError: an output and its ground truth differ in size; it names the image.
         OutputError: an image could not be saved.
+        DisagreementError: the processes have different images.
         FloatingPointError: networks are kept, and the last iteration had a loss that is not finite.
     """
+    if model.opt["dist"]:
+        check_same_images([dataloader.dataset])
+    name = dataloader.dataset.opt["name"]
     if model.is_train and model.checkpoint_files.keeps_best:
         model._settle()
+        model.checkpoint_files.find_best(name)
     rng = capture_rng()
     try:
         figures = _measure_share(model, dataloader, current_iter, save_img)
@@ -79,7 +85,6 @@ def validate(model: Any, dataloader: Any, current_iter: int | str, tb_logger: An
         torch.distributed.all_reduce(figures)
     if not metrics or model.opt["rank"] != 0:
         return
-    name = dataloader.dataset.opt["name"]
     means = dict(zip(metrics, figures.nanmean(0).tolist(), strict=True))
     for metric, missing in zip(metrics, figures.isnan().sum(0).tolist(), strict=True):
         if missing:

@@ -90,7 +90,7 @@ def known_launch(opt: Mapping[str, Any]) -> Launch:
     return Launch(opt.get("dist") is True, processes if isinstance(processes, int) and processes > 0 else 1)
 
 
-def total_batch(opt: Mapping[str, Any], *, launched: bool, processes: int) -> TotalBatch | None:
+def total_batch(opt: Mapping[str, Any], launch: Launch) -> TotalBatch | None:
     """The batch that counts; None if the file names none.
 
     Our models divide `train: total_batch` among the processes, or that of the recipe, `lmlt: total_batch`.
@@ -100,14 +100,13 @@ def total_batch(opt: Mapping[str, Any], *, launched: bool, processes: int) -> To
     Args:
         opt: the options as they stand in the file. In what `parse_options` returns, `num_gpu` is that of the
             machine, so that the recipe's batch is known from the keys for it only.
-        launched: whether a launcher starts the processes.
-        processes: how many; one without a launcher.
+        launch: how the training is started.
     """
     each = whole(opt, *_PLACE)
     if each is None:
         return None
-    at_once = each if launched else each * max(1, gpus_of_process(opt))
-    processes = processes if launched else 1
+    at_once = each if launch.launched else each * max(1, gpus_of_process(opt))
+    processes = launch.processes if launch.launched else 1
     recipe = _of_recipe(opt, each)
     given = whole(opt, *_TOTAL) or whole(opt, "lmlt", "total_batch")
     if given is not None and given >= 1 and (is_ours(opt) or runs_ours(opt)):
@@ -117,7 +116,7 @@ def total_batch(opt: Mapping[str, Any], *, launched: bool, processes: int) -> To
 
 def batch_notes(opt: Mapping[str, Any], launch: Launch) -> Iterator[Mistake]:
     """A mistake if the batch in total cannot be divided; a note if it is not that of the recipe."""
-    batch = total_batch(opt, launched=launch.launched, processes=launch.processes)
+    batch = total_batch(opt, launch)
     if batch is None:
         return
     if batch.total < batch.processes:
@@ -136,6 +135,8 @@ def batch_notes(opt: Mapping[str, Any], launch: Launch) -> Iterator[Mistake]:
 
 def _fixes(batch: TotalBatch, each: int, *, ours: bool) -> str:
     assert batch.recipe is not None
+    if batch.divided:
+        return f"write train: total_batch: {batch.recipe}, or, if it is meant, remove lmlt: total_batch"
     fixes = []
     if ours:
         fixes.append(f"write train: total_batch: {batch.recipe}, which any number of processes divides")

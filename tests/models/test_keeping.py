@@ -191,10 +191,19 @@ def test_a_run_keeps_two_sets(make_options: Any, batch: dict[str, torch.Tensor],
     assert names(tmp_path / "training_states") == {"11.state", "11.rank0.pth", "11.manifest.json"}
 
 
-def test_another_process_deletes_its_own_files_only(
-    make_options: Any, batch: dict[str, torch.Tensor], tmp_path: Path, sets: OldSets
+@pytest.mark.parametrize("on_another_disk", [False, True])
+def test_another_process_deletes_its_own_files_and_on_another_disk_the_sets_received(
+    make_options: Any,
+    batch: dict[str, torch.Tensor],
+    tmp_path: Path,
+    sets: OldSets,
+    monkeypatch: pytest.MonkeyPatch,
+    on_another_disk: bool,
 ) -> None:
-    before = names(tmp_path)
+    monkeypatch.setenv("LOCAL_RANK", "0" if on_another_disk else "2")
+    old = files_of(2) | files_of(4) | files_of(6) if on_another_disk else set()
+    # No network_d in the options.
+    before = names(tmp_path) - {name for name in old if not name.startswith("net_d")}
     opt = make_options("LMLT") | {"rank": 2}
     model = LMLTModel({**opt, "logger": {**opt["logger"], "keep_checkpoints": 1}})
     for iteration in (9, 10, 11):
@@ -283,6 +292,7 @@ class Validated:
         with torch.no_grad():
             next(self.model.net_g.parameters()).fill_(iteration)
         found = Best("Set5", "psnr", "higher", value, iteration)
+        self.model.checkpoint_files.find_best("Set5")
         self.model.checkpoint_files.keep_best(networks, found)
 
 
@@ -305,6 +315,23 @@ def test_a_worse_validation_replaces_nothing_after_a_kill_either(make_options: A
     assert kept() == (3, 31)
     validated(4, 32)
     assert kept() == (4, 32)
+
+
+@pytest.mark.slow
+def test_the_best_counts_wherever_it_is(tmp_path: Path) -> None:
+    """Of a run that began with its first process on another machine."""
+    disks = [tmp_path / "a", tmp_path / "b"]
+    program = Path(__file__).with_name("best_ranks.py")
+
+    def validate(value: int, *order: Path) -> list[float | None]:
+        forked.run(program, str(value), *order, cwd=tmp_path, processes=2)
+        return [best and best.value for best in (read_best(best_file(disk, "Set5")) for disk in disks)]
+
+    for disk in disks:
+        disk.mkdir()
+    assert validate(31, disks[0], disks[1]) == [31, None]
+    assert validate(30, disks[1], disks[0]) == [31, None]
+    assert validate(32, disks[1], disks[0]) == [31, 32]
 
 
 def test_a_full_disk_or_a_damaged_file(

@@ -56,7 +56,7 @@ def check(content: dict[str, Any], launch: Launch | None) -> None:
     for is_train in (True, False):
         option_mistakes(content, is_train=is_train, whole=False)
         option_notes(content, is_train=is_train)
-    total_batch(content, launched=True, processes=2)
+    total_batch(content, Launch(launched=True, processes=2))
     for raising in (
         lambda: check_options(content),
         lambda: check_model_options(content | {"is_train": True}),

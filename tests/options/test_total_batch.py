@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from basicsr.utils import get_root_logger
 from basicsr.utils.options import parse_options
 from helpers.small.options import paired_options, photo_options
 
 from lmlt_arch.cli import main
+from lmlt_arch.models.shares import Shares
 from lmlt_arch.options import load_option_file, option_mistakes, option_notes
 from lmlt_arch.options.total_batch import Launch, launch_of, total_batch
 
@@ -91,7 +93,7 @@ def test_counts(
     # Both keys mean the same to our models.
     for section in ("train", "lmlt") if recipe else ("lmlt",):
         opt = {**official, section: {**(official.get(section) or {}), "total_batch": recipe}}
-        assert total_batch(opt, launched=launch.launched, processes=launch.processes) == wanted
+        assert total_batch(opt, launch) == wanted
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ def test_a_total_is_divided_among_any_number_of_processes(
     official: dict[str, Any], total: int, processes: int, shares: list[int], parts: int
 ) -> None:
     official["train"]["total_batch"] = total
-    batch = total_batch(official, launched=True, processes=processes)
+    batch = total_batch(official, Launch(launched=True, processes=processes))
     assert batch is not None
     assert [batch.share(rank) for rank in range(processes)] == shares
     assert batch.parts(batch.share()) == parts
@@ -164,6 +166,38 @@ def test_the_check_says_what_it_assumed(tmp_path: Path, capsys: pytest.CaptureFi
         assert check(path, capsys, *wrong)[0] == 2
 
 
+@pytest.mark.parametrize(("launch", "wrong"), [(Launch(), False), (Launch(True, 2), True)])
+def test_sums_over_images_are_refused_where_they_depend_on_processes(
+    tmp_path: Path, launch: Launch, wrong: bool
+) -> None:
+    opt = paired_options(tmp_path)
+    opt["train"] |= {"total_batch": 2, "pixel_opt": {"type": "L1Loss", "reduction": "sum"}}
+    path = tmp_path / "options.yml"
+    path.write_text(yaml.safe_dump(opt))
+    found = option_mistakes(load_option_file(path), launch=launch)
+    assert [mistake.place for mistake in found] == [("train", "pixel_opt", "reduction")] * wrong
+    assert all("take mean, and a larger loss_weight" in mistake.text for mistake in found)
+
+
+def test_a_model_that_does_not_divide_its_images_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    opt = {"dist": True, "world_size": 2, "rank": 0, "model_type": "LMLTModel", "train": {"total_batch": 3}}
+    shares = Shares({**opt, "datasets": {"train": {"batch_size_per_gpu": 2}}}, 1)
+    logger = get_root_logger()
+    logger.addHandler(caplog.handler)
+    try:
+        for _ in range(3):
+            shares.begin_step()
+        assert caplog.text.count("1 or 2 per process x 2 processes = 3 in total") == 1
+        caplog.clear()
+        shares = Shares({**opt, "datasets": {"train": {"batch_size_per_gpu": 2}}}, 1)
+        for _ in range(3):
+            shares.begin_step()
+            [*shares.parts(torch.zeros(2, 3, 1, 1))]
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert not caplog.text
+
+
 def test_training_says_it_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -199,7 +233,7 @@ def test_lines_of_the_documentation_give_the_published_total(
                 continue
             processes = int(next(w for w in words if w.startswith("--nproc")).partition("=")[2])
             opt = load_option_file(repo_root / file)
-            batch = total_batch(opt, launched="--launcher" in words, processes=processes)
+            batch = total_batch(opt, Launch("--launcher" in words, processes))
             assert batch is not None
             network = opt["network_g"]["type"]
             assert batch.total == batch.recipe == published.get(network, 64), (page, line)

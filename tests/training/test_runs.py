@@ -184,7 +184,7 @@ def test_a_run_goes_on_from_the_newest_whole_checkpoint(
     assert re.search(r"net_g_4.pth: damaged: .* resume from .*/2\.state, which is whole", text), text
 
     text = finish(file, "--auto_resume")
-    assert text.count("A checkpoint is not whole: ") == 1
+    assert text.count("Checkpoints cannot be used: ") == 1
     assert re.search(r"net_g_4.pth: damaged: .*\. Going on from .*/2\.state\.", text), text
     assert "Resuming training from epoch: 0, iter: 2." in text
     for path, weights in expected.items():

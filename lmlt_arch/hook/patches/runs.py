@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from lmlt_arch.files import TEMPORARY_SUFFIX, OutputError, exclusive, lock_beside, sweep
-from lmlt_arch.group import is_first_here
+from lmlt_arch.group import from_first, is_distributed, is_first_here
 from lmlt_arch.hook.ending import end_run
+from lmlt_arch.hook.patches.resuming import Start
 from lmlt_arch.hook.patching import OURS, Names, after_parsing, patch_after, starts_a_run
 from lmlt_arch.names import runs_ours
 
@@ -33,12 +34,13 @@ def one_run_per_name(names: Names) -> None:
 
     def hold(opt: dict[str, Any]) -> None:
         if starts_a_run() and runs_ours(opt):
-            refusal = _agreed(opt, _refusal(opt) if opt.get("rank", 0) == 0 else "")
+            refusal = from_first(_refusal(opt) if opt.get("rank", 0) == 0 else "")
             if refusal:
                 end_run(OutputError(refusal), says=opt.get("rank", 0) == 0)
             folder = _folder(opt)
             if folder and is_first_here():  # each machine may have a disk of its own
-                sweep(folder.rglob(f".*{TEMPORARY_SUFFIX}"))
+                with suppress(OSError):  # or share the first one's, which may rename the folder now
+                    sweep(folder.rglob(f".*{TEMPORARY_SUFFIX}"))
 
     after_parsing(names, hold)
 
@@ -57,7 +59,7 @@ def processes_that_end_together(names: Names) -> None:
     @wraps(stock)
     def train_pipeline(*args: Any, **kwargs: Any) -> Any:
         done = stock(*args, **kwargs)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if Start.ours and is_distributed():
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()
         return done
@@ -90,15 +92,6 @@ def _refusal(opt: dict[str, Any]) -> str:
 def _folder(opt: dict[str, Any]) -> Path | None:
     path = opt.get("path") or {}
     return next((Path(path[key]) for key in _ROOTS if path.get(key)), None)
-
-
-def _agreed(opt: dict[str, Any], refusal: str) -> str:
-    """The first process's refusal on all processes, which wait for it."""
-    if not opt.get("dist") or not torch.distributed.is_initialized():
-        return refusal
-    refusals = [refusal]
-    torch.distributed.broadcast_object_list(refusals, src=0)
-    return refusals[0]
 
 
 def _released(pipeline: Callable[..., Any]) -> Callable[..., Any]:

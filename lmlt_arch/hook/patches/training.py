@@ -116,12 +116,15 @@ def order_that_a_resume_can_repeat(names: Names) -> None:
         if not runs_ours(opt):
             return stock_create(opt, logger)
         from lmlt_arch.data.datasets.training_order import EpochLoader, PrepareWorker
-        from lmlt_arch.options.total_batch import total_batch
+        from lmlt_arch.models.agreement import check_same_images
+        from lmlt_arch.options.total_batch import known_launch, total_batch
 
-        batch = total_batch(opt, launched=opt["dist"], processes=opt["world_size"])
+        batch = total_batch(opt, known_launch(opt))
         assert batch is not None  # the loader needs it
         with _ordered_data(names, opt, batch.total):
             loader, order, validation, _, total = stock_create(_with_share(opt, batch), logger)
+        if opt["dist"]:
+            check_same_images(each.dataset for each in validation)
         # So that the start of an epoch does not advance the global generator.
         loader.generator = torch.Generator().manual_seed(opt["manual_seed"])
         # In place of BasicSR's seeds, which samples with seeds of their own do not need.

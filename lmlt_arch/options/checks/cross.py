@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from lmlt_arch.names import holds_ours, our_base, registered_class
+from lmlt_arch.options.checks.losses import LOSSES
 from lmlt_arch.options.checks.ownership import (
     is_of_basicsr,
     is_understood,
@@ -41,7 +42,10 @@ def contradictions(
     if is_understood(opt):
         found += [*_scale(opt), *_multiple(("gt_size",), whole(opt, "gt_size"), whole(opt, "scale"))]
         found += (
-            [*_batch(opt, launch), *_losses(opt), *_devices(opt, launch), *_any_scale(opt), *_best(opt)]
+            [
+                *(*_batch(opt, launch), *_sums(opt, launch), *_losses(opt), *_devices(opt, launch)),
+                *(*_any_scale(opt), *_best(opt)),
+            ]
             if is_train
             else []
         )
@@ -111,7 +115,7 @@ def _multiple(place: tuple[Any, ...], size: int | None, scale: int | None) -> It
 
 
 def _batch(opt: Mapping[str, Any], launch: Launch) -> Iterator[Mistake]:
-    counted = total_batch(opt, launched=launch.launched, processes=launch.processes)
+    counted = total_batch(opt, launch)
     if counted is None:
         return
     batch, steps = counted.share(), whole(opt, "train", "accumulation_steps")
@@ -130,6 +134,20 @@ def _batch(opt: Mapping[str, Any], launch: Launch) -> Iterator[Mistake]:
             fitting = -(-queue // batch) * batch
             text = f"{queue} must be a multiple of the batch, {batch}, such as {fitting}"
             yield Mistake(("queue_size",), text)
+
+
+def _sums(opt: Mapping[str, Any], launch: Launch) -> Iterator[Mistake]:
+    """Losses that are no means over images: those of parts do not add up to that of the whole."""
+    batch = total_batch(opt, launch)
+    if batch is None or not batch.divided or (batch.processes == 1 and batch.parts(batch.total) == 1):
+        return
+    for name in LOSSES:
+        given = section(opt, "train", name)
+        for key, value in (("reduction", "sum"), ("criterion", "fro")):
+            if given.get(key) == value:
+                text = f"{value} depends on the images that go through the network at once"
+                fix = "take mean, and a larger loss_weight" if value == "sum" else "take l1 or l2"
+                yield Mistake(("train", name, key), f"{text}: {fix}")
 
 
 def _losses(opt: Mapping[str, Any]) -> Iterator[Mistake]:

@@ -55,18 +55,23 @@ def resume_findings(opt: Mapping[str, Any]) -> Iterator[Mistake]:
     folder = next((f for f in folders if all((f / file).is_file() for file in files)), folders[0])
     checkpoints = Checkpoints(path.parent, folder, networks, rank)
     yield from _folder(opt, path, folders, files, checkpoints)
-    if is_understood(opt) and not _fits(opt, state):
-        text = f"{given} is of another network than network_g: its optimizer has other parameters"
-        yield Mistake(_PLACE, text)
-    elif is_understood(opt) and (lacking := _settings_lacking(opt, state)):
-        kind = at(opt, "train", "optim_g", "type")
-        text = f"{given} is of another optimizer than {kind}: it has no {', '.join(lacking)}"
-        fix = "write that of its run, or start from pretrain_network_g instead"
-        yield Mistake(_PLACE, f"{text}. Fix: {fix}")
+    if text := misfit(opt, state):
+        yield Mistake(_PLACE, f"{given} {text}")
     total = whole(opt, "train", "total_iter")
     if total and state["iter"] >= total:
         text = f"{given} is of iteration {state['iter']}, and total_iter is {total}: nothing is left to train"
         yield Mistake(_PLACE, text, NOTE)
+
+
+def misfit(opt: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    """Why a training state does not fit the network or the optimizer of these options; '' if it does."""
+    if is_understood(opt) and not _fits(opt, state):
+        return "is of another network than network_g: its optimizer has other parameters"
+    if is_understood(opt) and (lacking := _settings_lacking(opt, state)):
+        text = f"is of another optimizer than {at(opt, 'train', 'optim_g', 'type')}: it has no "
+        fix = "write that of its run, or start from pretrain_network_g instead"
+        return f"{text}{', '.join(lacking)}. Fix: {fix}"
+    return ""
 
 
 def _folder(

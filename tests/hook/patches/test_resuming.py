@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,11 +18,13 @@ import yaml
 from helpers import forked
 from PIL import Image
 
-from lmlt_arch.errors import USAGE
+from lmlt_arch.checkpoints.sets import Checkpoints
+from lmlt_arch.errors import FAILED, USAGE
 from lmlt_arch.hook import restarts
 
 pytestmark = pytest.mark.slow
 Train = Callable[..., tuple[int, str]]
+PSNR = {"type": "calculate_psnr", "crop_border": 0, "test_y_channel": False}
 
 
 @pytest.fixture
@@ -119,8 +122,15 @@ def test_processes_come_and_go(train: Train, options: dict[str, Any], tmp_path: 
     assert losses(said[2]) == [9, 10, 11, 12]
     assert "Resuming with 1 process instead of 2, the batch in total stays 8." in said[1]
     assert "Resuming with 3 processes instead of 1, the batch in total stays 8." in said[2]
+    assert "Checkpoint 8 has no random numbers of process 1-2, which begins new ones" in said[2]
     for name, tensor in weights(tmp_path / "a").items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-6)
+    status, text = train(8, "a", more=("--auto_resume",))
+    assert "is of iteration 12, and total_iter is 8: nothing is left to train" in text
+    options["train"]["optim_g"] = {"type": "Adam", "lr": 0.1}
+    status, text = train(12, "a", more=("--auto_resume",))
+    assert status == USAGE
+    assert "12.state is of another optimizer than Adam: it has no " in text
 
 
 @pytest.fixture
@@ -182,14 +192,71 @@ def test_a_restart_does_not_take_another_run_for_its_own(
     assert len(archived(tmp_path)) == 1
 
 
-def test_all_processes_stay_until_the_last_file_is_written(
+SLOW = """
+from lmlt_arch.hook import finder
+finder.install()
+import atexit, glob, time, torch
+from lmlt_arch.models.saving import CheckpointFiles
+
+def slow(name):
+    stock = getattr(CheckpointFiles, name)
+    def write(*args, **kwargs):
+        time.sleep(3)
+        return stock(*args, **kwargs)
+    setattr(CheckpointFiles, name, write)
+
+for name in ("write_networks", "write_state") if attempt + os.environ["RANK"] == "00" else ():
+    slow(name)
+def leave():
+    files = [each for each in ("models/net_g_latest.pth", "training_states/*.manifest.json")
+             if glob.glob(f"experiments/run/{each}")]
+    print("process", os.environ["RANK"], "leaves", files, torch.distributed.is_initialized(), flush=True)
+atexit.register(leave)
+"""
+
+
+def test_all_processes_stay_until_the_last_file_is_written(torchrun: Callable[..., str]) -> None:
+    """`"processes-that-end-together"`."""
+    text = torchrun(1, first=SLOW, processes=2, more=("--launcher", "pytorch"))
+    assert losses(text) == [1]
+    for rank in (0, 1):
+        assert f"process {rank} leaves ['models/net_g_latest.pth'] False" in text
+    assert "exitcode" not in text
+
+
+def test_all_processes_stay_until_a_set_is_whole(torchrun: Callable[..., str]) -> None:
+    """After a signal; torchrun ends the process that still writes once another one has left."""
+    signaled = KILLED.replace("AT", "1").replace("SIGKILL", "SIGTERM")
+    text = torchrun(3, first=SLOW + signaled, processes=2, more=("--launcher", "pytorch"))
+    assert re.findall(r"SIGTERM: (.*) at iteration", text) == ["saved"]
+    for rank in (0, 1):
+        assert f"process {rank} leaves ['training_states/*.manifest.json']" in text
+
+
+FULL = """
+from lmlt_arch.hook import finder
+finder.install()
+from lmlt_arch.files import OutputError
+from lmlt_arch.models.saving import CheckpointFiles
+stock = CheckpointFiles.write_state
+
+def write_state(self, epoch, current_iter, *more):
+    if current_iter > 2:
+        raise OutputError("no space left")
+    stock(self, epoch, current_iter, *more)
+CheckpointFiles.write_state = write_state
+"""
+
+
+def test_a_full_disk_of_the_first_process_takes_nothing_from_the_others(
     torchrun: Callable[..., str], tmp_path: Path
 ) -> None:
-    """`"processes-that-end-together"`: nothing of torchrun's report of failures."""
-    text = torchrun(2, processes=2, more=("--launcher", "pytorch"))
-    assert losses(text) == [1, 2]
-    assert "exitcode" not in text
-    assert (tmp_path / "experiments/run/models/net_g_latest.pth").exists()
+    """Not even after more failures than there are files of a process that are kept."""
+    text = torchrun(9, first=FULL, processes=2, more=("--launcher", "pytorch"))
+    assert text.count("was not saved: process 0: no space left. Going on.") == 3
+    states = tmp_path / "experiments/run/training_states"
+    assert Checkpoints(states, states.with_name("models"), rank=None).newest_whole()[0] == states / "2.state"
+    assert (states / "2.rank1.pth").exists() and (states / "2.manifest.json").exists()
 
 
 def test_torchrun_without_its_launcher_is_refused(torchrun: Callable[..., str], tmp_path: Path) -> None:
@@ -229,6 +296,28 @@ def test_a_run_that_was_gone_back_in_does_not_jump_ahead(
     assert "inexactly" not in text
 
 
+def test_a_run_goes_on_from_where_it_began(train: Train, options: dict[str, Any], tmp_path: Path) -> None:
+    """While it has no whole checkpoint of its own; newer ones are those of the run that it left."""
+    status, text = train(8, "a")
+    assert status == 0, text
+    states = tmp_path / "a/experiments/run/training_states"
+    options["path"]["resume_state"] = str(states / "2.state")
+    status, text = train(3, "a")
+    assert losses(text) == [3], text
+    options["path"]["resume_state"] = None
+    status, text = train(5, "a", more=("--auto_resume",))
+    assert losses(text) == [3, 4, 5], text
+    (states / "4.state").write_bytes(b"damaged")
+    status, text = train(4, "a", more=("--auto_resume",))
+    assert losses(text) == [3, 4], text
+    assert "4.state" in text
+    # As ever, --auto_resume ignores the key; where that means a start at 0, it says so.
+    options["path"]["resume_state"] = str(states / "2.state")
+    status, text = train(1, "b", more=("--auto_resume",))
+    assert losses(text) == [1], text
+    assert "2.state is ignored: training begins at iteration 0" in text
+
+
 def test_another_run_on_another_disk_is_left_alone(
     train: Train, options: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -260,19 +349,55 @@ def test_processes_with_different_options_do_not_begin(
     train: Train, options: dict[str, Any], tmp_path: Path
 ) -> None:
     """The option file of each machine is relative to its own folder."""
-    for disk, lr in (("a", 1e-3), ("b", 2e-3)):
+    status, text = train(3, "b")
+    assert status == 0, text
+    given = tmp_path / "b/experiments/run/training_states/2.state"
+    for disk, lr, state in (("a", 1e-3, None), ("b", 2e-3, str(given))):
         options["train"]["optim_g"]["lr"] = lr
-        (tmp_path / disk).mkdir()
+        options["logger"]["save_checkpoint_freq"] = int(lr * 1000)
+        options["path"]["resume_state"] = state
+        (tmp_path / disk).mkdir(exist_ok=True)
         (tmp_path / disk / "own.yml").write_text(yaml.safe_dump(options))
     program = Path(__file__).with_name("own_disk.py")
     words = [program, "a,b", "-opt", "own.yml", "--launcher", "pytorch"]
     status, text = forked.finish(*words, cwd=tmp_path, processes=2)
     assert status == USAGE
-    assert (
-        text.count("the processes have different options: train: optim_g: lr: 0.001 on process 0, 0.002") == 1
-    )
+    assert text.count("the processes have different options: ") == 1
+    for difference in (
+        "train: optim_g: lr: 0.001 on process 0, 0.002 on process 1",
+        "logger: save_checkpoint_freq: 1 on process 0, 2 on process 1",
+        "path: resume_state: none on process 0, 2.state on process 1",
+    ):
+        assert difference in text
     assert "Traceback" not in text
     assert not (tmp_path / "a/experiments").exists()
+
+
+def test_a_folder_that_one_machine_cannot_make_ends_all(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "experiments").write_text("no folder")
+    status, text = train(2, "a", "b")
+    assert status == FAILED
+    assert "the folder of the run cannot be written: process 1: " in text
+    assert "Traceback" not in text
+    assert {path.name for path in (tmp_path / "a/experiments").iterdir()} == {"run"}
+
+
+def test_machines_with_different_validation_sets_do_not_begin(
+    train: Train, options: dict[str, Any], tmp_path: Path
+) -> None:
+    for disk, images in (("a", 2), ("b", 1)):
+        for folder in ("gt", "lq"):
+            (tmp_path / disk / folder).mkdir(parents=True)
+            for number in range(images):
+                shutil.copy(tmp_path / "HR" / f"{number}.png", tmp_path / disk / folder)
+    val = {"name": "Set2", "type": "PairedImageDataset", "dataroot_gt": "gt", "dataroot_lq": "lq"}
+    options["datasets"]["val"] = {**val, "io_backend": {"type": "disk"}}
+    options["val"] = {"val_freq": 2, "save_img": False, "metrics": {"psnr": PSNR}}
+    status, text = train(2, "a", "b")
+    assert status == FAILED
+    assert "different validation sets" in text or "images of Set2: 2 on process 0, 1 on process 1" in text
+    assert losses(text) == []
 
 
 def test_records(tmp_path: Path) -> None:
