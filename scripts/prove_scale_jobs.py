@@ -88,7 +88,7 @@ class Agent:
         return _children(self.process.pid)
 
     def die(self) -> None:
-        """End torchrun and all below it at once; the system closes their connections, as in a restart of it."""
+        """End torchrun and all below it at once; the system closes their connections, as in a reboot."""
         below = _descendants(self.process.pid)
         # Without torchrun, nobody starts processes again; none of them gets to see that another is gone.
         for pid in [self.process.pid, *below]:

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Train on one or several nodes of a SLURM cluster; before its time is up, the job saves and queues itself again.
+# Train on one or several nodes of a SLURM cluster; before its time is up, the job saves and requeues itself.
 #
 #   sbatch --nodes=2 --gpus-per-node=4 --time=24:00:00 docs/recipes/slurm.sh options/train_LMLT_x4.yml
 #
@@ -61,7 +61,7 @@ status=$?
 
 # A training that failed by itself would fail again.
 if [ "$warned" ] && [ "$status" -ne 0 ]; then
-    echo "Job $SLURM_JOB_ID is queued again."
+    echo "Job $SLURM_JOB_ID is requeued."
     scontrol requeue "$SLURM_JOB_ID"
     sleep 60  # SLURM ends this script
 fi

@@ -34,7 +34,7 @@ def check_agreement(model: Any, current_iter: int) -> None:
     Raises:
         DisagreementError: processes differ; it is raised on all of them, and nothing was written.
     """
-    found = gathered({**dict(_held(model)), "iteration": current_iter})
+    found = gathered({**dict(held(model)), "iteration": current_iter})
     if wrong := [*differences(found)]:
         raise DisagreementError(
             f"the processes of this training do not hold the same: {'; '.join(wrong)}. Fix: give all of them "
@@ -106,7 +106,12 @@ def changes_since(kept: Mapping[str, Any], model: Any) -> str:
     return f"Resuming with {', '.join(parts)}." if parts else ""
 
 
-def _held(model: Any) -> Iterator[tuple[str, Any]]:
+def held(model: Any) -> Iterator[tuple[str, Any]]:
+    """What a process holds, by names: checksums of tensors, else values.
+
+    Args:
+        model: a `PluginModel`.
+    """
     yield "number of processes", model.opt["world_size"]
     order = model.train_sampler
     if order is not None:

@@ -57,7 +57,7 @@ class PluginModel(FormerNames, SRModel):
     output: Tensor
     files: list[str]
     train_sampler: Any = None
-    """The sampler of the training data, set by the training loop: it has the place in the epoch."""
+    """The order of the training data, set by the training loop; it holds the place, over all epochs."""
     run = ""
     """Which run this is, set by the training loop."""
 
@@ -374,7 +374,7 @@ class PluginModel(FormerNames, SRModel):
         self.checkpoint_files.write_state(epoch, current_iter, self.optimizers, self.schedulers, ours)
 
     def resume_training(self, resume_state: Mapping[str, Any]) -> None:
-        """Restore optimizers, schedules, scaler, place in the epoch and random generators.
+        """Restore optimizers, schedules, scaler, place in the data and random generators.
 
         Of a schedule, the progress is restored and the settings are those of the options: a run may be
         resumed with more iterations.

@@ -24,7 +24,7 @@ RankState = dict[str, Any]
 """Tensors, numbers, text, lists and dicts only, so that its files are read without executing code."""
 
 REPEAT_S = 5.0
-"""How soon a signal that torchrun hands on follows one that came to all processes of a job."""
+"""Seconds within which a second signal of a kind counts as torchrun's copy of the first."""
 
 KEPT = 2
 """How many checkpoints keep their states of ranks on the disk: these can be large."""

@@ -112,7 +112,7 @@ class Dataset(KernelKeys):
     pin_memory: bool = False
     """Page-locked memory, for faster copies to a GPU."""
     persistent_workers: bool = False
-    """Do not start the loading processes anew in every epoch."""
+    """Stock models: keep the loading processes between epochs. The plugin's models always do."""
     damaged_images: Literal["fatal", "skip"] = "fatal"
     """What to do about images that cannot be read."""
 
@@ -214,7 +214,7 @@ class Plugin(Section):
     """What the plugin reads in option files of any model."""
 
     total_batch: LoopWhole | None = Field(None, ge=1, le=LONGEST)
-    """Images per step over all processes of the recipe: as train: total_batch; of stock models, a warning."""
+    """Images per step over all processes, as published: train: total_batch, or a note for stock models."""
     mends: Literal["all"] | list[str] = Field(default=[])
     """Mends of BasicSR that change what is computed, to act for a model that is not the plugin's as well."""
 

@@ -63,9 +63,9 @@ class Train(Section):
     queries: Whole | None = Field(None, ge=1, le=2**31)
     """ArbitraryScaleModel: random pixels of each crop that are compared; none: all pixels."""
     total_batch: LoopWhole | None = Field(None, ge=1, le=LONGEST)
-    """Images of a step, divided among the processes; of their shares, batch_size_per_gpu at a time."""
+    """Images per step over all processes, which divide them; each takes batch_size_per_gpu at a time."""
     accumulation_steps: Whole = Field(1, ge=1, le=65536)
-    """Go through each batch in so many parts, to save memory; a divisor of batch_size_per_gpu."""
+    """Without total_batch: go through each batch in so many parts; a divisor of batch_size_per_gpu."""
     checkpointing: bool = False
     """Of each block of network_g, keep the input only and compute the rest twice, to save memory."""
     deterministic: bool = False

@@ -107,7 +107,7 @@ def _exchange_ms(size: int, gpus: int, args: argparse.Namespace) -> float:
 
 def _check_seconds(network: nn.Module, repeats: int) -> float:
     """Seconds for the checksums of a network, its average and Adam's two moments."""
-    from lmlt_arch.models.agreement import _held
+    from lmlt_arch.models.agreement import held
 
     optimizer = torch.optim.Adam(network.parameters())
     for parameter in network.parameters():
@@ -116,13 +116,12 @@ def _check_seconds(network: nn.Module, repeats: int) -> float:
     model: Any = SimpleNamespace(
         opt={"world_size": 1}, train_sampler=None, optimizers=[optimizer], net_g=network, net_g_ema=network
     )
-    return statistics.median(_timed(model, _held) for _ in range(repeats))
-
-
-def _timed(model: Any, held: Any) -> float:
-    start = time.perf_counter()
-    dict(held(model))
-    return time.perf_counter() - start
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        dict(held(model))
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
 
 
 if __name__ == "__main__":

@@ -117,6 +117,9 @@ class TrainingOrder(EnlargedSampler):
     def end_after(self, steps: int) -> int:
         """End the sequence after so many further steps.
 
+        Args:
+            steps: of the optimizer; 0 or less: none.
+
         Returns:
             The epoch in which the last of them begins; the one before the current if there are none.
         """
@@ -171,7 +174,7 @@ class EpochLoader:
         return getattr(self._loader, name)
 
     def __len__(self) -> int:
-        """Steps that an epoch needs at least."""
+        """The fewest steps of an epoch; a step belongs to the epoch in which it begins."""
         return self._order.total_size // self._order.total_batch
 
     def __iter__(self) -> Iterator[Any]:

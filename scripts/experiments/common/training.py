@@ -273,7 +273,7 @@ def run_options(
         "prefetch_mode": None,
         **{
             key: options["datasets"]["train"][key]
-            for key in ("gt_size", "num_worker_per_gpu", "batch_size_per_gpu", "persistent_workers")
+            for key in ("gt_size", "num_worker_per_gpu", "batch_size_per_gpu")
             if key in options["datasets"]["train"]
         },
     }
