@@ -57,6 +57,17 @@ def from_first(own: Any) -> Any:
     return values[0]
 
 
+def failures_of_all(own: str) -> list[str]:
+    """What failed on any of the processes, each with its number if there are several; all of them call this.
+
+    Args:
+        own: what failed on this one; '' if nothing did.
+    """
+    found = gathered(own)
+    several = len(found) > 1
+    return [f"process {rank}: {text}" if several else text for rank, text in enumerate(found) if text]
+
+
 def is_first_here() -> bool:
     """Whether this process has local rank 0: the one that writes what the processes of its machine share."""
     return os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")) == "0"

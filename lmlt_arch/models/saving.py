@@ -14,7 +14,7 @@ from torch import nn
 from lmlt_arch.checkpoints.load import read_file
 from lmlt_arch.checkpoints.sets import in_short, manifest_file, rank_file, resumed_networks, write_manifest
 from lmlt_arch.files import OutputError, make_folder
-from lmlt_arch.group import from_first, gathered, is_first_here
+from lmlt_arch.group import failures_of_all, from_first, gathered, is_first_here
 from lmlt_arch.models.agreement import in_ranges
 from lmlt_arch.models.keeping import BEST, Best, OldSets, best_file, read_best
 from lmlt_arch.models.training_state import RankState, drop_old_rank_files, save_whole
@@ -74,7 +74,7 @@ class CheckpointFiles:
             save_whole(model.rank_state(), own)
         except OutputError as error:
             failure = str(error)
-        failures = _of_processes(failure)
+        failures = failures_of_all(failure)
         if not failures:
             try:
                 model.save_training_state(epoch, current_iter)
@@ -82,7 +82,7 @@ class CheckpointFiles:
             except OutputError as error:
                 failure = str(error)
             # Before the set is whole, no process may leave, or delete what an earlier one needs.
-            failures = _of_processes(failure)
+            failures = failures_of_all(failure)
         if not failures:
             self.newest = current_iter
             drop_old_rank_files(folder, rank, current_iter)
@@ -239,13 +239,6 @@ class CheckpointFiles:
         if drops:
             sets = OldSets(states, Path(self._opt["path"]["models"]), labels, self._spared)
             sets.drop(current_iter, int(keep))
-
-
-def _of_processes(failure: str) -> list[str]:
-    """What failed on any process, '' of this one if nothing did; all of them call this."""
-    found = gathered(failure)
-    several = len(found) > 1
-    return [f"process {rank}: {text}" if several else text for rank, text in enumerate(found) if text]
 
 
 def _weights(networks: Mapping[str, nn.Module]) -> dict[str, Any]:

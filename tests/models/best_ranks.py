@@ -1,4 +1,4 @@
-"""Keeps the best networks, each process on a disk of its own; test_keeping.py runs it.
+"""Keeps the best networks, each process on a disk of its own; test_best.py runs it.
 
 best_ranks.py VALUE DISK...: VALUE is the validation's PSNR, DISK the folder of networks of each process.
 """

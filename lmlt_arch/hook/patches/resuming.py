@@ -16,7 +16,7 @@ import torch
 
 from lmlt_arch.errors import UsageError
 from lmlt_arch.files import OutputError
-from lmlt_arch.group import from_first, gathered, is_distributed, is_first_here
+from lmlt_arch.group import failures_of_all, from_first, gathered, is_distributed, is_first_here
 from lmlt_arch.hook import restarts
 from lmlt_arch.hook.ending import end_run
 from lmlt_arch.hook.patching import (
@@ -365,8 +365,7 @@ def _on_all_processes(act: Callable[[], None]) -> None:
         act()
     except (OSError, OutputError) as error:
         failure = str(error)
-    failures = [f"process {rank}: {text}" for rank, text in enumerate(gathered(failure)) if text]
-    if failures:
+    if failures := failures_of_all(failure):
         from lmlt_arch.checkpoints.sets import in_short
 
         raise OutputError(f"the folder of the run cannot be written: {in_short(failures)}")
