@@ -209,7 +209,8 @@ for name in ("write_networks", "write_state") if attempt + os.environ["RANK"] ==
 def leave():
     files = [each for each in ("models/net_g_latest.pth", "training_states/*.manifest.json")
              if glob.glob(f"experiments/run/{each}")]
-    print("process", os.environ["RANK"], "leaves", files, torch.distributed.is_initialized(), flush=True)
+    line = f"process {os.environ['RANK']} leaves {files} {torch.distributed.is_initialized()}\\n"
+    os.write(1, line.encode())  # at once: the processes share the output
 atexit.register(leave)
 """
 
