@@ -148,9 +148,10 @@ def auto_resume_where_runs_are_written(names: Names) -> None:
             _refuse_damaged(opt)
         else:
             opt["path"]["resume_state"] = str(state) if state else None
+        loaded = stock({**opt, "auto_resume": False})
         if runs_ours(opt):
-            _say_what_is_lost(opt, given=given, known=bool(latest.run))
-        return stock({**opt, "auto_resume": False})
+            _say_what_is_lost(opt, loaded, given=given, known=bool(latest.run))
+        return loaded
 
     names["load_resume_state"] = load_resume_state
 
@@ -296,23 +297,25 @@ def _beginning(opt: Mapping[str, Any], latest: restarts.Record) -> tuple[int, st
     return -1, str(Path(opt["path"]["training_states"], latest.began)) if latest.began else ""
 
 
-def _say_what_is_lost(opt: Mapping[str, Any], *, given: str | None, known: bool) -> None:
+def _say_what_is_lost(
+    opt: Mapping[str, Any], state: Mapping[str, Any] | None, *, given: str | None, known: bool
+) -> None:
     """Warn of a start at iteration 0 that was hardly meant, and of nothing to train.
 
     Args:
-        opt: the options, with the state that was found.
+        opt: the options, with the path of the state that was found.
+        state: what it holds; None if there is none.
         given: the state that the option file names, which BasicSR ignores with `--auto_resume`.
         known: whether the run was started before.
 
     Raises:
         UsageError: the state does not fit the network or the optimizer.
     """
-    from lmlt_arch.checkpoints.read import read_file
     from lmlt_arch.options.checks.resuming import misfit
 
     found, said = opt["path"]["resume_state"], ""
-    if found:
-        state, total = read_file(Path(found), mapped=True), (opt.get("train") or {}).get("total_iter")
+    if state:
+        total = (opt.get("train") or {}).get("total_iter")
         if text := misfit(opt, state):
             raise UsageError(f"{found} {text}")
         if isinstance(total, int) and state["iter"] >= total:
